@@ -1,0 +1,1 @@
+"""The facts both sides share: charter, feature contract, messages. Imports nothing else of Hansa."""

@@ -1,0 +1,1 @@
+"""The consortium's side: SuperLink lane, ServerApp, store, control."""

@@ -1,0 +1,1 @@
+"""The sidecar reads round metrics over HTTP. It imports neither torch nor flwr."""

@@ -1,0 +1,1 @@
+"""A round: select, train, unmask, apply."""
