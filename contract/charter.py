@@ -1,0 +1,173 @@
+"""The charter: the consortium's agreement as data (DESIGN section 3).
+
+Its hash is the SHA-256 of the file's bytes: what a member read is what it signed, down to
+the last byte, and no canonicaliser stands between the two. Every message carries that hash.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import UTC, datetime
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from hansa.contract.features import FeatureContract
+from hansa.contract.typed import Frozen, Slug
+
+PublicKey = Annotated[str, Field(pattern=r"^[A-Za-z0-9+/]{43}=$", description="32 bytes, base64")]
+Hash = Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")]
+Mode = Literal["clear", "masked", "he"]
+
+
+class Member(Frozen):
+    """One organisation: whoever its identity key signs for (PROTOCOL section 1)."""
+
+    name: Slug
+    title: str = ""
+    sector: str = ""
+    controller: str
+    identity_key: PublicKey
+    sealing_key: PublicKey
+    node_key: Annotated[str, Field(pattern=r"^ecdsa-sha2-nistp(256|384) \S+$")]
+    # Public size to one digit: weights and divisors come from it, never from private counts.
+    records: Annotated[int, Field(ge=1)] = 1000
+
+
+class ModelChoice(Frozen):
+    """A Python entry point of the group `hansa.models` and the hash of the distribution that holds it."""
+
+    name: Slug
+    distribution: str = "hansa"
+    distribution_hash: Hash = ""
+    options: dict[str, float | int | str | bool | list[int]] = {}
+
+
+class Task(Frozen):
+    """What is learnt."""
+
+    title: str
+    features: FeatureContract
+    model: ModelChoice
+
+
+class Protection(Frozen):
+    """How updates are protected on their way (PROTOCOL sections 1, 4, 5)."""
+
+    mode: Mode
+    c: Annotated[int, Field(ge=0)] = 1
+    t: Annotated[int, Field(ge=1)] | None = None
+    minimum_cohort: Annotated[int, Field(ge=1)] | None = None
+    audit_groups: Annotated[int, Field(ge=3)] | None = None
+
+
+class Training(Frozen):
+    """How a member computes its update; the privacy plan builds on it (DESIGN section 6).
+
+    `gradient`: one sum of clipped per-record gradients over all training rows per step;
+    with `steps` above 1 the member walks that many steps at home and sends the delta.
+    `poisson`: mini-batches drawn at a public rate, `steps` of them at home.
+    """
+
+    mechanism: Literal["gradient", "poisson"] = "gradient"
+    clip: Annotated[float, Field(gt=0)] = 0.5
+    # No more records of one member are used than this: the bound of the grid comes from it.
+    max_entities: Annotated[int, Field(ge=1)] = 100_000
+    max_records: Annotated[int, Field(ge=1)] = 1
+    sampling_rate: Annotated[float, Field(gt=0, le=1)] = 0.1
+    # Largest Euclidean norm of a delta that was walked at home.
+    delta_clip: Annotated[float, Field(gt=0)] = 10.0
+
+
+class KnobRange(Frozen):
+    """Where one hyper-parameter starts and how far it may move."""
+
+    default: float
+    low: float
+    high: float
+
+    @model_validator(mode="after")
+    def _ordered(self) -> KnobRange:
+        if not self.low <= self.default <= self.high:
+            raise ValueError("must hold low <= default <= high")
+        return self
+
+
+KNOBS = ("client_rate", "server_rate", "dropout", "steps")
+
+
+class MetricsPolicy(Frozen):
+    """How evaluation leaves a member (PROTOCOL section 6)."""
+
+    bins: Annotated[int, Field(ge=2, le=100)] = 10
+    every: Annotated[int, Field(ge=1)] = 1
+    per_member: bool = False
+    # An upload waits for this floor, then for the next multiple of 0.25 s; 0 only in benchmarks of empty work.
+    seconds_floor: Annotated[float, Field(ge=0)] = 0.05
+
+
+class Charter(Frozen):
+    """The agreement of one version, as every member signed it."""
+
+    name: Slug
+    version: Annotated[int, Field(ge=1)]
+    previous: Hash = ""
+    expires: datetime
+    operator_key: PublicKey
+    members: Annotated[tuple[Member, ...], Field(min_length=2, max_length=1000)]
+    task: Task
+    protection: Protection
+    training: Training = Training()
+    knobs: dict[str, KnobRange]
+    metrics: MetricsPolicy = MetricsPolicy()
+    approval: Literal["manual", "automatic"] = "manual"
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Charter:
+        for field in ("name", "identity_key", "sealing_key", "node_key"):
+            values = [getattr(member, field) for member in self.members]
+            if len(set(values)) != len(values):
+                raise ValueError(f"two members have the same {field}")
+        if self.expires.tzinfo is None:
+            raise ValueError("expires must carry a time zone, e.g. 2027-01-31T00:00:00Z")
+        if (self.version == 1) != (self.previous == ""):
+            raise ValueError("version 1 has no 'previous'; every later version names the hash of the one before")
+        unknown = sorted(set(self.knobs) - set(KNOBS))
+        if unknown:
+            raise ValueError(f"knob '{unknown[0]}' is not known; the knobs are {', '.join(KNOBS)}")
+        n, c = len(self.members), self.protection.c
+        if 2 * self.threshold <= n + c and not (n == 2 and self.threshold == 2):
+            raise ValueError(f"threshold t = {self.threshold} is too small: 2t > n + c must hold, n = {n}, c = {c}")
+        if self.threshold > n:
+            raise ValueError(f"threshold t = {self.threshold} is above the number of members, {n}")
+        if n == 2 and self.protection.minimum_cohort != 2:
+            raise ValueError("two members: protection.minimum_cohort = 2 must be written out, because nothing is hidden from the other")
+        return self
+
+    @property
+    def threshold(self) -> int:
+        """t: the smallest with 2t > n + c (PROTOCOL section 1), all of them where n is 2."""
+        if self.protection.t is not None:
+            return self.protection.t
+        n = len(self.members)
+        return 2 if n == 2 else (n + self.protection.c) // 2 + 1
+
+    @property
+    def minimum_cohort(self) -> int:
+        """Fewest members of an attempt: max(t, c + 2), two only where n is 2 (PROTOCOL 4.1)."""
+        if len(self.members) == 2:
+            return 2
+        return max(self.threshold, self.protection.c + 2, self.protection.minimum_cohort or 0)
+
+    def member(self, name: str) -> Member | None:
+        """The member of that name, or None."""
+        return next((member for member in self.members if member.name == name), None)
+
+    def expired(self, now: datetime) -> bool:
+        """Whether the agreement has run out at `now`."""
+        return now.astimezone(UTC) >= self.expires.astimezone(UTC)
+
+
+def charter_hash(content: bytes) -> str:
+    """SHA-256 of the charter file's bytes, hex."""
+    return hashlib.sha256(content).hexdigest()

@@ -1,0 +1,89 @@
+"""Jobs, attempts, rounds: the words of DESIGN section 4 as types.
+
+A job outlives Flower's runs. An attempt is numbered within its job, only rises and is paid.
+A round is a train attempt that was applied; `base` is the round an attempt starts from.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from hansa.contract.typed import Frozen, Slug
+
+JobId = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
+AttemptKind = Literal["train", "evaluate", "statistics"]
+JobStatus = Literal["queued", "running", "paused", "stopped", "finished", "failed"]
+AttemptStatus = Literal["open", "applied", "evaluated", "failed", "abandoned"]
+Outcome = Literal["replied", "refused", "failed", "missing"]
+
+
+class ServerRule(Frozen):
+    """How the server turns a mean update into the next state (Reddi et al. 2021, 2003.00295)."""
+
+    name: Literal["fedavg", "fedavgm", "fedadam", "fedyogi"] = "fedadam"
+    beta1: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    beta2: Annotated[float, Field(ge=0, lt=1)] = 0.99
+    epsilon: Annotated[float, Field(gt=0)] = 1e-8
+    # The released model is the mean of this share of the last iterates; 0 releases the last one.
+    tail: Annotated[float, Field(ge=0, le=1)] = 0.5
+
+
+class JobPlan(Frozen):
+    """What a job sets out to do; fixed when it is submitted, sent to every member."""
+
+    job: JobId
+    name: Slug
+    rounds: Annotated[int, Field(ge=1, le=100_000)]
+    steps: Annotated[int, Field(ge=1, le=10_000)] = 1
+    rule: ServerRule = ServerRule()
+    # Public seed of the initial model.
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    evaluate_every: Annotated[int, Field(ge=1)] = 1
+    # Knobs that nobody may move during this job.
+    pinned: dict[str, float] = {}
+    # A member that has not answered by then is left out of the attempt.
+    deadline_s: Annotated[float, Field(gt=0, le=86_400)] = 60.0
+    # An unanswered request is sent again, byte for byte, after this long.
+    reask_s: Annotated[float, Field(gt=0, le=3_600)] = 5.0
+
+
+class MetricValue(Frozen):
+    """One released figure; the standard error is None where no noise was added."""
+
+    value: float
+    error: float | None = None
+
+
+class Participation(Frozen):
+    """What one member did in one attempt."""
+
+    member: str
+    outcome: Outcome
+    seconds: float
+    bytes_up: int = 0
+    bytes_down: int = 0
+    code: str = ""
+    sentence: str = ""
+
+
+class AttemptResult(Frozen):
+    """Everything an attempt leaves behind; written to the store in one transaction."""
+
+    job: JobId
+    attempt: int
+    kind: AttemptKind
+    status: AttemptStatus
+    base: int
+    # The round this attempt became; None where nothing was applied.
+    round: int | None
+    cohort: tuple[str, ...]
+    active: tuple[str, ...]
+    left_out: dict[str, str] = {}
+    participation: tuple[Participation, ...]
+    knobs: dict[str, float]
+    # Figures of the state `base`, which the members evaluated on arrival.
+    metrics: dict[str, MetricValue] = {}
+    seconds: float
+    reason: str = ""

@@ -1,0 +1,353 @@
+"""What agents, server and operator say to each other (PROTOCOL sections 1, 2, 4).
+
+On the wire a message is
+
+    b"HANSA" | protocol u8 | header length u32 | header JSON | Ed25519 signature (64 B) | segments
+
+The header names every segment with its length and SHA-256, so one signature covers all bytes.
+Decoding is bounded: every stated size is checked before anything of that size is allocated.
+The protocol number stands outside the JSON so that an unknown protocol can be refused by name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, TypeAdapter, ValidationError
+
+from hansa.contract.errors import MessageError
+from hansa.contract.jobs import AttemptKind, JobId, JobPlan
+from hansa.contract.keys import Signer, verify
+from hansa.contract.typed import Frozen, Slug, canonical_json, explain
+
+PROTOCOL = 1
+# An agent serves the current protocol number and the one before; there is none before 1.
+SERVED = tuple(number for number in (PROTOCOL - 1, PROTOCOL) if number >= 1)
+
+MAGIC = b"HANSA"
+PREFIX = struct.Struct(">5sBI")
+SIGNATURE_BYTES = 64
+MAX_HEADER_BYTES = 4 * 2**20
+MAX_MESSAGE_BYTES = 2**30
+DOMAIN = b"hansa/message/1\x00"
+
+DTYPES: Mapping[str, np.dtype[Any]] = {"f64": np.dtype("<f8"), "u32": np.dtype("<u4"), "u8": np.dtype("u1")}
+Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class SegmentHeader(Frozen):
+    """Name, type, length and hash of one array behind the header."""
+
+    name: Slug
+    dtype: Literal["f64", "u32", "u8"]
+    count: Annotated[int, Field(ge=0, le=MAX_MESSAGE_BYTES)]
+    sha256: Digest
+
+
+class Prekey(Frozen):
+    """One one-time key of a member (PROTOCOL section 3); its fields come with secure aggregation."""
+
+    member: Slug
+    number: Annotated[int, Field(ge=0)]
+
+
+class Order(Frozen):
+    """What the operator asks of a cohort: the part of a request that every member sees alike."""
+
+    job: JobId
+    attempt: Annotated[int, Field(ge=1)]
+    kind: AttemptKind
+    base: Annotated[int, Field(ge=0)]
+    cohort: Annotated[tuple[Slug, ...], Field(min_length=1, max_length=1000)]
+    prekeys: dict[str, int] = {}
+    # Members that are left out, each with its reason; the cohort sees it.
+    left_out: dict[str, str] = {}
+    knobs: dict[str, float] = {}
+    evaluate: bool = False
+
+    @property
+    def digest(self) -> str:
+        """Hash that agree signatures and pair keys hang on."""
+        return hashlib.sha256(b"hansa/order/1\x00" + canonical_json(self)).hexdigest()
+
+
+class Head(Frozen):
+    """The newest row of a member's ledger: sequence number and hash (PROTOCOL section 7)."""
+
+    sequence: Annotated[int, Field(ge=0)]
+    hash: str
+
+
+class Receipt(Frozen):
+    """What a member was charged in an attempt, with its ledger's head."""
+
+    charges: tuple[dict[str, float | str], ...] = ()
+    head: Head
+
+
+class HelloRequest(Frozen):
+    """Who is there? Sent to every Flower node id that is not known yet."""
+
+    type: Literal["hello"] = "hello"
+    protocols: tuple[int, ...] = SERVED
+    # Fresh at each sending, so that an old reply cannot pass for a new one.
+    nonce: str
+
+
+class JobRequest(Frozen):
+    """A job's plan; a member approves it before its first attempt."""
+
+    type: Literal["job"] = "job"
+    plan: JobPlan
+
+
+class TrainRequest(Frozen):
+    """An attempt (`order.kind`: train, evaluate or statistics). Segments: `weights`, `released`."""
+
+    type: Literal["attempt"] = "attempt"
+    order: Order
+    participants: tuple[Prekey, ...] = ()
+    shares: tuple[str, ...] = ()
+    # Signed answers to the last finished attempt's unmask (PROTOCOL section 7).
+    proof: tuple[str, ...] = ()
+
+
+class AgreeRequest(Frozen):
+    """Which uploads arrived; asked only when one is missing."""
+
+    type: Literal["agree"] = "agree"
+    job: JobId
+    attempt: int
+    active: tuple[Slug, ...]
+
+
+class UnmaskRequest(Frozen):
+    """One share for every participant (PROTOCOL 4.4)."""
+
+    type: Literal["unmask"] = "unmask"
+    job: JobId
+    attempt: int
+    active: tuple[Slug, ...]
+    receipts: tuple[Receipt, ...] = ()
+    signatures: dict[str, str] = {}
+
+
+class CloseRequest(Frozen):
+    """The job is over. Segment `released`: the model that every member keeps."""
+
+    type: Literal["close"] = "close"
+    job: JobId
+    rounds: int
+
+
+class HelloReply(Frozen):
+    """A member's presence: nonce, ledger head, and what it pinned."""
+
+    type: Literal["hello"] = "hello"
+    nonce: str
+    charter_version: int
+    started: float
+    isolated: bool
+    head: Head | None = None
+    prekeys: tuple[Prekey, ...] = ()
+
+
+class JobReply(Frozen):
+    """Approval of a job; a refusal says otherwise."""
+
+    type: Literal["job"] = "job"
+    approved: Literal[True] = True
+
+
+class UploadReply(Frozen):
+    """A member's part of an attempt. Segments: `update`, `evaluation`."""
+
+    type: Literal["upload"] = "upload"
+    job: JobId
+    attempt: int
+    receipt: Receipt | None = None
+    prekey: Prekey | None = None
+
+
+class AgreeReply(Frozen):
+    """A member's one signature on (job, attempt, order, active set)."""
+
+    type: Literal["agree"] = "agree"
+    signature: str
+
+
+class UnmaskReply(Frozen):
+    """One share for every participant."""
+
+    type: Literal["unmask"] = "unmask"
+    job: JobId
+    attempt: int
+    shares: dict[str, str] = {}
+
+
+class CloseReply(Frozen):
+    """The final model is kept."""
+
+    type: Literal["close"] = "close"
+    job: JobId
+
+
+class RefusalReply(Frozen):
+    """Why not: code, sentence, facts."""
+
+    type: Literal["refusal"] = "refusal"
+    code: str
+    sentence: str
+    facts: dict[str, str | int] = {}
+
+
+Request = HelloRequest | JobRequest | TrainRequest | AgreeRequest | UnmaskRequest | CloseRequest
+Reply = HelloReply | JobReply | UploadReply | AgreeReply | UnmaskReply | CloseReply | RefusalReply
+
+
+class RequestHeader(Frozen):
+    """What the operator signs."""
+
+    charter: Digest
+    sender: Literal["operator"] = "operator"
+    body: Annotated[Request, Field(discriminator="type")]
+    segments: Annotated[tuple[SegmentHeader, ...], Field(max_length=16)] = ()
+
+
+class ReplyHeader(Frozen):
+    """What a member signs: `request` is the hash of the bytes it answers."""
+
+    charter: Digest
+    sender: Slug
+    request: Digest
+    body: Annotated[Reply, Field(discriminator="type")]
+    segments: Annotated[tuple[SegmentHeader, ...], Field(max_length=16)] = ()
+
+
+Segments = Mapping[str, NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class Packed:
+    """A message as it stands on the wire, still to be checked: header bytes, signature, segment bytes."""
+
+    protocol: int
+    header: bytes
+    signature: bytes
+    tail: memoryview = field(repr=False)
+
+
+def digest(content: bytes | memoryview) -> str:
+    """SHA-256, hex."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def describe(segments: Segments) -> tuple[SegmentHeader, ...]:
+    """Headers of arrays, in the order in which `pack` lays them out."""
+    headers = []
+    for name, array in segments.items():
+        kind = next((key for key, dtype in DTYPES.items() if dtype == array.dtype), None)
+        if kind is None:
+            raise ValueError(f"segment '{name}' has dtype {array.dtype}; a message carries {', '.join(DTYPES)}")
+        headers.append(SegmentHeader(name=name, dtype=kind, count=array.size, sha256=digest(_bytes(array))))
+    return tuple(headers)
+
+
+def signed_part(header: bytes, protocol: int = PROTOCOL) -> bytes:
+    """The bytes under a message's signature."""
+    return DOMAIN + bytes([protocol]) + header
+
+
+def pack(header: RequestHeader | ReplyHeader, signature: bytes, segments: Segments) -> bytes:
+    """A message's bytes from its signed header and its arrays."""
+    encoded = canonical_json(header)
+    parts = [PREFIX.pack(MAGIC, PROTOCOL, len(encoded)), encoded, signature]
+    parts += [_bytes(array) for array in segments.values()]
+    return b"".join(parts)
+
+
+def seal(header: RequestHeader | ReplyHeader, segments: Segments, signer: Signer) -> bytes:
+    """Sign and pack in one step, for whoever holds the key."""
+    return pack(header, signer.sign(signed_part(canonical_json(header))), segments)
+
+
+def unpack(message: bytes) -> Packed:
+    """Split a message without trusting it.
+
+    Raises
+    ------
+    MessageError : too short, not ours, or a stated size that the bytes do not have
+    """
+    if len(message) > MAX_MESSAGE_BYTES:
+        raise MessageError(f"a message of {len(message)} bytes is above the limit of {MAX_MESSAGE_BYTES}")
+    if len(message) < PREFIX.size:
+        raise MessageError(f"a message of {len(message)} bytes is too short to be one")
+    magic, protocol, header_bytes = PREFIX.unpack_from(message)
+    if magic != MAGIC:
+        raise MessageError("these bytes are not a Hansa message")
+    if header_bytes > MAX_HEADER_BYTES or PREFIX.size + header_bytes + SIGNATURE_BYTES > len(message):
+        raise MessageError(f"the message states a header of {header_bytes} bytes, which it does not hold")
+    start = PREFIX.size + header_bytes
+    return Packed(
+        protocol=protocol,
+        header=message[PREFIX.size : start],
+        signature=message[start : start + SIGNATURE_BYTES],
+        tail=memoryview(message)[start + SIGNATURE_BYTES :],
+    )
+
+
+def check_signature(packed: Packed, public_key: bytes) -> bool:
+    """Whether the header was signed by that key."""
+    return verify(public_key, packed.signature, signed_part(packed.header, packed.protocol))
+
+
+_REQUEST = TypeAdapter(RequestHeader)
+_REPLY = TypeAdapter(ReplyHeader)
+
+
+def request_header(packed: Packed) -> RequestHeader:
+    """The request's typed header; check the signature first."""
+    return _parse(packed, _REQUEST)
+
+
+def reply_header(packed: Packed) -> ReplyHeader:
+    """The reply's typed header. It may be read before the signature: `sender` says whose key to check."""
+    return _parse(packed, _REPLY)
+
+
+def segments_of(packed: Packed, headers: tuple[SegmentHeader, ...]) -> dict[str, NDArray[Any]]:
+    """Read-only arrays over the message's own bytes, each checked against its hash."""
+    total = sum(header.count * DTYPES[header.dtype].itemsize for header in headers)
+    if total != len(packed.tail):
+        raise MessageError(f"the header promises {total} bytes of segments, {len(packed.tail)} follow")
+    arrays: dict[str, NDArray[Any]] = {}
+    offset = 0
+    for header in headers:
+        size = header.count * DTYPES[header.dtype].itemsize
+        part = packed.tail[offset : offset + size]
+        if digest(part) != header.sha256:
+            raise MessageError(f"segment '{header.name}' does not match its hash")
+        if header.name in arrays:
+            raise MessageError(f"segment '{header.name}' appears twice")
+        array = np.frombuffer(part, dtype=DTYPES[header.dtype])
+        array.flags.writeable = False
+        arrays[header.name] = array
+        offset += size
+    return arrays
+
+
+def _parse(packed: Packed, adapter: TypeAdapter[Any]) -> Any:
+    try:
+        return adapter.validate_json(packed.header, strict=True)
+    except ValidationError as error:
+        raise MessageError(f"message header: {explain(error)}") from None
+
+
+def _bytes(array: NDArray[Any]) -> memoryview:
+    return memoryview(np.ascontiguousarray(array)).cast("B")

@@ -1,0 +1,105 @@
+"""Typed facts and typed files: one frozen model class, one way in for TOML."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from hansa.contract.errors import InputError
+
+
+class Frozen(BaseModel):
+    """A fact: immutable, no unknown field, no silent conversion of a string to a number."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+# A name that may become a folder, a column or an argument without quoting.
+Slug = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
+
+Fact = TypeVar("Fact", bound=BaseModel)
+
+
+def canonical_json(value: Any) -> bytes:
+    """Bytes that are the same for equal values: sorted keys, no spaces, UTF-8."""
+    if isinstance(value, BaseModel):
+        value = value.model_dump(mode="json")
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+
+
+def read_toml(path: Path, kind: type[Fact]) -> Fact:
+    """Read a TOML file into `kind`.
+
+    Raises
+    ------
+    InputError : naming the file, the field, what was expected and what stands there
+    """
+    return parse_toml(read_file(path), kind, path)
+
+
+def read_file(path: Path) -> bytes:
+    """A file's bytes, or an `InputError` that names it."""
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
+    except (IsADirectoryError, PermissionError) as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+
+
+def parse_toml(content: bytes, kind: type[Fact], origin: Path | str) -> Fact:
+    """As `read_toml`, from bytes; `origin` is what the error names."""
+    try:
+        document = tomllib.loads(content.decode())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{origin}: not valid TOML: {error}") from None
+    return parse_document(document, kind, origin)
+
+
+def parse_document(document: Any, kind: type[Fact], origin: Path | str) -> Fact:
+    """Validate plain data (from TOML or JSON) as `kind`."""
+    try:
+        # Through JSON, because pydantic's strict mode takes lists for tuples only there.
+        return kind.model_validate_json(json.dumps(document, default=str), strict=True)
+    except ValidationError as error:
+        raise InputError(f"{origin}: {explain(error)}") from None
+
+
+def explain(error: ValidationError) -> str:
+    """The first problem of a validation error, in one sentence, and how many more there are."""
+    problems = error.errors(include_url=False)
+    first = problems[0]
+    field = ".".join(str(part) for part in first["loc"]) or "document"
+    if first["type"] == "extra_forbidden":
+        sentence = f"field '{field}' is not known here; remove it or correct its name"
+    elif first["type"] == "missing":
+        sentence = f"field '{field}' is missing"
+    else:
+        given = repr(first.get("input"))
+        given = given if len(given) <= 60 else given[:57] + "..."
+        message = str(first["msg"]).removeprefix("Value error, ").removeprefix("Input ")
+        sentence = f"field '{field}': {message} (got {given})"
+    more = len(problems) - 1
+    return sentence + (f"; and {more} more problem{'s' if more > 1 else ''}" if more else "")
+
+
+def write_atomically(path: Path, content: bytes, *, mode: int = 0o644) -> None:
+    """Write a file so that a reader sees all of it or the one before; private modes hold from the first byte."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            os.fchmod(file.fileno(), mode)
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
