@@ -1,0 +1,96 @@
+"""A scenario: a consortium written down for people to read, before there are keys.
+
+`hansa provision` turns it into a charter, keys and one configuration for each member.
+A scenario is a folder with `scenario.toml`, `features.toml` and a `README.md`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from hansa.contract.charter import Charter, KnobRange, MetricsPolicy, ModelChoice, Protection, Training
+from hansa.contract.features import FeatureContract
+from hansa.contract.jobs import ServerRule
+from hansa.contract.sources import Source
+from hansa.contract.typed import Frozen, Slug, read_toml
+
+
+class ScenarioMember(Frozen):
+    """One organisation and where its records are."""
+
+    name: Slug
+    title: str = ""
+    sector: str = ""
+    # Who controls it; two members of one controller count once in a cohort.
+    controller: str = ""
+    records: Annotated[int, Field(ge=1)] = 1000
+    data: Source
+
+
+class ScenarioJob(Frozen):
+    """The job that `hansa up` submits."""
+
+    rounds: Annotated[int, Field(ge=1)] = 3
+    steps: Annotated[int, Field(ge=1)] = 1
+    rule: ServerRule = ServerRule()
+    seed: int = 0
+    evaluate_every: Annotated[int, Field(ge=1)] = 1
+    deadline_s: Annotated[float, Field(gt=0)] = 60.0
+    reask_s: Annotated[float, Field(gt=0)] = 5.0
+
+
+class Scenario(Frozen):
+    """Everything of a consortium but its keys."""
+
+    name: Slug
+    title: str
+    task: str
+    model: ModelChoice
+    # File beside scenario.toml that holds the feature contract.
+    features: str = "features.toml"
+    members: Annotated[tuple[ScenarioMember, ...], Field(min_length=2)]
+    protection: Protection
+    training: Training = Training()
+    knobs: dict[str, KnobRange]
+    metrics: MetricsPolicy = MetricsPolicy()
+    approval: Literal["manual", "automatic"] = "automatic"
+    job: ScenarioJob = ScenarioJob()
+
+    @model_validator(mode="after")
+    def _members_are_distinct(self) -> Scenario:
+        names = [member.name for member in self.members]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"member '{name}' appears twice")
+        return self
+
+
+def read_scenario(folder: Path) -> tuple[Scenario, FeatureContract]:
+    """Read a scenario folder: `scenario.toml` and the feature contract it names."""
+    scenario = read_toml(folder / "scenario.toml", Scenario)
+    return scenario, read_toml(folder / scenario.features, FeatureContract)
+
+
+class MemberConfig(Frozen):
+    """`member.toml`: one organisation's own settings, beside its keys; relative paths start at its folder."""
+
+    name: Slug
+    charter: str = "charter.toml"
+    signatures: str = "charter.signatures.json"
+    # Address of the members' listener, HOST:PORT, and the CA that signed its certificate.
+    server: str
+    root_certificates: str | None = "ca.crt"
+    proxy: str | None = None
+    data: Source
+    # `none`: the agent enters an empty network namespace where the kernel allows it.
+    network: Literal["none", "host"] = "none"
+    work_socket: str = "work.sock"
+    admin_socket: str = "admin.sock"
+    # Keep exact held-out scores in this folder for a result table; only sensible in a demo.
+    keep_scores: bool = False
+
+
+__all__ = ["Charter", "MemberConfig", "Scenario", "ScenarioJob", "ScenarioMember", "read_scenario"]
