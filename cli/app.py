@@ -1,0 +1,59 @@
+"""The command tree. A command's module is imported only when that command runs, so `--help` stays quick."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+import click
+import typer.main
+from typer.core import TyperGroup
+
+# Command -> (module, one line of help). A module offers `app`, a `typer.Typer`.
+COMMANDS = {
+    "up": ("hansa.cli.up", "Run a whole federation on this machine."),
+    "down": ("hansa.cli.down", "Stop a federation started with `up --detach`."),
+    "status": ("hansa.cli.status", "What runs here, and what needs attention."),
+    "simulate": ("hansa.cli.simulate", "The same strategy and agents in one process."),
+    "server": ("hansa.cli.server", "The consortium's server."),
+    "client": ("hansa.cli.client", "One organisation's node and agent."),
+    "jobs": ("hansa.cli.jobs", "Submit, follow, stop, resume and export jobs."),
+    "rounds": ("hansa.cli.rounds", "Rounds of a job."),
+    "members": ("hansa.cli.members", "Members of the consortium."),
+    "provision": ("hansa.cli.provision", "Make keys, certificates and a signed charter."),
+    "charter": ("hansa.cli.charter", "Sign, verify and show a charter."),
+    "scenario": ("hansa.cli.scenario", "List scenarios or make one from CSV files."),
+    "data": ("hansa.cli.data", "Check a table against the feature contract."),
+}
+
+
+class LazyGroup(TyperGroup):
+    """A group that knows its commands' names and help without importing them."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module, _ = COMMANDS[cmd_name]
+        command = typer.main.get_command(import_module(module).app)
+        command.name = cmd_name
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+    def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        # Click's plain help: rich's would import every command for its panel.
+        click.Group.format_help(self, ctx, formatter)
+
+
+def build() -> click.Command:
+    """The root command."""
+    return LazyGroup(
+        name="hansa",
+        help="Organisations train one model together and none shows its data.",
+        no_args_is_help=True,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )

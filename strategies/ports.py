@@ -1,0 +1,114 @@
+"""What a round needs from outside, as protocols: a journal that lasts, and the operator's signature.
+
+`server.store` implements the journal over SQL, `hansa simulate` in memory. The strategy knows neither.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hansa.contract.jobs import AttemptKind, AttemptResult, JobPlan, JobStatus
+
+Wanted = Literal["run", "pause", "stop"]
+Arrays = Mapping[str, NDArray[np.float64]]
+
+
+class LeaseLost(Exception):
+    """Another process has taken over this job; whoever sees this stops at once and writes nothing."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a job has come: what a new run starts from."""
+
+    # Number of the newest applied round; 0 before the first.
+    round: int
+    # Number of the newest attempt that was ever opened; 0 before the first.
+    attempt: int
+    # Arrays of `ModelState.arrays()` after `round`; None before the first round.
+    state: Arrays | None
+    # Whether the figures of `round` have been released already.
+    evaluated: bool
+
+
+@dataclass(frozen=True)
+class MemberPresence:
+    """What a member's signed hello said, for the store and the page."""
+
+    name: str
+    node_id: int
+    isolated: bool
+    charter_version: int
+    started: float
+
+
+class Journal(Protocol):
+    """One job's durable memory, held under a lease. Every write raises `LeaseLost` once the lease is gone."""
+
+    @property
+    def plan(self) -> JobPlan:
+        """What the job sets out to do."""
+        ...
+
+    def progress(self) -> Progress:
+        """Where the job stands."""
+        ...
+
+    def open_attempt(
+        self,
+        kind: AttemptKind,
+        *,
+        base: int,
+        cohort: Sequence[str],
+        left_out: Mapping[str, str],
+        knobs: Mapping[str, float],
+    ) -> int:
+        """Take the next attempt number, durably, before anything is sent. Older open attempts become abandoned."""
+        ...
+
+    def commit(self, result: AttemptResult, state: Arrays | None) -> None:
+        """Write an attempt's result, and the state it led to, in one transaction."""
+        ...
+
+    def knobs(self) -> dict[str, float]:
+        """Current values: the charter's defaults, moved by whoever may, pins applied."""
+        ...
+
+    def held(self) -> dict[str, str]:
+        """Members that an operator holds out of selection, each with the reason."""
+        ...
+
+    def present(self, members: Sequence[MemberPresence]) -> None:
+        """Members that are connected now."""
+        ...
+
+    def wanted(self) -> Wanted:
+        """What the operator wants of this job."""
+        ...
+
+    def set_status(self, status: JobStatus, reason: str = "") -> None:
+        """Write the job's status and why."""
+        ...
+
+    def event(self, kind: str, sentence: str, *, member: str = "", facts: Mapping[str, str | int | float] | None = None) -> None:
+        """Append to the event log."""
+        ...
+
+
+class Operator(Protocol):
+    """Signs what is asked of members: control over HTTP, or a key in this process."""
+
+    def sign_headers(self, job: str, headers: Sequence[bytes]) -> list[bytes]:
+        """One 64-byte signature for each header (`messages.signed_part`).
+
+        Raises
+        ------
+        HansaError : control refuses, with its reason
+        """
+        ...
+
