@@ -75,9 +75,7 @@ PATHS: dict[str, Path] = {
     "/v1/fleet/pull-messages": Path(
         "fleet",
         PullMessagesRequest,
-        lambda c: fleet_handlers.pull_messages(
-            request=c.message, state=c.state, store=c.state.object_store
-        ),
+        lambda c: fleet_handlers.pull_messages(request=c.message, state=c.state, store=c.state.object_store),
     ),
     "/v1/fleet/push-messages": Path(
         "fleet",
