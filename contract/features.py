@@ -20,6 +20,7 @@ class NumericColumn(Frozen):
 
     `missing` stands in for an absent value (default: the middle of the range).
     `indicator` adds a 0/1 model column "was missing". `log` scales log(1 + x - low).
+    `optional`: a table without this column counts as one where every value is absent.
     """
 
     kind: Literal["numeric"] = "numeric"
@@ -29,6 +30,7 @@ class NumericColumn(Frozen):
     missing: float | None = None
     indicator: bool = False
     log: bool = False
+    optional: bool = False
     derived: bool = False
 
     @model_validator(mode="after")
@@ -58,6 +60,7 @@ class CategoricalColumn(Frozen):
     categories: Annotated[tuple[Name, ...], Field(min_length=2, max_length=1000)]
     missing: str | None = None
     other: str | None = None
+    optional: bool = False
     derived: bool = False
 
     @model_validator(mode="after")
@@ -80,12 +83,17 @@ Column = Annotated[NumericColumn | CategoricalColumn, Field(discriminator="kind"
 
 
 class BinaryLabel(Frozen):
-    """Yes or no; `positive` is the value of the label column that means yes."""
+    """Yes or no; `positive` is the value of the label column that means yes.
+
+    `prevalence` is the public share of yes, to about one digit: training starts at its
+    log-odds, and the bins of released score histograms are laid around it.
+    """
 
     kind: Literal["binary"] = "binary"
     column: Name = "y"
     positive: str = "1"
     negative: str = "0"
+    prevalence: Annotated[float, Field(gt=0, lt=1)] = 0.5
 
 
 class MulticlassLabel(Frozen):

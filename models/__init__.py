@@ -1,1 +1,1 @@
-"""Models: what is trained. numpy where it suffices, torch only where a model needs it."""
+"""Models, their losses and figures: pure functions of weights and records. Knows nothing of Flower."""

@@ -1,0 +1,130 @@
+"""From a table to model columns, by the feature contract alone: every member builds the same ones."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING
+
+import numpy as np
+from hansa.clients.data.check import DataReport, check_table
+from hansa.clients.data.columns import as_numbers, as_texts
+from hansa.clients.data.dataset import Dataset
+from hansa.contract.errors import DataError
+from hansa.contract.features import (
+    BinaryLabel,
+    CategoricalColumn,
+    FeatureContract,
+    Label,
+    NumericColumn,
+    RegressionLabel,
+)
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import polars as pl
+
+Array = NDArray[np.float64]
+
+
+def encode(table: pl.DataFrame, features: FeatureContract, origin: str) -> Dataset:
+    """Records of a table; rows without a label are left out.
+
+    Raises
+    ------
+    DataError : the table departs from the contract; names file, column, row and what was expected
+    """
+    report = check_table(table, features, origin)
+    if report.errors:
+        raise DataError(_summary(report))
+    entities = entity_ids(table, features)
+    labelled = as_texts(table[features.label.column]).is_not_null().to_numpy()
+    blocks: list[Array] = []
+    for column in features.columns:
+        series = table[column.name] if column.name in table.columns else None
+        if isinstance(column, NumericColumn):
+            blocks.append(_numeric(series, column, table.height))
+        else:
+            blocks.append(_categorical(series, column, table.height))
+    records = Dataset(np.concatenate(blocks, axis=1), _labels(table, features.label), entities)
+    return records.take(labelled)
+
+
+def entity_ids(table: pl.DataFrame, features: FeatureContract) -> NDArray[np.bytes_]:
+    """Whom each row belongs to, as 32 hex digits. Shape [n].
+
+    Without an entity column a row is its own entity: the hash of its contract columns and
+    which occurrence of that content it is, so that neither order nor other rows matter.
+    """
+    import polars as pl
+
+    if features.entity is not None:
+        names = as_texts(table[features.entity]).fill_null("").to_list()
+        return np.array([_digest(name.encode()) for name in names], dtype="S32")
+    texts, numbers = [], []
+    for column in features.columns:
+        if column.name in table.columns:
+            series = table[column.name]
+            if isinstance(column, NumericColumn):
+                numbers.append(as_numbers(series).values + 0.0)  # -0.0 becomes 0.0
+            else:
+                texts.append(as_texts(series).fill_null("\x00"))
+    label = as_texts(table[features.label.column]).fill_null("\x00")
+    joined = pl.select(pl.concat_str([label, *texts], separator="\x1f")).to_series().to_list()
+    matrix = np.stack(numbers, axis=1) if numbers else np.zeros((table.height, 0))
+    ids, seen = [], dict[bytes, int]()
+    for row, text in zip(matrix, joined, strict=True):
+        content = hashlib.sha256(text.encode() + b"\x1e" + row.tobytes()).digest()
+        occurrence = seen.get(content, 0)
+        seen[content] = occurrence + 1
+        ids.append(_digest(content + occurrence.to_bytes(8, "big")))
+    return np.array(ids, dtype="S32")
+
+
+def _numeric(series: pl.Series | None, column: NumericColumn, rows: int) -> Array:
+    values = as_numbers(series).values if series is not None else np.full(rows, np.nan)
+    absent = np.isnan(values)
+    stand_in = column.missing if column.missing is not None else (column.low + column.high) / 2
+    values = np.clip(np.where(absent, stand_in, values), column.low, column.high)
+    share = (values - column.low) / (column.high - column.low)
+    if column.log:
+        share = np.log1p(values - column.low) / np.log1p(column.high - column.low)
+    parts = [4.0 * share - 2.0]
+    if column.indicator:
+        parts.append(absent.astype(np.float64))
+    return np.stack(parts, axis=1)
+
+
+def _categorical(series: pl.Series | None, column: CategoricalColumn, rows: int) -> Array:
+    """0/1 columns for all categories but the first, and for "absent" where no category stands in."""
+    position = {category: index for index, category in enumerate(column.categories)}
+    absent = len(column.categories) if column.missing is None else position[column.missing]
+    other = absent if column.other is None else position[column.other]
+    width = len(column.encoded) + 1
+    block = np.zeros((rows, width))
+    if series is None:
+        codes = np.full(rows, absent)
+    else:
+        codes = np.array(
+            [absent if text is None else position.get(text, other) for text in as_texts(series).to_list()]
+        )
+    block[np.arange(rows), codes] = 1.0
+    return block[:, 1:]
+
+
+def _labels(table: pl.DataFrame, label: Label) -> Array:
+    if isinstance(label, RegressionLabel):
+        return np.clip(as_numbers(table[label.column]).values, label.low, label.high)
+    texts = as_texts(table[label.column]).to_list()
+    if isinstance(label, BinaryLabel):
+        return np.array([1.0 if text == label.positive else 0.0 for text in texts])
+    position = {name: float(index) for index, name in enumerate(label.classes)}
+    return np.array([position.get(text, 0.0) for text in texts])
+
+
+def _digest(content: bytes) -> bytes:
+    return hashlib.sha256(content).hexdigest()[:32].encode()
+
+
+def _summary(report: DataReport) -> str:
+    more = len(report.errors) - 1
+    return report.errors[0] + (f"; and {more} more problem{'s' if more > 1 else ''}" if more else "")

@@ -1,0 +1,94 @@
+"""Reading a member's records: CSV, Parquet, one read-only SELECT, or a generator."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hansa.contract.errors import DataError
+from hansa.contract.sources import CsvSource, ParquetSource, Source, SqlSource
+
+if TYPE_CHECKING:
+    import polars as pl
+
+# Spellings of an absent value in a CSV file, beside the empty cell.
+ABSENT = ["", "NA", "N/A", "NaN", "nan", "NULL", "null", "?"]
+
+
+def read_source(source: Source, folder: Path) -> pl.DataFrame:
+    """The table of a source; relative paths start at `folder`.
+
+    Raises
+    ------
+    DataError : naming the file or query and what is wrong with it
+    """
+    if isinstance(source, CsvSource):
+        return read_csv(folder / source.path)
+    if isinstance(source, ParquetSource):
+        return read_parquet(folder / source.path)
+    if isinstance(source, SqlSource):
+        from hansa.clients.data.sql import read_sql
+
+        return read_sql(source, folder, os.environ)
+    from hansa.clients.data.generators import generate
+
+    return generate(source)
+
+
+def origin(source: Source, folder: Path) -> str:
+    """How errors and reports name a source."""
+    if isinstance(source, CsvSource | ParquetSource):
+        return str(folder / source.path)
+    return "SQL query" if isinstance(source, SqlSource) else f"generator '{source.generator}'"
+
+
+def read_csv(path: Path) -> pl.DataFrame:
+    """A CSV file with a header row, every column as text; the separator is `,`, `;` or a tab."""
+    import polars as pl
+
+    try:
+        with path.open("rb") as file:
+            header = file.readline().removeprefix(b"\xef\xbb\xbf")
+        if not header.strip():
+            raise DataError(f"{path}: the file is empty; expected a header row and records")
+        separator = max(",;\t", key=lambda mark: header.count(mark.encode()))
+        table = pl.read_csv(
+            path, separator=separator, infer_schema=False, null_values=ABSENT, encoding="utf8"
+        )
+    except OSError as error:
+        raise DataError(f"{path}: {_reason(error)}") from None
+    except (pl.exceptions.PolarsError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: not a CSV file in UTF-8: {_first_line(error)}") from None
+    return _checked(table, path)
+
+
+def read_parquet(path: Path) -> pl.DataFrame:
+    """A Parquet file."""
+    import polars as pl
+
+    try:
+        return _checked(pl.read_parquet(path, glob=False), path)
+    except OSError as error:
+        raise DataError(f"{path}: {_reason(error)}") from None
+    except pl.exceptions.PolarsError as error:
+        raise DataError(f"{path}: not a Parquet file: {_first_line(error)}") from None
+
+
+def _checked(table: pl.DataFrame, path: Path) -> pl.DataFrame:
+    table = table.rename({name: name.strip() for name in table.columns})
+    if table.height == 0:
+        raise DataError(f"{path}: the file has no records below its header")
+    return table
+
+
+def _reason(error: OSError) -> str:
+    return (
+        "no such file"
+        if isinstance(error, FileNotFoundError)
+        else f"cannot be read ({error.strerror or error})"
+    )
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
