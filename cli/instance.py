@@ -1,0 +1,225 @@
+"""An instance: the folder that `hansa provision` writes and every other command finds its files in.
+
+    INSTANCE/
+      instance.toml          which scenario it was made from
+      ca/                    the CA's key, needed again only to renew certificates
+      server/                SuperLink and ServerApp: server.toml, charter, TLS, SuperExec secret, nodes
+      control/               control: server.toml, charter, operator's key, tokens, job.toml
+      store/                 jobs, rounds, metrics, checkpoints; both of the above write there
+      members/NAME/          the agent: keys, charter, pin, member.toml, its own records of what it did
+      members/NAME/node/     the node: its key and the CA's certificate, nothing else
+      members/NAME/work/     work.sock, the only thing agent and node share
+      logs/  run/            of the processes that run here
+
+One owner a folder: each can be a volume of its own.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from hansa.contract.errors import InputError
+from hansa.contract.scenario import MemberConfig, ScenarioJob
+from hansa.contract.typed import Frozen, Slug, read_file, read_toml
+from hansa.server.config import ServerConfig, read_server_config
+
+DEFAULT_ROOT = Path(".hansa")
+
+
+class InstanceFacts(Frozen):
+    """`instance.toml`."""
+
+    name: Slug
+    title: str = ""
+    scenario: str
+    created: datetime
+
+
+@dataclass(frozen=True)
+class MemberFolder:
+    """One organisation's files, in an instance or wherever that organisation keeps them."""
+
+    folder: Path
+
+    @property
+    def config_path(self) -> Path:
+        return self.folder / "member.toml"
+
+    @property
+    def config(self) -> MemberConfig:
+        """The organisation's settings, read anew."""
+        return read_toml(self.config_path, MemberConfig)
+
+    @property
+    def identity_key(self) -> Path:
+        return self.folder / "identity.key"
+
+    @property
+    def sealing_key(self) -> Path:
+        return self.folder / "sealing.key"
+
+    @property
+    def split_key(self) -> Path:
+        return self.folder / "split.key"
+
+    @property
+    def node_key(self) -> Path:
+        return self.folder / "node" / "node.key"
+
+    @property
+    def node_public(self) -> Path:
+        return self.folder / "node" / "node.pub"
+
+    @property
+    def node_ca(self) -> Path:
+        """The node's own copy of the CA's certificate."""
+        return self.folder / "node" / "ca.crt"
+
+    @property
+    def charter(self) -> Path:
+        return self.folder / "charter.toml"
+
+    @property
+    def signatures(self) -> Path:
+        return self.folder / "charter.signatures.json"
+
+    @property
+    def held_out(self) -> Path:
+        """Exact scores on held-out records, where `keep_scores` is set and a job was closed."""
+        return self.folder / "held_out.npz"
+
+
+@dataclass(frozen=True)
+class Instance:
+    """Typed paths of one instance folder."""
+
+    folder: Path
+
+    @property
+    def facts_path(self) -> Path:
+        return self.folder / "instance.toml"
+
+    @property
+    def facts(self) -> InstanceFacts:
+        return read_toml(self.facts_path, InstanceFacts)
+
+    @property
+    def exists(self) -> bool:
+        """Whether a whole instance stands here; provisioning makes it appear in one step."""
+        return self.facts_path.is_file()
+
+    @property
+    def ca(self) -> Path:
+        return self.folder / "ca"
+
+    @property
+    def server(self) -> Path:
+        return self.folder / "server"
+
+    @property
+    def control(self) -> Path:
+        return self.folder / "control"
+
+    @property
+    def store(self) -> Path:
+        return self.folder / "store"
+
+    @property
+    def logs(self) -> Path:
+        return self.folder / "logs"
+
+    @property
+    def run(self) -> Path:
+        return self.folder / "run"
+
+    @property
+    def members_folder(self) -> Path:
+        return self.folder / "members"
+
+    @property
+    def server_config_path(self) -> Path:
+        return self.server / "server.toml"
+
+    @property
+    def control_config_path(self) -> Path:
+        return self.control / "server.toml"
+
+    @property
+    def server_config(self) -> ServerConfig:
+        return read_server_config(self.server_config_path)
+
+    @property
+    def charter(self) -> Path:
+        return self.server / "charter.toml"
+
+    @property
+    def signatures(self) -> Path:
+        return self.server / "charter.signatures.json"
+
+    @property
+    def tokens(self) -> dict[str, str]:
+        """The control API's bearer tokens by what they allow: read, write, sign."""
+        path = self.control / "tokens.json"
+        try:
+            document = json.loads(read_file(path))
+        except ValueError as error:
+            raise InputError(f"{path}: not valid JSON: {error}") from None
+        return {str(name): str(token) for name, token in document.items()}
+
+    @property
+    def control_url(self) -> str:
+        return f"http://{self.server_config.control}"
+
+    @property
+    def job(self) -> ScenarioJob:
+        """The job that `hansa up` submits."""
+        return read_toml(self.control / "job.toml", ScenarioJob)
+
+    @property
+    def members(self) -> list[str]:
+        """Names of the members whose folders are here, sorted."""
+        if not self.members_folder.is_dir():
+            return []
+        return sorted(path.parent.name for path in self.members_folder.glob("*/member.toml"))
+
+    def member_path(self, name: str) -> Path:
+        """Where a member's folder stands or will stand."""
+        return self.members_folder / name
+
+    def member(self, name: str) -> MemberFolder:
+        """One member's folder.
+
+        Raises
+        ------
+        InputError : no such member here, with the names there are
+        """
+        found = MemberFolder(self.member_path(name))
+        if not found.config_path.is_file():
+            names = ", ".join(self.members) or "none"
+            raise InputError(
+                f"no organisation '{name}' in {self.folder}; the organisations there are {names}"
+            )
+        return found
+
+
+def find_instance(path: Path | None = None) -> Instance:
+    """The instance at `path`, else the only one (or the newest) under `.hansa` in the current directory.
+
+    Raises
+    ------
+    InputError : there is none, or `path` holds none
+    """
+    if path is not None:
+        instance = Instance(path)
+        if not instance.exists:
+            raise InputError(f"{path}: no instance here (instance.toml is missing); run: hansa provision")
+        return instance
+    found = sorted(DEFAULT_ROOT.glob("*/instance.toml"), key=lambda file: file.stat().st_mtime, reverse=True)
+    if not found:
+        raise InputError(
+            "no instance under .hansa in this directory; run: hansa up, or hansa provision SCENARIO"
+        )
+    return Instance(found[0].parent)
