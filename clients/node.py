@@ -71,7 +71,7 @@ class Node:
         self._places = threading.BoundedSemaphore(_CONCURRENT)
 
     def run(self) -> None:
-        """Serve until `stop`; raises `InputError` when this node's key or the server's certificate is wrong."""
+        """Serve until `stop`; raises `InputError` when the node's key or the server's certificate is wrong."""
         threading.Thread(target=self._guarded, args=(self._serve,), name="pull", daemon=True).start()
         threading.Thread(
             target=self._guarded, args=(self._keep_alive,), name="heartbeat", daemon=True

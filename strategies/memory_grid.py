@@ -1,4 +1,4 @@
-"""A Flower grid without a network: nodes are functions, and a round runs in one process (`hansa simulate`)."""
+"""A Flower grid without a network: nodes are functions, a round runs in one process (`hansa simulate`)."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ from flwr.supercore.protobuf.constants import PROTOBUF_MEDIA_TYPE
 from flwr.supercore.protobuf.translation import ProtobufTranslationMiddleware
 from flwr.superlink.routers.fleet.node_auth import authenticate_node
 from starlette.concurrency import run_in_threadpool
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from hansa.server.lane.arrivals import Arrivals
 from hansa.server.lane.bells import Bells, Key
@@ -218,7 +218,7 @@ class Lane:
                     gone.cancel()
 
     async def _run(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        """In place when the state is memory (microseconds, no thread hop); else, or for much data, in a thread."""
+        """In place when the state is memory (microseconds); else, or for much data, in a thread."""
         size = stated_length(arguments[0].request.scope) if isinstance(arguments[0], Call) else 0
         if self._in_memory and (size or 0) <= (1 << 20):
             return function(*arguments)

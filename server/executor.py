@@ -1,0 +1,231 @@
+"""Runs ServerApps: takes tasks from the SuperLink and gives each a process of its own.
+
+What `flower-superexec` does for ServerApps, with three differences: Flower is imported once and each
+task's process is forked from it, so a run starts in a tenth of a second; the token that names the task
+is not on a command line; and no process outlives this one, however it ends.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import importlib
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from queue import Queue
+from types import FrameType
+from typing import NoReturn
+
+import httpx
+
+from hansa.contract.errors import HansaError, InputError
+
+os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
+
+from flwr.proto.runtime_pb2 import AcquireTaskRequest
+from flwr.supercore.constant import TaskType
+from flwr.supercore.interceptors import RuntimeVersionHttpInterceptor, SuperExecAuthHttpInterceptor
+from flwr.supercore.logger import mirror_output_to_queue
+from flwr.supercore.runtime import RuntimeHttpClient
+from flwr.superlink.runtime import run_serverapp
+
+log = logging.getLogger("hansa.executor")
+
+_ACQUIRE = "/flwr.proto.Runtime/AcquireTask"
+# Between questions to a SuperLink that does not hold them; a lane answers when there is work.
+_IDLE_S = 0.25
+_RETRY_S = 1.0
+_GRACE_S = 5.0
+_PR_SET_PDEATHSIG = 1
+
+
+class Executor:
+    """Takes tasks one after another; at most `capacity` run at once.
+
+    Parameters
+    ----------
+    address : HOST:PORT of the inner listener
+    secret : what the SuperLink was given as SuperExec secret
+    ca : PEM of the CA when the inner listener speaks TLS; plain HTTP without
+    """
+
+    def __init__(
+        self, address: str, *, secret: bytes | None, ca: bytes | None = None, capacity: int = 4
+    ) -> None:
+        self._address = address
+        self._ca = ca
+        self._capacity = capacity
+        self._children: set[int] = set()
+        interceptors: list[object] = [RuntimeVersionHttpInterceptor(component_name="SuperExec")]
+        if secret:
+            interceptors.append(
+                SuperExecAuthHttpInterceptor(master_secret=secret, protected_methods=[_ACQUIRE])
+            )
+        self._client = RuntimeHttpClient.from_server_address(
+            address,
+            ca is None,
+            ca,
+            interceptors=interceptors,  # type: ignore[arg-type]
+        )
+
+    def run(self) -> NoReturn:
+        """Serve until SIGTERM or SIGINT, then end the tasks' processes and exit."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, _leave)
+        reachable = True
+        try:
+            while True:
+                self._reap()
+                if len(self._children) >= self._capacity:
+                    time.sleep(_IDLE_S)
+                    continue
+                asked = time.monotonic()
+                try:
+                    answer = self._client.AcquireTask(
+                        AcquireTaskRequest(supported_task_types=[TaskType.SERVER_APP])
+                    )
+                except httpx.HTTPStatusError as error:
+                    if error.response.status_code == 401:
+                        raise InputError(f"{self._address}: does not accept this executor's secret") from None
+                    problem: Exception | None = error
+                except httpx.HTTPError as error:
+                    problem = error
+                else:
+                    problem = None
+                if problem is not None:
+                    if reachable:
+                        log.warning("%s: %s; trying again until it works", self._address, problem)
+                    reachable = False
+                    time.sleep(_RETRY_S)
+                    continue
+                reachable = True
+                if answer.token:
+                    log.info("task %d of run %d", answer.task.task_id, answer.task.run_id)
+                    self._children.add(self._fork(answer.token))
+                elif time.monotonic() - asked < _IDLE_S:
+                    time.sleep(_IDLE_S)
+        finally:
+            self._end_children()
+
+    def _fork(self, token: str) -> int:
+        parent = os.getpid()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        child = os.fork()
+        if child:
+            return child
+        code = 1
+        try:
+            self._become_server_app(parent, token)
+            code = 0
+        except SystemExit as leaving:
+            code = leaving.code if isinstance(leaving.code, int) else 1
+        except BaseException:
+            log.exception("the ServerApp's process failed")
+        finally:
+            # Never back into the executor's loop, nor through its exit handlers.
+            try:
+                sys.stdout.flush()
+                sys.stderr.flush()
+            finally:
+                os._exit(code)
+        raise AssertionError
+
+    def _become_server_app(self, parent: int, token: str) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, signal.SIG_DFL)
+        _die_with(parent)
+        lines: Queue[str | None] = Queue()
+        mirror_output_to_queue(lines)
+        run_serverapp(
+            runtime_api_address=self._address,
+            log_queue=lines,
+            token=token,
+            insecure=self._ca is None,
+            certificates=self._ca,
+            runtime_dependency_install=False,
+        )
+
+    def _reap(self) -> None:
+        for child in list(self._children):
+            if os.waitpid(child, os.WNOHANG)[0]:
+                self._children.discard(child)
+
+    def _end_children(self) -> None:
+        for number, patience in ((signal.SIGTERM, _GRACE_S), (signal.SIGKILL, _GRACE_S)):
+            for child in self._children:
+                os.kill(child, number)
+            give_up = time.monotonic() + patience
+            while self._children and time.monotonic() < give_up:
+                self._reap()
+                time.sleep(0.02)
+
+
+def _leave(_number: int, _frame: FrameType | None) -> NoReturn:
+    raise SystemExit(0)
+
+
+def _die_with(parent: int) -> None:
+    """Have the kernel end this process when the executor is gone, killed even; then make sure of it."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        time.sleep(_GRACE_S)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run an executor until SIGTERM or SIGINT; 2 when the secret or a file is wrong."""
+    options = _parse(argv)
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger("hansa").setLevel(options.log_level.upper())
+    logging.getLogger("flwr").setLevel(logging.WARNING)
+    try:
+        secret = _read(options.secret)
+        ca = _read(options.ca)
+        for name in options.preload:
+            importlib.import_module(name)
+        Executor(options.address, secret=secret, ca=ca, capacity=options.capacity).run()
+    except HansaError as error:
+        print(f"hansa executor: {error}", file=sys.stderr)
+        return error.exit_code
+    except ImportError as error:
+        print(f"hansa executor: --preload: {error}", file=sys.stderr)
+        return 2
+
+
+def _read(path: Path | None) -> bytes | None:
+    if path is None:
+        return None
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}") from error
+
+
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="hansa executor", description=__doc__)
+    add = parser.add_argument
+    add("--address", required=True, metavar="HOST:PORT", help="the SuperLink's inner listener")
+    add("--secret", type=Path, help="file with the SuperExec secret")
+    add("--ca", type=Path, help="PEM of the CA when the inner listener speaks TLS")
+    add("--capacity", type=int, default=4, help="ServerApps at once")
+    add("--preload", action="append", default=[], metavar="MODULE", help="imported before the first task")
+    add("--log-level", default="info", choices=["debug", "info", "warning", "error"])
+    return parser.parse_args(argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
