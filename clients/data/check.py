@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+
 from hansa.clients.data.columns import as_numbers, as_texts
 from hansa.contract.features import (
     BinaryLabel,

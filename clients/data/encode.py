@@ -6,6 +6,8 @@ import hashlib
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
+
 from hansa.clients.data.check import DataReport, check_table
 from hansa.clients.data.columns import as_numbers, as_texts
 from hansa.clients.data.dataset import Dataset
@@ -18,7 +20,6 @@ from hansa.contract.features import (
     NumericColumn,
     RegressionLabel,
 )
-from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     import polars as pl

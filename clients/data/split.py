@@ -11,8 +11,9 @@ import hmac
 from dataclasses import dataclass
 
 import numpy as np
-from hansa.clients.data.dataset import Dataset
 from numpy.typing import NDArray
+
+from hansa.clients.data.dataset import Dataset
 
 
 @dataclass(frozen=True)
