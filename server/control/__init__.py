@@ -1,0 +1,1 @@
+"""Control: the HTTP API over the store, and the operator's key."""

@@ -1,0 +1,133 @@
+"""What the store remembers, as facts: read from the store, served by control, printed by the command line."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from hansa.contract.jobs import AttemptKind, AttemptStatus, JobPlan, JobStatus, MetricValue, Participation
+from hansa.contract.typed import Frozen
+from hansa.strategies.ports import Wanted
+
+
+class JobRecord(Frozen):
+    """A job and how far it has come."""
+
+    job: str
+    name: str
+    status: JobStatus
+    # Why it has that status; empty where nothing needs saying.
+    reason: str
+    wanted: Wanted
+    charter: str
+    plan: JobPlan
+    # Newest applied round and newest opened attempt; 0 before the first.
+    round: int
+    attempt: int
+    created: datetime
+    updated: datetime
+    # When it was last queued: failures before that no longer count.
+    queued: datetime
+    # Whoever holds the lease, and its number.
+    holder: str
+    epoch: int
+
+
+class RunRecord(Frozen):
+    """One of Flower's runs that worked on a job."""
+
+    id: int
+    job: str
+    run: str
+    started: datetime
+    ended: datetime | None
+    # How it ended: finished, failed, stopped or unknown; empty while it lives.
+    outcome: str
+    # The job's newest round when the run started and when it ended: what the run achieved.
+    round_before: int
+    round_after: int | None
+
+
+class AttemptRecord(Frozen):
+    """One attempt, open or over."""
+
+    job: str
+    attempt: int
+    kind: AttemptKind
+    status: AttemptStatus
+    base: int
+    round: int | None
+    cohort: tuple[str, ...]
+    # Members whose upload counted; None until they are known.
+    active: tuple[str, ...] | None
+    left_out: dict[str, str]
+    knobs: dict[str, float]
+    seconds: float | None
+    reason: str
+    opened: datetime
+    closed: datetime | None
+    participation: tuple[Participation, ...] = ()
+
+
+class RoundRecord(Frozen):
+    """One applied train attempt, with the figures of the model it led to once they are known."""
+
+    job: str
+    round: int
+    attempt: int
+    base: int
+    cohort: tuple[str, ...]
+    active: tuple[str, ...]
+    left_out: dict[str, str]
+    knobs: dict[str, float]
+    seconds: float
+    applied: datetime
+    metrics: dict[str, MetricValue]
+    participation: tuple[Participation, ...] = ()
+
+
+class MetricRecord(Frozen):
+    """One released figure of the model after `round` (0: the initial one), as `attempt` measured it."""
+
+    job: str
+    round: int
+    attempt: int
+    name: str
+    value: float
+    error: float | None
+
+
+class KnobRecord(Frozen):
+    """One hyper-parameter of a job: its value, and who set it when and why."""
+
+    name: str
+    value: float
+    pinned: bool
+    set_by: str
+    reason: str
+    at: datetime
+
+
+class MemberRecord(Frozen):
+    """What is known of a member besides the charter: presence, and whether an operator holds it out."""
+
+    name: str
+    present: bool
+    isolated: bool | None = None
+    charter_version: int | None = None
+    started: datetime | None = None
+    seen: datetime | None = None
+    # Reason for holding it out of selection; None where it is not held.
+    held: str | None = None
+    held_by: str = ""
+
+
+class EventRecord(Frozen):
+    """One line of the append-only log; `id` only rises."""
+
+    id: int
+    at: datetime
+    job: str | None
+    kind: str
+    member: str
+    sentence: str
+    facts: dict[str, str | int | float]

@@ -1,0 +1,37 @@
+"""The event log: appended to, never changed (triggers of the first migration hold it to that)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+
+from sqlalchemy import Connection, insert, text
+
+from hansa.server.store.tables import events
+
+# Any fixed number. PostgreSQL gives out numbers before commit: without one writer at a time, a reader that
+# asks for everything after its last number could miss a smaller one that commits later.
+_ORDER_LOCK = 0x6576656E7473
+
+
+def append(
+    connection: Connection,
+    kind: str,
+    sentence: str,
+    *,
+    job: str | None = None,
+    member: str = "",
+    facts: Mapping[str, str | int | float] | None = None,
+) -> None:
+    """Append one line within the caller's transaction."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ORDER_LOCK})
+    row = {
+        "at": time.time(),
+        "job": job,
+        "kind": kind,
+        "member": member,
+        "sentence": sentence,
+        "facts": dict(facts or {}),
+    }
+    connection.execute(insert(events), row)

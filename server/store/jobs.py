@@ -1,0 +1,226 @@
+"""Jobs and Flower's runs that work on them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import Row, Select, func, insert, select, update
+
+from hansa.contract.errors import HansaError
+from hansa.contract.jobs import JobPlan, JobStatus
+from hansa.contract.typed import canonical_json
+from hansa.server.records import JobRecord, RunRecord
+from hansa.server.store import events
+from hansa.server.store.database import Database
+from hansa.server.store.journal import JobJournal, abandon_open, newest_round, write_status
+from hansa.server.store.moments import moment
+from hansa.server.store.tables import attempts, jobs, knobs, rounds, runs
+from hansa.strategies.ports import Wanted
+
+OVER: tuple[JobStatus, ...] = ("stopped", "finished", "failed")
+
+
+class Jobs:
+    """Submitted jobs, the newest last."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def submit(self, plan: JobPlan, charter: str, knob_values: Mapping[str, float]) -> JobRecord:
+        """Queue a job under the charter of that hash, its knobs at these values.
+
+        Raises
+        ------
+        HansaError : a job of this id is there already
+        """
+        now = time.time()
+        with self._database.write() as connection:
+            if connection.execute(select(jobs.c.id).where(jobs.c.id == plan.job)).first() is not None:
+                raise HansaError(f"job {plan.job} was submitted before; a new job needs a new id")
+            row = {
+                "id": plan.job,
+                "name": plan.name,
+                "plan": canonical_json(plan).decode(),
+                "charter": charter,
+                "status": "queued",
+                "reason": "",
+                "wanted": "run",
+                "epoch": 0,
+                "holder": "",
+                "created": now,
+                "updated": now,
+                "queued": now,
+            }
+            connection.execute(insert(jobs), row)
+            values = {**knob_values, **plan.pinned}
+            rows = [_first_value(plan, name, value, now) for name, value in values.items()]
+            if rows:
+                connection.execute(insert(knobs), rows)
+            events.append(
+                connection, "job-submitted", f"job '{plan.name}' of {plan.rounds} rounds", job=plan.job
+            )
+        return self.get(plan.job)
+
+    def get(self, job: str) -> JobRecord:
+        """The job of that id; raises `HansaError` where there is none."""
+        found = self.find(job)
+        if found is None:
+            raise HansaError(f"job {job} is not in the store")
+        return found
+
+    def find(self, job: str) -> JobRecord | None:
+        """The job of that id, or None."""
+        with self._database.read() as connection:
+            row = connection.execute(_jobs().where(jobs.c.id == job)).first()
+        return None if row is None else _job(row)
+
+    def all(self, *, limit: int = 1000) -> list[JobRecord]:
+        """The newest `limit` jobs in the order of submission."""
+        with self._database.read() as connection:
+            rows = connection.execute(_jobs().order_by(jobs.c.created.desc(), jobs.c.id).limit(limit)).all()
+        return [_job(row) for row in reversed(rows)]
+
+    def unfinished(self) -> list[JobRecord]:
+        """Jobs that are not over, in the order of submission."""
+        with self._database.read() as connection:
+            query = _jobs().where(jobs.c.status.not_in(OVER)).order_by(jobs.c.created, jobs.c.id)
+            return [_job(row) for row in connection.execute(query)]
+
+    def want(self, job: str, wanted: Wanted, by: str) -> JobRecord:
+        """Write what the operator wants; wanting a paused or stopped job to run queues it again.
+
+        Raises
+        ------
+        HansaError : there is no such job, or it is over for good
+        """
+        with self._database.write() as connection:
+            row = connection.execute(
+                select(jobs.c.status, jobs.c.wanted).where(jobs.c.id == job).with_for_update()
+            ).first()
+            if row is None:
+                raise HansaError(f"job {job} is not in the store")
+            if row.status == "finished" or (row.status in OVER and wanted != "run"):
+                raise HansaError(f"job {job} is {row.status}; it cannot be asked to {wanted}")
+            now = time.time()
+            connection.execute(update(jobs).where(jobs.c.id == job).values(wanted=wanted, updated=now))
+            if row.wanted != wanted:
+                events.append(connection, "job-wanted", f"{by} asks the job to {wanted}", job=job)
+            if wanted == "run" and row.status in ("paused", "stopped", "failed"):
+                connection.execute(update(jobs).where(jobs.c.id == job).values(queued=now))
+                write_status(connection, job, "queued", "")
+        return self.get(job)
+
+    def claim(self, job: str, holder: str) -> JobJournal:
+        """Take the job's lease: every older journal of it is refused from now on.
+
+        Raises
+        ------
+        HansaError : there is no such job
+        """
+        with self._database.write() as connection:
+            row = connection.execute(
+                update(jobs)
+                .where(jobs.c.id == job)
+                .values(epoch=jobs.c.epoch + 1, holder=holder, updated=time.time())
+                .returning(jobs.c.epoch, jobs.c.plan)
+            ).first()
+            if row is None:
+                raise HansaError(f"job {job} is not in the store")
+            abandon_open(connection, job, f"taken over by {holder}")
+        return JobJournal(self._database, JobPlan.model_validate_json(row.plan), row.epoch)
+
+    def settle(self, job: str, status: JobStatus, reason: str, by: str) -> None:
+        """Write a job's status from outside its run, whose lease ends with it."""
+        self.claim(job, by).set_status(status, reason)
+
+
+class Runs:
+    """Flower's runs: an id each, and what it achieved for its job."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def started(self, job: str, run: str) -> RunRecord:
+        """Remember a run that was just started."""
+        with self._database.write() as connection:
+            row = {
+                "job": job,
+                "run": run,
+                "started": time.time(),
+                "outcome": "",
+                "round_before": newest_round(connection, job),
+            }
+            key = connection.execute(insert(runs).returning(runs.c.id), row).scalar_one()
+            events.append(connection, "run-started", f"Flower run {run} works on the job", job=job)
+            return _run(connection.execute(select(runs).where(runs.c.id == key)).one())
+
+    def ended(self, run: RunRecord, outcome: str) -> None:
+        """Remember that a run is over."""
+        with self._database.write() as connection:
+            newest = newest_round(connection, run.job)
+            connection.execute(
+                update(runs)
+                .where(runs.c.id == run.id, runs.c.ended.is_(None))
+                .values(ended=time.time(), outcome=outcome, round_after=newest)
+            )
+            sentence = f"Flower run {run.run} ended: {outcome}"
+            events.append(connection, "run-ended", sentence, job=run.job, facts={"outcome": outcome})
+
+    def of(self, job: str, *, limit: int = 20) -> Sequence[RunRecord]:
+        """The job's newest runs, the newest first."""
+        with self._database.read() as connection:
+            query = select(runs).where(runs.c.job == job).order_by(runs.c.id.desc()).limit(limit)
+            return [_run(row) for row in connection.execute(query)]
+
+
+def _first_value(plan: JobPlan, name: str, value: float, now: float) -> dict[str, Any]:
+    pinned = name in plan.pinned
+    return {
+        "job": plan.job,
+        "name": name,
+        "value": value,
+        "pinned": pinned,
+        "set_by": "plan" if pinned else "charter",
+        "reason": "pinned by the plan" if pinned else "the charter's default",
+        "at": now,
+    }
+
+
+def _jobs() -> Select[Any]:
+    newest = select(func.max(rounds.c.round)).where(rounds.c.job == jobs.c.id).scalar_subquery()
+    attempt = select(func.max(attempts.c.attempt)).where(attempts.c.job == jobs.c.id).scalar_subquery()
+    return select(jobs, newest.label("round"), attempt.label("attempt"))
+
+
+def _job(row: Row[Any]) -> JobRecord:
+    return JobRecord(
+        job=row.id,
+        name=row.name,
+        status=row.status,
+        reason=row.reason,
+        wanted=row.wanted,
+        charter=row.charter,
+        plan=JobPlan.model_validate_json(row.plan),
+        round=row.round or 0,
+        attempt=row.attempt or 0,
+        created=moment(row.created),
+        updated=moment(row.updated),
+        queued=moment(row.queued),
+        holder=row.holder,
+        epoch=row.epoch,
+    )
+
+
+def _run(row: Row[Any]) -> RunRecord:
+    return RunRecord(
+        id=row.id,
+        job=row.job,
+        run=row.run,
+        started=moment(row.started),
+        ended=moment(row.ended),
+        outcome=row.outcome,
+        round_before=row.round_before,
+        round_after=row.round_after,
+    )

@@ -1,0 +1,135 @@
+"""What operators and the tuner set while a job runs: knobs, and members held out of selection."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from sqlalchemy import Row, insert, select, update
+
+from hansa.contract.errors import HansaError
+from hansa.server.records import KnobRecord, MemberRecord
+from hansa.server.store import events
+from hansa.server.store.database import Database
+from hansa.server.store.moments import moment
+from hansa.server.store.tables import attempts, knobs, members
+
+
+class Knobs:
+    """A job's hyper-parameters. Ranges are the charter's: whoever sets a value has checked it."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def of(self, job: str) -> list[KnobRecord]:
+        """The job's knobs, by name."""
+        with self._database.read() as connection:
+            rows = connection.execute(select(knobs).where(knobs.c.job == job).order_by(knobs.c.name))
+            return [_knob(row) for row in rows]
+
+    def set(self, job: str, values: dict[str, float], *, by: str, reason: str = "") -> list[KnobRecord]:
+        """Set some values, all or none; they hold from the next attempt on.
+
+        Raises
+        ------
+        HansaError : the job has no such knob, or it is pinned
+        """
+        with self._database.write() as connection:
+            rows = connection.execute(select(knobs).where(knobs.c.job == job).with_for_update())
+            known = {row.name: row for row in rows}
+            for name, value in values.items():
+                if name not in known:
+                    raise HansaError(
+                        f"job {job} has no knob '{name}'; it has {', '.join(sorted(known)) or 'none'}"
+                    )
+                if known[name].pinned:
+                    raise HansaError(f"knob '{name}' is pinned to {known[name].value:g} for this job")
+                connection.execute(
+                    update(knobs)
+                    .where(knobs.c.job == job, knobs.c.name == name)
+                    .values(value=value, set_by=by, reason=reason, at=time.time())
+                )
+                events.append(
+                    connection,
+                    "knob-set",
+                    f"{by} set {name} from {known[name].value:g} to {value:g}"
+                    + (f": {reason}" if reason else ""),
+                    job=job,
+                    facts={"knob": name, "value": value},
+                )
+        return self.of(job)
+
+
+class Members:
+    """Presence as last seen, and holds."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def all(self) -> list[MemberRecord]:
+        """Every member ever seen or held, by name."""
+        with self._database.read() as connection:
+            return [_member(row) for row in connection.execute(select(members).order_by(members.c.name))]
+
+    def hold(self, name: str, reason: str, *, by: str) -> None:
+        """Keep a member out of selection from the next attempt on."""
+        self._set(name, reason, by)
+
+    def release(self, name: str, *, by: str) -> None:
+        """Let a member be selected again."""
+        self._set(name, None, by)
+
+    def _set(self, name: str, reason: str | None, by: str) -> None:
+        values: dict[str, Any] = {"held": reason, "held_by": by if reason is not None else ""}
+        with self._database.write() as connection:
+            changed = connection.execute(update(members).where(members.c.name == name).values(values))
+            if not changed.rowcount:
+                row = values | {"name": name, "present": False, "node": ""}
+                connection.execute(insert(members), row)
+            kind, sentence = ("member-released", f"{by} released {name}")
+            if reason is not None:
+                kind, sentence = ("member-held", f"{by} holds {name} out: {reason}")
+            events.append(connection, kind, sentence, member=name)
+
+
+class ActiveSets:
+    """Which active set control has signed for an attempt: one, ever (PROTOCOL 4.4)."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def settle(self, job: str, attempt: int, active: tuple[str, ...]) -> tuple[str, ...]:
+        """The active set of an attempt: this one, unless another was settled before; durable on return."""
+        with self._database.write() as connection:
+            mine = (attempts.c.job == job) & (attempts.c.attempt == attempt)
+            found = connection.execute(
+                select(attempts.c.active).where(mine).with_for_update()
+            ).scalar_one_or_none()
+            if found is not None:
+                return tuple(found)
+            connection.execute(update(attempts).where(mine).values(active=list(active)))
+        return active
+
+
+def _knob(row: Row[Any]) -> KnobRecord:
+    return KnobRecord(
+        name=row.name,
+        value=row.value,
+        pinned=row.pinned,
+        set_by=row.set_by,
+        reason=row.reason,
+        at=moment(row.at),
+    )
+
+
+def _member(row: Row[Any]) -> MemberRecord:
+    return MemberRecord(
+        name=row.name,
+        present=row.present,
+        isolated=row.isolated,
+        charter_version=row.charter_version,
+        started=moment(row.started),
+        seen=moment(row.seen),
+        held=row.held,
+        held_by=row.held_by,
+    )

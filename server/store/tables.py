@@ -1,0 +1,186 @@
+"""The tables. Times are Unix seconds. The migrations build exactly this: a test compares."""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    Double,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+# SQLite numbers rows by itself only for a column that is exactly INTEGER.
+_Serial = BigInteger().with_variant(Integer, "sqlite")
+
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("name", String(63), nullable=False),
+    # Canonical JSON of the plan: the bytes that members are sent are made from it.
+    Column("plan", Text, nullable=False),
+    Column("charter", String(64), nullable=False),
+    Column("status", String(16), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("wanted", String(8), nullable=False),
+    # The lease: each claim raises the epoch, and a write under an older one is refused.
+    Column("epoch", Integer, nullable=False),
+    Column("holder", Text, nullable=False),
+    Column("created", Double, nullable=False),
+    Column("updated", Double, nullable=False),
+    Column("queued", Double, nullable=False),
+    Index(None, "created"),
+)
+
+runs = Table(
+    "runs",
+    metadata,
+    Column("id", _Serial, primary_key=True),
+    Column("job", ForeignKey("jobs.id"), nullable=False),
+    # Flower's run id is an unsigned 64-bit number, which no SQL integer holds.
+    Column("run", String(20), nullable=False),
+    Column("started", Double, nullable=False),
+    Column("ended", Double),
+    Column("outcome", String(16), nullable=False),
+    Column("round_before", Integer, nullable=False),
+    Column("round_after", Integer),
+    Index(None, "job"),
+)
+
+attempts = Table(
+    "attempts",
+    metadata,
+    Column("job", ForeignKey("jobs.id"), primary_key=True),
+    Column("attempt", Integer, primary_key=True),
+    Column("kind", String(16), nullable=False),
+    Column("status", String(16), nullable=False),
+    Column("base", Integer, nullable=False),
+    Column("round", Integer),
+    Column("cohort", JSON, nullable=False),
+    Column("active", JSON(none_as_null=True)),
+    Column("left_out", JSON, nullable=False),
+    Column("knobs", JSON, nullable=False),
+    Column("seconds", Double),
+    Column("reason", Text, nullable=False),
+    Column("opened", Double, nullable=False),
+    Column("closed", Double),
+)
+
+
+def _of_attempt() -> ForeignKeyConstraint:
+    return ForeignKeyConstraint(["job", "attempt"], ["attempts.job", "attempts.attempt"])
+
+
+rounds = Table(
+    "rounds",
+    metadata,
+    # The key is the law "a round counts once"; the unique pair is "an attempt counts once".
+    Column("job", String(32), primary_key=True),
+    Column("round", Integer, primary_key=True),
+    Column("attempt", Integer, nullable=False),
+    Column("applied", Double, nullable=False),
+    UniqueConstraint("job", "attempt"),
+    _of_attempt(),
+)
+
+participation = Table(
+    "participation",
+    metadata,
+    Column("job", String(32), primary_key=True),
+    Column("attempt", Integer, primary_key=True),
+    Column("member", String(63), primary_key=True),
+    Column("outcome", String(16), nullable=False),
+    Column("seconds", Double, nullable=False),
+    Column("bytes_up", BigInteger, nullable=False),
+    Column("bytes_down", BigInteger, nullable=False),
+    Column("code", Text, nullable=False),
+    Column("sentence", Text, nullable=False),
+    _of_attempt(),
+)
+
+metrics = Table(
+    "metrics",
+    metadata,
+    Column("job", String(32), primary_key=True),
+    Column("attempt", Integer, primary_key=True),
+    Column("name", String(100), primary_key=True),
+    # The round of the model that was measured, not the one the attempt led to.
+    Column("round", Integer, nullable=False),
+    Column("value", Double, nullable=False),
+    Column("error", Double),
+    Index(None, "job", "round"),
+    _of_attempt(),
+)
+
+knobs = Table(
+    "knobs",
+    metadata,
+    Column("job", ForeignKey("jobs.id"), primary_key=True),
+    Column("name", String(63), primary_key=True),
+    Column("value", Double, nullable=False),
+    Column("pinned", Boolean, nullable=False),
+    Column("set_by", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("at", Double, nullable=False),
+)
+
+checkpoints = Table(
+    "checkpoints",
+    metadata,
+    Column("job", String(32), primary_key=True),
+    Column("round", Integer, primary_key=True),
+    Column("state", LargeBinary, nullable=False),
+    # The best evaluated one so far outlives the newer ones.
+    Column("best", Boolean, nullable=False),
+    Column("at", Double, nullable=False),
+    ForeignKeyConstraint(["job", "round"], ["rounds.job", "rounds.round"]),
+)
+
+members = Table(
+    "members",
+    metadata,
+    Column("name", String(63), primary_key=True),
+    Column("present", Boolean, nullable=False),
+    Column("node", String(20), nullable=False),
+    Column("isolated", Boolean),
+    Column("charter_version", Integer),
+    Column("started", Double),
+    Column("seen", Double),
+    Column("held", Text),
+    Column("held_by", Text, nullable=False),
+)
+
+events = Table(
+    "events",
+    metadata,
+    Column("id", _Serial, primary_key=True),
+    Column("at", Double, nullable=False),
+    Column("job", String(32)),
+    Column("kind", String(63), nullable=False),
+    Column("member", String(63), nullable=False),
+    Column("sentence", Text, nullable=False),
+    Column("facts", JSON, nullable=False),
+    Index(None, "job"),
+    # A number is never given out twice, not even after the newest row were lost.
+    sqlite_autoincrement=True,
+)

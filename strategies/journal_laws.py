@@ -1,0 +1,78 @@
+"""The laws every journal keeps, over SQL or in memory: what an attempt's result may look like.
+
+An attempt is opened once, closed once and by its own facts; a round is the next number and has its state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from hansa.contract.jobs import AttemptKind, AttemptResult, AttemptStatus
+from hansa.strategies.ports import Arrays
+
+# Figures by which one model is better than another, first found counts; True where higher is better.
+_BETTER = (("log_loss", False), ("rmse", False), ("auc", True), ("accuracy", True))
+
+
+@dataclass(frozen=True)
+class OpenedAttempt:
+    """An attempt as it was opened, and where it stands."""
+
+    attempt: int
+    kind: AttemptKind
+    status: AttemptStatus
+    base: int
+    cohort: tuple[str, ...]
+
+
+def check_opening(base: int, cohort: Sequence[str], newest_round: int) -> None:
+    """Raise `ValueError` for a base that is not there, or a cohort that is empty or names one twice."""
+    if not 0 <= base <= newest_round:
+        raise ValueError(f"base {base} is not a round of this job; the newest is {newest_round}")
+    if not cohort or len(set(cohort)) != len(cohort):
+        raise ValueError(f"a cohort names each member once and at least one, not {list(cohort)}")
+
+
+def check_result(
+    result: AttemptResult, state: Arrays | None, *, job: str, opened: OpenedAttempt | None, newest_round: int
+) -> None:
+    """Raise `ValueError` unless this result may close that attempt.
+
+    Parameters
+    ----------
+    state : the state the attempt led to; present exactly where a round was applied
+    opened : the attempt of that number, None where there is none
+    newest_round : the job's newest applied round
+    """
+    number = result.attempt
+    if result.job != job:
+        raise ValueError(f"attempt {number} belongs to job {result.job}, this journal to {job}")
+    if opened is None:
+        raise ValueError(f"attempt {number} was never opened")
+    if opened.status != "open":
+        raise ValueError(f"attempt {number} is already {opened.status}")
+    if result.status in ("open", "abandoned"):
+        raise ValueError(f"attempt {number} cannot be closed as '{result.status}'")
+    if (result.kind, result.base, result.cohort) != (opened.kind, opened.base, opened.cohort):
+        raise ValueError(f"attempt {number} was opened with another kind, base or cohort")
+    if not set(result.active) <= set(result.cohort):
+        raise ValueError(f"attempt {number}: active members outside the cohort")
+    members = [part.member for part in result.participation]
+    if len(set(members)) != len(members) or not set(members) <= set(result.cohort):
+        raise ValueError(f"attempt {number}: participation names each member of the cohort at most once")
+    applied = result.status == "applied"
+    if applied != (result.round is not None) or applied != (state is not None):
+        raise ValueError(f"attempt {number}: a round, its state and the status 'applied' come together")
+    if applied and result.kind != "train":
+        raise ValueError(f"attempt {number}: only a train attempt becomes a round")
+    if applied and result.round != newest_round + 1:
+        raise ValueError(f"attempt {number}: round {result.round} does not follow round {newest_round}")
+
+
+def goodness(metrics: dict[str, float]) -> float | None:
+    """One number that is higher for a better model; None where no known figure is there."""
+    for name, higher in _BETTER:
+        if name in metrics:
+            return metrics[name] if higher else -metrics[name]
+    return None

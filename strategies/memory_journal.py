@@ -1,0 +1,133 @@
+"""A journal in memory, under the same laws as the store's: for `hansa simulate` and for tests."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from hansa.contract.jobs import AttemptKind, AttemptResult, JobPlan, JobStatus
+from hansa.strategies.journal_laws import OpenedAttempt, check_opening, check_result
+from hansa.strategies.ports import Arrays, LeaseLost, MemberPresence, Progress, Wanted
+
+
+@dataclass
+class MemoryJob:
+    """Everything remembered of one job; tests and `simulate` read and steer it here."""
+
+    plan: JobPlan
+    # The charter's defaults, moved by whoever may.
+    knobs: dict[str, float]
+    epoch: int = 0
+    status: JobStatus = "queued"
+    reason: str = ""
+    wanted: Wanted = "run"
+    held: dict[str, str] = field(default_factory=dict)
+    present: tuple[MemberPresence, ...] = ()
+    opened: dict[int, OpenedAttempt] = field(default_factory=dict)
+    results: list[AttemptResult] = field(default_factory=list)
+    round: int = 0
+    state: dict[str, np.ndarray] | None = None
+    evaluated: set[int] = field(default_factory=set)
+    # (kind, sentence, member, facts)
+    events: list[tuple[str, str, str, dict[str, str | int | float]]] = field(default_factory=list)
+
+
+class MemoryJournal:
+    """One holder's lease on a `MemoryJob`; taking another one ends it."""
+
+    def __init__(self, job: MemoryJob) -> None:
+        self.job = job
+        job.epoch += 1
+        self._epoch = job.epoch
+        self._abandon("taken over by another run")
+
+    @property
+    def plan(self) -> JobPlan:
+        """What the job sets out to do."""
+        return self.job.plan
+
+    def progress(self) -> Progress:
+        """Where the job stands."""
+        return Progress(
+            round=self.job.round,
+            attempt=max(self.job.opened, default=0),
+            state=None if self.job.state is None else dict(self.job.state),
+            evaluated=self.job.round in self.job.evaluated,
+        )
+
+    def open_attempt(
+        self,
+        kind: AttemptKind,
+        *,
+        base: int,
+        cohort: Sequence[str],
+        left_out: Mapping[str, str],
+        knobs: Mapping[str, float],
+    ) -> int:
+        """Take the next attempt number."""
+        self._check_lease()
+        check_opening(base, cohort, self.job.round)
+        self._abandon("followed by a newer attempt")
+        number = max(self.job.opened, default=0) + 1
+        self.job.opened[number] = OpenedAttempt(number, kind, "open", base, tuple(cohort))
+        return number
+
+    def commit(self, result: AttemptResult, state: Arrays | None) -> None:
+        """Close an attempt."""
+        self._check_lease()
+        opened = self.job.opened.get(result.attempt)
+        check_result(result, state, job=self.plan.job, opened=opened, newest_round=self.job.round)
+        assert opened is not None
+        self.job.opened[result.attempt] = replace(opened, status=result.status)
+        self.job.results.append(result)
+        if result.metrics:
+            self.job.evaluated.add(result.base)
+        if result.round is not None and state is not None:
+            self.job.round = result.round
+            self.job.state = {name: np.array(array) for name, array in state.items()}
+
+    def knobs(self) -> dict[str, float]:
+        """Current values, pins applied."""
+        return {**self.job.knobs, **self.plan.pinned}
+
+    def held(self) -> dict[str, str]:
+        """Members held out of selection, with reasons."""
+        return dict(self.job.held)
+
+    def present(self, members: Sequence[MemberPresence]) -> None:
+        """Members that are connected now."""
+        self._check_lease()
+        self.job.present = tuple(members)
+
+    def wanted(self) -> Wanted:
+        """What the operator wants of this job."""
+        return self.job.wanted
+
+    def set_status(self, status: JobStatus, reason: str = "") -> None:
+        """Write the job's status and why."""
+        self._check_lease()
+        self.job.status, self.job.reason = status, reason
+
+    def event(
+        self,
+        kind: str,
+        sentence: str,
+        *,
+        member: str = "",
+        facts: Mapping[str, str | int | float] | None = None,
+    ) -> None:
+        """Append to the event log."""
+        self._check_lease()
+        self.job.events.append((kind, sentence, member, dict(facts or {})))
+
+    def _check_lease(self) -> None:
+        if self._epoch != self.job.epoch:
+            raise LeaseLost(f"job {self.plan.job}: another run has taken over")
+
+    def _abandon(self, reason: str) -> None:
+        for number, opened in self.job.opened.items():
+            if opened.status == "open":
+                self.job.opened[number] = replace(opened, status="abandoned")
+                self.job.events.append(("attempt-abandoned", f"attempt {number}: {reason}", "", {}))

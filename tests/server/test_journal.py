@@ -1,0 +1,254 @@
+"""One suite over the store's journal and the one in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+from journals import (
+    MEMBERS,
+    POSTGRES,
+    Bench,
+    apply_round,
+    bench,
+    open_one,
+    result,
+    state,
+)
+
+from hansa.contract.jobs import MetricValue
+from hansa.strategies.ports import Journal, LeaseLost, MemberPresence
+
+postgresql = pytest.mark.skipif(not POSTGRES, reason="HANSA_TEST_POSTGRES names no database")
+KINDS = ["memory", "sqlite", pytest.param("postgresql", marks=postgresql)]
+
+
+@pytest.fixture(params=KINDS)
+def job(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bench]:
+    with bench(request.param, tmp_path, pinned={"dropout": 0.3}) as made:
+        yield made
+
+
+def test_a_new_job_starts_before_round_one(job: Bench) -> None:
+    progress = job.claim("a").progress()
+    assert (progress.round, progress.attempt, progress.state, progress.evaluated) == (0, 0, None, False)
+
+
+def test_attempt_numbers_rise_over_claims_and_failures(job: Bench) -> None:
+    numbers = []
+    for holder in "abc":
+        journal = job.claim(holder)
+        numbers.append(open_one(journal))
+        numbers.append(open_one(journal))
+        journal.commit(result(journal, numbers[-1], status="failed"), None)
+    assert numbers == [1, 2, 3, 4, 5, 6]
+    assert job.claim("d").progress().attempt == 6
+
+
+def test_an_applied_round_comes_back_with_its_state_bit_for_bit(job: Bench) -> None:
+    apply_round(job.claim("a"))
+    apply_round(job.claim("b"))
+    progress = job.claim("c").progress()
+    assert (progress.round, progress.attempt, progress.evaluated) == (2, 2, False)
+    assert progress.state is not None
+    assert set(progress.state) == set(state(2))
+    for name, array in state(2).items():
+        assert progress.state[name].dtype == array.dtype
+        assert progress.state[name].tobytes() == array.tobytes()
+
+
+def test_a_round_is_evaluated_once_figures_of_its_model_are_there(job: Bench) -> None:
+    journal = job.claim("a")
+    apply_round(journal)
+    apply_round(journal, metrics={"auc": MetricValue(value=0.7)})
+    assert not journal.progress().evaluated
+    attempt = open_one(journal, "evaluate")
+    figures = {"auc": MetricValue(value=0.8, error=0.01)}
+    journal.commit(result(journal, attempt, status="evaluated", kind="evaluate", metrics=figures), None)
+    assert journal.progress().evaluated
+    assert journal.progress().round == 2
+
+
+WRITES: dict[str, Callable[[Journal], object]] = {
+    "open_attempt": open_one,
+    "commit": lambda journal: journal.commit(result(journal, 1), state(1)),
+    "present": lambda journal: journal.present([MemberPresence("alpha", 7, True, 1, 1.0)]),
+    "set_status": lambda journal: journal.set_status("running"),
+    "event": lambda journal: journal.event("note", "a line"),
+}
+
+
+@pytest.mark.parametrize("name", WRITES)
+def test_an_older_holder_writes_nothing_more(job: Bench, name: str) -> None:
+    older = job.claim("older")
+    open_one(older)
+    older.present([MemberPresence("alpha", 7, True, 1, 1.0)])
+    newer = job.claim("newer")
+    with pytest.raises(LeaseLost):
+        WRITES[name](older)
+    assert newer.progress().attempt == 1
+    assert newer.progress().round == 0
+
+
+def test_a_new_holder_abandons_what_the_old_one_had_open(job: Bench) -> None:
+    open_one(job.claim("older"))
+    newer = job.claim("newer")
+    with pytest.raises(ValueError, match="already abandoned"):
+        newer.commit(result(newer, 1), state(1))
+
+
+def test_opening_an_attempt_abandons_the_one_before(job: Bench) -> None:
+    journal = job.claim("a")
+    first, second = open_one(journal), open_one(journal)
+    with pytest.raises(ValueError, match="already abandoned"):
+        journal.commit(result(journal, first), state(1))
+    journal.commit(result(journal, second), state(1))
+
+
+def test_a_round_counts_once(job: Bench) -> None:
+    journal = job.claim("a")
+    attempt = open_one(journal)
+    done = result(journal, attempt)
+    journal.commit(done, state(1))
+    with pytest.raises(ValueError, match="already applied"):
+        journal.commit(done, state(1))
+    again = open_one(journal, base=0)
+    repeated = done.model_copy(update={"attempt": again})
+    with pytest.raises(ValueError, match="does not follow round 1"):
+        journal.commit(repeated, state(1))
+    assert journal.progress().round == 1
+
+
+BROKEN = {
+    "another cohort": {"cohort": MEMBERS[:2]},
+    "another base": {"base": 1},
+    "another kind": {"kind": "evaluate"},
+    "a round without its status": {"status": "failed"},
+    "a number that was never opened": {"attempt": 9},
+    "left open": {"status": "open", "round": None},
+    "active outside the cohort": {"active": ("zeta",)},
+    "another job": {"job": "f" * 32},
+    "a gap in rounds": {"round": 2},
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_result_that_does_not_fit_changes_nothing(job: Bench, name: str) -> None:
+    journal = job.claim("a")
+    attempt = open_one(journal)
+    done = result(journal, attempt)
+    with pytest.raises(ValueError, match=r"attempt|job"):
+        journal.commit(done.model_copy(update=BROKEN[name]), state(1))
+    with pytest.raises(ValueError, match="come together"):
+        journal.commit(done, None)
+    assert journal.progress().round == 0
+    journal.commit(done, state(1))
+    assert journal.progress().round == 1
+
+
+def test_an_attempt_starts_from_a_round_that_is_there(job: Bench) -> None:
+    journal = job.claim("a")
+    with pytest.raises(ValueError, match="newest is 0"):
+        open_one(journal, base=1)
+    with pytest.raises(ValueError, match="once"):
+        journal.open_attempt("train", base=0, cohort=("alpha", "alpha"), left_out={}, knobs={})
+    assert journal.progress().attempt == 0
+
+
+def test_pins_stand_above_the_charter_s_defaults(job: Bench) -> None:
+    assert job.claim("a").knobs() == {"client_rate": 0.5, "dropout": 0.3}
+
+
+class JournalMachine(RuleBasedStateMachine):
+    """Any sequence of claims, attempts and results, against a model of a few numbers."""
+
+    kind = "memory"
+
+    @initialize()
+    def start(self) -> None:
+        import tempfile
+
+        self.folder = tempfile.TemporaryDirectory()
+        self.context = bench(self.kind, Path(self.folder.name))
+        self.job = self.context.__enter__()
+        self.journals = [self.job.claim("0")]
+        self.attempt = self.round = 0
+        self.open: tuple[int, int] | None = None
+        self.evaluated: set[int] = set()
+
+    @rule()
+    def claim(self) -> None:
+        self.journals.append(self.job.claim(str(len(self.journals))))
+        self.open = None
+
+    @rule(data=st.data())
+    def open_attempt(self, data: st.DataObject) -> None:
+        base = data.draw(st.integers(0, self.round))
+        self.attempt += 1
+        assert open_one(self.journals[-1], base=base) == self.attempt
+        self.open = (self.attempt, base)
+
+    @precondition(lambda self: self.open is not None)
+    @rule(status=st.sampled_from(["applied", "failed"]), evaluated=st.booleans())
+    def close(self, status: str, evaluated: bool) -> None:
+        assert self.open is not None
+        attempt, base = self.open
+        journal = self.journals[-1]
+        figures = {"auc": MetricValue(value=0.5)} if evaluated else {}
+        done = result(journal, attempt, status=status, base=base, metrics=figures)
+        self.open = None
+        if status == "applied":
+            self.round += 1
+        if evaluated:
+            self.evaluated.add(base)
+        journal.commit(done, state(self.round) if status == "applied" else None)
+
+    @precondition(lambda self: self.open is None and self.attempt)
+    @rule(data=st.data())
+    def close_again(self, data: st.DataObject) -> None:
+        journal = self.journals[-1]
+        number = data.draw(st.integers(1, self.attempt + 1))
+        with pytest.raises(ValueError, match="attempt"):
+            journal.commit(result(journal, number), state(self.round + 1))
+
+    @precondition(lambda self: len(self.journals) > 1)
+    @rule(data=st.data())
+    def write_late(self, data: st.DataObject) -> None:
+        older = data.draw(st.sampled_from(self.journals[:-1]))
+        with pytest.raises(LeaseLost):
+            data.draw(st.sampled_from(list(WRITES.values())))(older)
+
+    @rule()
+    def look(self) -> None:
+        progress = self.journals[-1].progress()
+        assert (progress.round, progress.attempt) == (self.round, self.attempt)
+        assert progress.evaluated == (self.round in self.evaluated)
+        if self.round:
+            assert progress.state is not None
+            assert np.array_equal(progress.state["weights"], state(self.round)["weights"])
+        else:
+            assert progress.state is None
+
+    def teardown(self) -> None:
+        if hasattr(self, "context"):
+            self.look()
+            self.context.__exit__(None, None, None)
+            self.folder.cleanup()
+
+
+class StoreMachine(JournalMachine):
+    kind = "sqlite"
+
+
+_SETTINGS = settings(
+    max_examples=15, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
+)
+TestMemoryLaws = JournalMachine.TestCase
+TestMemoryLaws.settings = _SETTINGS
+TestStoreLaws = StoreMachine.TestCase
+TestStoreLaws.settings = _SETTINGS
