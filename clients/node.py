@@ -145,6 +145,10 @@ class Node:
             started = time.monotonic()
             try:
                 pulled = self._connection.pull()
+            except (RunOverError, MessageError) as error:
+                self._places.release()
+                log.info("a message was dropped: %s", error)
+                continue
             except HansaError as error:
                 self._places.release()
                 if isinstance(error, NodeForgottenError):

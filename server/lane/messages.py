@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from flwr.supercore.error import FlowerError
 from flwr.supercore.inflatable.inflatable_object import get_object_id, iterate_object_tree
 
 from hansa.contract.inlined import add_inlined, read_inlined
@@ -38,7 +39,10 @@ def inline_objects(call: Call, response: Any) -> Any:
         if room <= 0:
             break
         run_id = message.metadata.run_id
-        contents = [pull_object(call, run_id, it.object_id) for it in iterate_object_tree(tree)]
+        try:
+            contents = [pull_object(call, run_id, it.object_id) for it in iterate_object_tree(tree)]
+        except FlowerError:
+            continue  # the run has ended: whoever pulls the objects is told so
         whole = [it for it in contents if it is not None]
         size = sum(map(len, whole))
         if len(whole) < len(contents) or size > room:
