@@ -62,7 +62,7 @@ def local_update(
         training=charter.training,
         records=own.records,
         holdout=charter.task.features.holdout,
-        steps=int(knobs.get("steps", plan.steps)) if plan.steps > 1 else plan.steps,
+        steps=plan.steps,
         client_rate=knobs.get("client_rate", 1.0),
         dropout=knobs.get("dropout", 0.0),
     )

@@ -93,7 +93,7 @@ class KnobRange(Frozen):
         return self
 
 
-KNOBS = ("client_rate", "server_rate", "dropout", "steps")
+KNOBS = ("client_rate", "server_rate", "dropout")
 
 
 class MetricsPolicy(Frozen):
@@ -131,17 +131,23 @@ class Charter(Frozen):
         if self.expires.tzinfo is None:
             raise ValueError("expires must carry a time zone, e.g. 2027-01-31T00:00:00Z")
         if (self.version == 1) != (self.previous == ""):
-            raise ValueError("version 1 has no 'previous'; every later version names the hash of the one before")
+            raise ValueError(
+                "version 1 has no 'previous'; every later version names the hash of the one before"
+            )
         unknown = sorted(set(self.knobs) - set(KNOBS))
         if unknown:
             raise ValueError(f"knob '{unknown[0]}' is not known; the knobs are {', '.join(KNOBS)}")
         n, c = len(self.members), self.protection.c
         if 2 * self.threshold <= n + c and not (n == 2 and self.threshold == 2):
-            raise ValueError(f"threshold t = {self.threshold} is too small: 2t > n + c must hold, n = {n}, c = {c}")
+            raise ValueError(
+                f"threshold t = {self.threshold} is too small: 2t > n + c must hold, n = {n}, c = {c}"
+            )
         if self.threshold > n:
             raise ValueError(f"threshold t = {self.threshold} is above the number of members, {n}")
         if n == 2 and self.protection.minimum_cohort != 2:
-            raise ValueError("two members: protection.minimum_cohort = 2 must be written out, because nothing is hidden from the other")
+            raise ValueError(
+                "two members: protection.minimum_cohort = 2 must be written out, because nothing is hidden from the other"
+            )
         return self
 
     @property

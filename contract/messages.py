@@ -254,7 +254,9 @@ def describe(segments: Segments) -> tuple[SegmentHeader, ...]:
     for name, array in segments.items():
         kind = next((key for key, dtype in DTYPES.items() if dtype == array.dtype), None)
         if kind is None:
-            raise ValueError(f"segment '{name}' has dtype {array.dtype}; a message carries {', '.join(DTYPES)}")
+            raise ValueError(
+                f"segment '{name}' has dtype {array.dtype}; a message carries {', '.join(DTYPES)}"
+            )
         headers.append(SegmentHeader(name=name, dtype=kind, count=array.size, sha256=digest(_bytes(array))))
     return tuple(headers)
 

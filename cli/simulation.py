@@ -1,0 +1,163 @@
+"""The same strategy and the same agents in one process, over a grid without a network.
+
+Keys are made and thrown away, journals live in memory; nothing else differs from a real
+federation: requests are signed, checked, refused, summed and written down as there.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+
+from hansa.cli.provisioning import make_charter, to_toml
+from hansa.clients.attempt import LocalWork
+from hansa.clients.attempt_log import AttemptLog
+from hansa.clients.data.encode import encode
+from hansa.clients.data.sources import origin, read_source
+from hansa.clients.data.split import Split, split
+from hansa.clients.protocol import Agent, Membership
+from hansa.contract.charter import Charter, Member, charter_hash
+from hansa.contract.errors import HansaError
+from hansa.contract.features import FeatureContract
+from hansa.contract.jobs import AttemptResult, JobPlan
+from hansa.contract.keys import SigningKey, to_text
+from hansa.contract.messages import signed_part
+from hansa.contract.scenario import Scenario
+from hansa.models.model import Model
+from hansa.models.registry import load_model
+from hansa.strategies.apply import ModelState
+from hansa.strategies.consortium import ConsortiumStrategy
+from hansa.strategies.memory_grid import InMemoryGrid
+from hansa.strategies.memory_journal import MemoryJob, MemoryJournal
+
+
+@dataclass(frozen=True)
+class LocalOperator:
+    """The operator's key in this process; a real one is held by control."""
+
+    key: SigningKey
+
+    def sign_headers(self, job: str, headers: list[bytes]) -> list[bytes]:
+        """One signature for each header."""
+        return [self.key.sign(signed_part(header)) for header in headers]
+
+
+@dataclass(frozen=True)
+class SimulatedFederation:
+    """A consortium in this process: charter, model, and every member's split records."""
+
+    charter: Charter
+    hash: str
+    model: Model
+    records: dict[str, Split]
+    identities: dict[str, SigningKey]
+    operator: SigningKey
+
+    def agents(self) -> dict[str, Agent]:
+        """One agent a member, each with a log in memory."""
+        return {name: self._agent(name) for name in self.records}
+
+    def _agent(self, name: str) -> Agent:
+        work = LocalWork(
+            name=name,
+            charter=self.charter,
+            model=self.model,
+            records=self.records[name],
+            randomness=np.random.default_rng,
+        )
+        membership = Membership(name, self.charter, self.hash, self.identities[name])
+        return Agent(
+            membership, AttemptLog(":memory:"), work=work, pace=lambda _: None, monotonic=time.monotonic
+        )
+
+
+@dataclass(frozen=True)
+class SimulatedJob:
+    """What a simulated job left behind."""
+
+    job: MemoryJob
+    state: ModelState
+
+    @property
+    def rounds(self) -> list[AttemptResult]:
+        """Applied attempts, in order."""
+        return [result for result in self.job.results if result.status == "applied"]
+
+
+def federation(
+    scenario: Scenario, features: FeatureContract, *, folder: Path, split_seed: int = 0
+) -> SimulatedFederation:
+    """Read every member's records and make a charter with keys that last as long as this process.
+
+    Raises
+    ------
+    HansaError : a table that departs from the contract, a scenario that makes no valid charter
+    """
+    operator = SigningKey.generate()
+    identities = {member.name: SigningKey.generate() for member in scenario.members}
+    members = [
+        Member(
+            name=member.name,
+            title=member.title,
+            sector=member.sector,
+            controller=member.controller or member.name,
+            identity_key=to_text(identities[member.name].public),
+            # Nothing is sealed and no node authenticates here; the charter wants distinct entries.
+            sealing_key=to_text(SigningKey.generate().public),
+            node_key=f"ecdsa-sha2-nistp256 simulated-{member.name}",
+            records=member.records,
+        )
+        for member in scenario.members
+    ]
+    charter = make_charter(scenario, features, members, operator.public, datetime.now(UTC))
+    records = {
+        member.name: split(
+            encode(read_source(member.data, folder), features, origin(member.data, folder)),
+            secret=f"simulated split {split_seed} of {member.name}".encode(),
+            holdout=features.holdout,
+            max_records=charter.training.max_records,
+            max_entities=charter.training.max_entities,
+        )
+        for member in scenario.members
+    }
+    return SimulatedFederation(
+        charter=charter,
+        hash=charter_hash(to_toml(charter)),
+        model=load_model(charter.task.model, features),
+        records=records,
+        identities=identities,
+        operator=operator,
+    )
+
+
+def run(federated: SimulatedFederation, plan: JobPlan, *, workers: int = 2) -> SimulatedJob:
+    """Run a job to its end.
+
+    Raises
+    ------
+    HansaError : the job paused or stopped, with its reason
+    """
+    agents = federated.agents()
+    grid = InMemoryGrid(
+        {number: agent.handle for number, agent in enumerate(agents.values(), start=1)}, workers=workers
+    )
+    job = MemoryJob(plan, {name: bounds.default for name, bounds in federated.charter.knobs.items()})
+    strategy = ConsortiumStrategy(
+        charter=federated.charter,
+        charter_hash=federated.hash,
+        model=federated.model,
+        journal=MemoryJournal(job),
+        operator=LocalOperator(federated.operator),
+        gather_s=0.0,
+    )
+    try:
+        strategy.start(grid)
+    finally:
+        grid.close()
+    if job.status != "finished":
+        raise HansaError(f"the job is {job.status}: {job.reason}")
+    return SimulatedJob(job, strategy.state)

@@ -1,0 +1,100 @@
+"""`admin.sock`: the organisation's own commands to its agent. Mode 0600, never mounted elsewhere.
+
+One JSON object in, one out: {"command": NAME, ...} -> {"ok": true, ...} or {"ok": false, "error": SENTENCE}.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+from hansa.clients.protocol import Agent
+from hansa.contract.frames import Peer
+
+MAX_COMMAND_BYTES = 1 << 20
+Answer = dict[str, Any]
+
+
+class Administration:
+    """Obeys the agent's own user alone, whatever the socket file's mode became."""
+
+    def __init__(self, agent: Agent, *, owner: int) -> None:
+        self._agent = agent
+        self._owner = owner
+        self._commands: dict[str, Callable[[Answer], Answer]] = {
+            "status": self._status,
+            "jobs": self._jobs,
+            "approve": lambda asked: self._decide(asked, "approved", "approved by the organisation"),
+            "freeze": lambda asked: self._decide(asked, "frozen", "frozen by the organisation"),
+            "events": self._events,
+        }
+
+    def answer(self, payload: bytes, peer: Peer) -> bytes:
+        """Answer one command."""
+        return json.dumps(self._answer(payload, peer)).encode()
+
+    def _answer(self, payload: bytes, peer: Peer) -> Answer:
+        if peer.uid not in (self._owner, 0):
+            return _error("this socket obeys the agent's own user alone")
+        if len(payload) > MAX_COMMAND_BYTES:
+            return _error(f"a command of {len(payload)} bytes is above {MAX_COMMAND_BYTES}")
+        try:
+            asked = json.loads(payload)
+        except ValueError:
+            return _error("a command is one JSON object")
+        command = self._commands.get(asked.get("command", "")) if isinstance(asked, dict) else None
+        if command is None:
+            return _error(f"commands are: {', '.join(self._commands)}")
+        return command(asked)
+
+    def _status(self, _: Answer) -> Answer:
+        membership = self._agent.membership
+        return {
+            "ok": True,
+            "member": membership.name,
+            "charter": membership.charter.name,
+            "charter_version": membership.charter.version,
+            "charter_hash": membership.charter_hash,
+            "expires": membership.charter.expires.isoformat(),
+            "mode": membership.charter.protection.mode,
+            "isolated": self._agent.isolated,
+            "started": self._agent.started,
+            "jobs": [{"job": job, "state": state} for job, state, _ in self._agent.attempts.jobs()],
+        }
+
+    def _jobs(self, _: Answer) -> Answer:
+        jobs = []
+        for job, state, reason in self._agent.attempts.jobs():
+            newest = self._agent.attempts.newest(job)
+            jobs.append(
+                {"job": job, "state": state, "reason": reason, "attempt": newest.attempt if newest else 0}
+            )
+        return {"ok": True, "jobs": jobs}
+
+    def _decide(self, asked: Answer, state: str, reason: str) -> Answer:
+        job = asked.get("job")
+        if not isinstance(job, str):
+            return _error("name the job: {'command': ..., 'job': ID}")
+        if self._agent.attempts.state(job) == "closed":
+            return _error(f"job {job} is closed")
+        if not self._agent.attempts.set_state(job, state, reason):
+            return _error(f"job {job} was never proposed to this member")
+        self._agent.attempts.event(job, state, reason)
+        return {"ok": True, "job": job, "state": state}
+
+    def _events(self, asked: Answer) -> Answer:
+        newest = asked.get("newest", 100)
+        if not isinstance(newest, int) or not 1 <= newest <= 10_000:
+            return _error("newest is a number from 1 to 10000")
+        return {
+            "ok": True,
+            "events": [
+                {"at": at, "job": job, "kind": kind, "sentence": sentence}
+                for at, job, kind, sentence in self._agent.attempts.events(newest)
+            ],
+        }
+
+
+def _error(sentence: str) -> Answer:
+    return {"ok": False, "error": sentence}

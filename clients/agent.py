@@ -1,0 +1,160 @@
+"""The agent: an organisation's own process. It alone reads the data, holds the keys and trains.
+
+    python -m hansa.clients.agent --folder members/NAME
+
+Start-up, in order: read what was signed, read the data, cut the network, open the sockets.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hansa.clients.isolation import enter_empty_network
+from hansa.contract.errors import HansaError
+from hansa.contract.scenario import MemberConfig
+from hansa.contract.typed import read_toml, write_atomically
+
+if TYPE_CHECKING:
+    from hansa.clients.protocol import Agent
+
+log = logging.getLogger("hansa.agent")
+
+# An upload that missed the floor leaves on the next multiple of this after it (PROTOCOL section 6).
+BEAT_S = 0.25
+
+
+def beat(elapsed: float, floor: float) -> float:
+    """Seconds still to wait so that an upload's time tells nothing finer than a beat."""
+    if floor == 0:
+        return 0.0
+    if elapsed <= floor:
+        return floor - elapsed
+    beats = -(-(elapsed - floor) // BEAT_S)
+    return floor + beats * BEAT_S - elapsed
+
+
+def build(folder: Path, config: MemberConfig, *, isolated: bool, table: object = None) -> Agent:
+    """An agent from a member's folder.
+
+    Raises
+    ------
+    HansaError : the charter is not signed by all, was superseded, does not name this member's key; or the data departs from the contract
+    """
+    import numpy as np
+
+    from hansa.clients.attempt import LocalWork
+    from hansa.clients.attempt_log import AttemptLog
+    from hansa.clients.data.encode import encode
+    from hansa.clients.data.sources import origin, read_source
+    from hansa.clients.data.split import split
+    from hansa.clients.protocol import Agent, Membership
+    from hansa.contract.errors import CharterError
+    from hansa.contract.keys import SigningKey, from_text, read_private, to_text
+    from hansa.contract.signatures import pin, verify_charter
+    from hansa.models.registry import check_distribution, load_model
+
+    verified = verify_charter(folder / config.charter, folder / config.signatures)
+    pin(folder, verified)
+    charter = verified.charter
+    identity = SigningKey.load(folder / "identity.key")
+    member = charter.member(config.name)
+    if member is None:
+        raise CharterError(f"{folder / config.charter}: '{config.name}' is not among its members")
+    if from_text(member.identity_key) != identity.public:
+        raise CharterError(
+            f"{folder / 'identity.key'}: its public part {to_text(identity.public)} is not the identity key "
+            f"that the charter names for '{config.name}'"
+        )
+    check_distribution(charter.task.model)
+    model = load_model(charter.task.model, charter.task.features)
+    table = read_source(config.data, folder) if table is None else table
+    records = encode(table, charter.task.features, origin(config.data, folder))  # type: ignore[arg-type]
+    parts = split(
+        records,
+        secret=read_private(folder / "split.key", length=32),
+        holdout=charter.task.features.holdout,
+        max_records=charter.training.max_records,
+        max_entities=charter.training.max_entities,
+    )
+    floor = charter.metrics.seconds_floor
+    return Agent(
+        Membership(config.name, charter, verified.hash, identity),
+        AttemptLog(folder / "agent.sqlite"),
+        work=LocalWork(
+            name=config.name,
+            charter=charter,
+            model=model,
+            records=parts,
+            randomness=np.random.default_rng,
+            folder=folder,
+            keep_scores=config.keep_scores,
+        ),
+        pace=lambda elapsed: time.sleep(beat(elapsed, floor)),
+        monotonic=time.monotonic,
+        isolated=isolated,
+    )
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Serve until SIGTERM or SIGINT."""
+    parser = argparse.ArgumentParser(
+        prog="hansa agent", description="An organisation's agent, beside its data."
+    )
+    parser.add_argument("--folder", type=Path, required=True, help="the member's folder, with member.toml")
+    parser.add_argument("--ready-file", type=Path, help="written once both sockets answer")
+    options = parser.parse_args(argv)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    try:
+        return serve(options.folder, options.ready_file)
+    except HansaError as error:
+        print(f"hansa agent: {error}", file=sys.stderr)
+        return error.exit_code
+
+
+def serve(folder: Path, ready_file: Path | None) -> int:
+    """Run one member's agent in this process."""
+    config = read_toml(folder / "member.toml", MemberConfig)
+    table = _read_over_network(config, folder)
+    isolated = enter_empty_network() if config.network == "none" else False
+    if not isolated:
+        log.warning("agent not isolated: this process can reach a network")
+
+    from hansa.clients.admin import Administration
+    from hansa.contract.frames import serve_frames
+
+    stopped = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopped.set())
+    agent = build(folder, config, isolated=isolated, table=table)
+    administration = Administration(agent, owner=os.getuid())
+    work_mode = 0o660
+    with (
+        serve_frames(folder / config.work_socket, lambda payload, _: agent.handle(payload), mode=work_mode),
+        serve_frames(folder / config.admin_socket, administration.answer, mode=0o600),
+    ):
+        log.info("agent of %s is ready%s", config.name, "" if isolated else " (agent not isolated)")
+        if ready_file is not None:
+            write_atomically(ready_file, b"ready\n")
+        stopped.wait()
+    return 0
+
+
+def _read_over_network(config: MemberConfig, folder: Path) -> object:
+    """Read a database before the network is cut, in a child process that ends with it."""
+    if config.data.kind != "sql" or config.network != "none":
+        return None
+    from hansa.clients.data.sources import read_in_subprocess
+
+    return read_in_subprocess(config.data, folder)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,163 @@
+"""The agent's own durable memory: jobs it approved, attempts it accepted, replies it may send again.
+
+SQLite with `synchronous=FULL`: when `accept` returns, the attempt stays accepted over a power cut.
+An attempt without a reply after a restart is lost for good: nothing is computed twice.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from hansa.contract.jobs import JobPlan
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS jobs (
+    job TEXT PRIMARY KEY, plan TEXT NOT NULL, state TEXT NOT NULL CHECK (state IN ('asked', 'approved', 'frozen', 'closed')),
+    reason TEXT NOT NULL DEFAULT '', changed REAL NOT NULL);
+CREATE TABLE IF NOT EXISTS attempts (
+    job TEXT NOT NULL, attempt INTEGER NOT NULL, request TEXT NOT NULL, cohort TEXT NOT NULL, order_digest TEXT NOT NULL,
+    active TEXT, reply BLOB, accepted REAL NOT NULL, PRIMARY KEY (job, attempt));
+CREATE TABLE IF NOT EXISTS events (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, at REAL NOT NULL, job TEXT NOT NULL, kind TEXT NOT NULL, sentence TEXT NOT NULL);
+"""
+
+
+@dataclass(frozen=True)
+class AcceptedAttempt:
+    """An attempt this member said yes to."""
+
+    attempt: int
+    request: str
+    cohort: tuple[str, ...]
+    order_digest: str
+    active: tuple[str, ...] | None
+    reply: bytes | None
+
+
+class AttemptLog:
+    """Opened once by the agent, which alone writes it; safe to call from several threads."""
+
+    def __init__(self, path: Path | str) -> None:
+        self._lock = threading.Lock()
+        self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+        self._db.execute("PRAGMA journal_mode=WAL")
+        self._db.execute("PRAGMA synchronous=FULL")
+        self._db.executescript(_SCHEMA)
+
+    def ask(self, plan: JobPlan) -> str:
+        """Note a job that the operator proposes; returns its state. The first plan of a job stands."""
+        with self._lock:
+            self._db.execute(
+                "INSERT INTO jobs (job, plan, state, changed) VALUES (?, ?, 'asked', ?) ON CONFLICT (job) DO NOTHING",
+                (plan.job, plan.model_dump_json(), time.time()),
+            )
+        return self.state(plan.job)
+
+    def state(self, job: str) -> str:
+        """`asked`, `approved`, `frozen`, `closed`, or an empty string for an unknown job."""
+        row = self._one("SELECT state FROM jobs WHERE job = ?", job)
+        return str(row[0]) if row else ""
+
+    def plan(self, job: str) -> JobPlan | None:
+        """The plan this member was shown for a job."""
+        row = self._one("SELECT plan FROM jobs WHERE job = ?", job)
+        return JobPlan.model_validate_json(row[0]) if row else None
+
+    def jobs(self) -> list[tuple[str, str, str]]:
+        """(job, state, reason) of every job that was ever proposed."""
+        with self._lock:
+            rows = self._db.execute("SELECT job, state, reason FROM jobs ORDER BY changed").fetchall()
+        return [(str(job), str(state), str(reason)) for job, state, reason in rows]
+
+    def set_state(self, job: str, state: str, reason: str = "") -> bool:
+        """Approve, freeze or close a job; False when it is unknown."""
+        with self._lock:
+            cursor = self._db.execute(
+                "UPDATE jobs SET state = ?, reason = ?, changed = ? WHERE job = ?",
+                (state, reason, time.time(), job),
+            )
+        return cursor.rowcount > 0
+
+    def newest(self, job: str) -> AcceptedAttempt | None:
+        """The highest attempt ever accepted of a job."""
+        return self._attempt("WHERE job = ? ORDER BY attempt DESC LIMIT 1", job)
+
+    def accepted(self, job: str, attempt: int) -> AcceptedAttempt | None:
+        """One attempt, if it was accepted."""
+        return self._attempt("WHERE job = ? AND attempt = ?", job, attempt)
+
+    def accept(
+        self, job: str, attempt: int, request: str, cohort: tuple[str, ...], order_digest: str
+    ) -> None:
+        """Take an attempt, durably, before anything is computed; drops the replies of lower ones."""
+        with self._lock, self._db:
+            self._db.execute("BEGIN IMMEDIATE")
+            self._db.execute("UPDATE attempts SET reply = NULL WHERE job = ?", (job,))
+            self._db.execute(
+                "INSERT INTO attempts (job, attempt, request, cohort, order_digest, accepted) VALUES (?, ?, ?, ?, ?, ?)",
+                (job, attempt, request, " ".join(cohort), order_digest, time.time()),
+            )
+
+    def keep_reply(self, job: str, attempt: int, reply: bytes) -> None:
+        """Keep a reply's bytes, so that the same request gets the same bytes again."""
+        with self._lock:
+            self._db.execute(
+                "UPDATE attempts SET reply = ? WHERE job = ? AND attempt = ?", (reply, job, attempt)
+            )
+
+    def agree(self, job: str, attempt: int, active: tuple[str, ...]) -> bool:
+        """Bind an attempt to one active set; False when it is bound to another already."""
+        text = " ".join(sorted(active))
+        with self._lock:
+            self._db.execute(
+                "UPDATE attempts SET active = ? WHERE job = ? AND attempt = ? AND active IS NULL",
+                (text, job, attempt),
+            )
+        row = self._one("SELECT active FROM attempts WHERE job = ? AND attempt = ?", job, attempt)
+        return row is not None and row[0] == text
+
+    def event(self, job: str, kind: str, sentence: str) -> None:
+        """Append to this member's own log."""
+        with self._lock:
+            self._db.execute(
+                "INSERT INTO events (at, job, kind, sentence) VALUES (?, ?, ?, ?)",
+                (time.time(), job, kind, sentence),
+            )
+
+    def events(self, newest: int = 100) -> list[tuple[float, str, str, str]]:
+        """(time, job, kind, sentence), newest last."""
+        with self._lock:
+            rows = self._db.execute(
+                "SELECT at, job, kind, sentence FROM events ORDER BY id DESC LIMIT ?", (newest,)
+            ).fetchall()
+        return [(float(at), str(job), str(kind), str(sentence)) for at, job, kind, sentence in reversed(rows)]
+
+    def close(self) -> None:
+        """Close the file."""
+        with self._lock:
+            self._db.close()
+
+    def _one(self, query: str, *values: object) -> tuple[object, ...] | None:
+        with self._lock:
+            row: tuple[object, ...] | None = self._db.execute(query, values).fetchone()
+        return row
+
+    def _attempt(self, where: str, *values: object) -> AcceptedAttempt | None:
+        row = self._one(
+            f"SELECT attempt, request, cohort, order_digest, active, reply FROM attempts {where}", *values
+        )
+        if row is None:
+            return None
+        number, request, cohort, order_digest, active, reply = row
+        return AcceptedAttempt(
+            attempt=int(str(number)),
+            request=str(request),
+            cohort=tuple(str(cohort).split()),
+            order_digest=str(order_digest),
+            active=tuple(str(active).split()) if active is not None else None,
+            reply=bytes(reply) if isinstance(reply, bytes) else None,
+        )

@@ -1,0 +1,116 @@
+"""What an agent checks of a request before it does anything (PROTOCOL sections 2, 4, 8).
+
+Pure functions over values; each either returns or raises `RefusalError`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+
+from hansa.contract.charter import Charter
+from hansa.contract.errors import RefusalError
+from hansa.contract.jobs import JobPlan
+from hansa.contract.keys import from_text
+from hansa.contract.messages import SERVED, Order, Packed, check_signature
+
+
+def check_operator(packed: Packed, charter: Charter) -> None:
+    """The request is of a protocol we serve and the operator of our charter signed it."""
+    if packed.protocol not in SERVED:
+        served = " and ".join(str(number) for number in SERVED)
+        raise RefusalError(
+            "protocol-number",
+            f"the request speaks protocol {packed.protocol}; this agent serves {served}",
+            {"asked": packed.protocol, "newest": SERVED[-1], "oldest": SERVED[0]},
+        )
+    if not check_signature(packed, from_text(charter.operator_key)):
+        raise RefusalError(
+            "not-operator", "the request does not carry the signature of the charter's operator"
+        )
+
+
+def check_charter(asked: str, pinned: str, charter: Charter, now: datetime) -> None:
+    """The request is under the charter this agent signed, and that charter has not run out."""
+    if asked != pinned:
+        if charter.previous and asked == charter.previous:
+            raise RefusalError(
+                "charter-superseded",
+                f"this member signed version {charter.version} and refuses the version before it for ever",
+                {"version": charter.version},
+            )
+        raise RefusalError(
+            "wrong-charter",
+            f"the request is under charter {asked[:12]}…, this member signed {pinned[:12]}… (version {charter.version})",
+            {"version": charter.version, "signed": pinned},
+        )
+    if charter.expired(now):
+        raise RefusalError(
+            "charter-expired", f"the charter expired on {charter.expires:%Y-%m-%d}; sign a new version"
+        )
+
+
+def check_knobs(knobs: Mapping[str, float], charter: Charter, plan: JobPlan | None) -> None:
+    """Every knob is known and within the charter's range, and pinned ones stand where they were pinned."""
+    for name, value in knobs.items():
+        bounds = charter.knobs.get(name)
+        if bounds is None:
+            raise RefusalError("knob-out-of-range", f"the charter opens no knob '{name}'", {"knob": name})
+        if not bounds.low <= value <= bounds.high:
+            raise RefusalError(
+                "knob-out-of-range",
+                f"{name} = {value:g} is outside the charter's range {bounds.low:g} to {bounds.high:g}",
+                {"knob": name},
+            )
+        if plan is not None and name in plan.pinned and plan.pinned[name] != value:
+            raise RefusalError(
+                "knob-out-of-range", f"{name} is pinned to {plan.pinned[name]:g} in this job", {"knob": name}
+            )
+
+
+def check_order(order: Order, charter: Charter, plan: JobPlan, me: str) -> None:
+    """The cohort is one this member agreed to work in, and the knobs are within their ranges."""
+    for name in order.cohort:
+        if charter.member(name) is None:
+            raise RefusalError(
+                "unknown-member", f"'{name}' in the cohort is not a member of the charter", {"member": name}
+            )
+    if len(set(order.cohort)) != len(order.cohort):
+        raise RefusalError("unknown-member", "a member appears twice in the cohort")
+    if me not in order.cohort:
+        raise RefusalError("unknown-member", "this member is not in the cohort it was sent", {"member": me})
+    check_cohort_size(order.cohort, charter)
+    check_knobs(order.knobs, charter, plan)
+    missing = sorted(set(charter.knobs) - set(order.knobs))
+    if missing:
+        raise RefusalError(
+            "knob-out-of-range", f"the order leaves knob '{missing[0]}' open", {"knob": missing[0]}
+        )
+
+
+def check_cohort_size(cohort: tuple[str, ...], charter: Charter) -> None:
+    """Enough distinct controllers: two members of one controller hide nothing from each other."""
+    controllers = {charter_member.controller for name in cohort if (charter_member := charter.member(name))}
+    if len(controllers) < charter.minimum_cohort:
+        raise RefusalError(
+            "cohort-too-small",
+            f"a cohort of {len(controllers)} controllers is below the charter's minimum of {charter.minimum_cohort}",
+            {"cohort": len(controllers), "minimum": charter.minimum_cohort},
+        )
+
+
+def check_active_set(active: tuple[str, ...], cohort: tuple[str, ...], charter: Charter, me: str) -> None:
+    """An active set this member may sign: holds itself, lies in the cohort, is large enough (PROTOCOL 4.3)."""
+    if not set(active) <= set(cohort) or len(set(active)) != len(active):
+        raise RefusalError("active-set-not-agreed", "the active set is not a part of the cohort")
+    if me not in active:
+        raise RefusalError(
+            "not-in-active-set", "this member's upload arrived late or not at all", {"member": me}
+        )
+    least = max(charter.threshold, charter.protection.c + 2) if len(charter.members) > 2 else 2
+    if len(active) < least:
+        raise RefusalError(
+            "active-set-too-small",
+            f"an active set of {len(active)} is below {least}",
+            {"active": len(active), "minimum": least},
+        )

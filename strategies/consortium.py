@@ -1,0 +1,421 @@
+"""A round, in order: select, train, unmask, apply.
+
+`ConsortiumStrategy` is a Flower `Strategy`. `start` runs a whole job: it resumes from the
+journal's last state, opens attempts, sums what the members send, and writes every round to the
+journal before it goes on. Flower's four hooks are the same phases, for whoever drives a round
+through `grid.send_and_receive` instead.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import numpy as np
+from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
+from flwr.serverapp import Grid
+from flwr.serverapp.strategy import Result, Strategy
+from numpy.typing import NDArray
+
+from hansa.contract.charter import Charter
+from hansa.contract.content import unwrap, wrap
+from hansa.contract.errors import HansaError, MessageError
+from hansa.contract.jobs import AttemptKind, AttemptResult
+from hansa.contract.messages import AgreeReply, AgreeRequest, CloseRequest, Order, TrainRequest
+from hansa.contract.segments import EVALUATION, UPDATE, SegmentSpec, update_bound
+from hansa.models.model import Model
+from hansa.models.scores import histogram_bound, histogram_length
+from hansa.strategies.apply import ModelState, apply
+from hansa.strategies.attempt import Attempt
+from hansa.strategies.exchange import MESSAGE_TYPE, Exchange, ExchangeError
+from hansa.strategies.ports import Journal, Operator
+from hansa.strategies.requests import Desk
+from hansa.strategies.roster import Roster
+from hansa.strategies.selection import Selection, select
+
+log = logging.getLogger("hansa.strategy")
+
+# How long a job waits for members beyond its minimum cohort before the first attempt.
+GATHER_S = 15.0
+# How long it waits for the minimum cohort before it says so again.
+REMIND_S = 30.0
+LOOK_AGAIN_S = 0.5
+# Attempts in a row that come to nothing before the job pauses with the reason.
+FAILURES_IN_A_ROW = 5
+
+
+class JobInterrupted(Exception):
+    """The job was paused or stopped; the journal says which and why."""
+
+
+class ConsortiumStrategy(Strategy):
+    """Runs one job of a consortium.
+
+    Parameters
+    ----------
+    charter, charter_hash : the agreement and the hash its members signed
+    model : the charter's model; the server uses its size and its public initial weights only
+    journal : the job's durable memory, under a lease
+    operator : signs what is asked of members
+    """
+
+    def __init__(
+        self,
+        *,
+        charter: Charter,
+        charter_hash: str,
+        model: Model,
+        journal: Journal,
+        operator: Operator,
+        sleep: Callable[[float], None] = time.sleep,
+        gather_s: float = GATHER_S,
+    ) -> None:
+        self.charter = charter
+        self.model = model
+        self.journal = journal
+        self._desk = Desk(charter, charter_hash, operator)
+        self._sleep = sleep
+        self._gather_s = gather_s
+        self._exchange: Exchange | None = None
+        self._roster: Roster | None = None
+        self._gathered = False
+        self._failures = 0
+        self._pending: Attempt | None = None
+        progress = journal.progress()
+        self.state = (
+            ModelState.from_arrays(progress.state)
+            if progress.state is not None
+            else ModelState.start(model.initial(journal.plan.seed))
+        )
+        self._evaluated = progress.evaluated
+
+    # --- a job ----------------------------------------------------------------------------------
+
+    def start(  # type: ignore[override]
+        self,
+        grid: Grid,
+        initial_arrays: ArrayRecord | None = None,
+        num_rounds: int | None = None,
+        timeout: float | None = None,
+        train_config: ConfigRecord | None = None,
+        evaluate_config: ConfigRecord | None = None,
+        evaluate_fn: Callable[[int, ArrayRecord], MetricRecord | None] | None = None,
+    ) -> Result:
+        """Run the job to its end, or until it is paused or stopped.
+
+        Rounds, deadlines and the model come from the job's plan and the charter, which the members
+        signed; Flower's arguments are accepted where they agree with it and refused otherwise.
+        """
+        plan = self.journal.plan
+        if num_rounds not in (None, plan.rounds):
+            raise HansaError(f"the job's plan has {plan.rounds} rounds; it cannot be run for {num_rounds}")
+        self.summary()
+        self.connect(grid)
+        result = Result()
+        try:
+            while self.state.round < plan.rounds:
+                self.train_round()
+            self.evaluate_final()
+            self.close()
+        except JobInterrupted as interruption:
+            log.info("%s", interruption)
+        result.arrays = self._array_record()
+        return result
+
+    def connect(self, grid: Grid) -> None:
+        """Take the grid this run talks through."""
+        self._exchange = Exchange(grid)
+        self._roster = Roster(self._desk, self._exchange, self.journal)
+        self.journal.set_status("running")
+
+    def train_round(self) -> AttemptResult:
+        """One attempt: select, train, unmask, apply. Becomes a round when its sum was applied."""
+        selection = self.select()
+        attempt = self.open("train", selection)
+        self.gather_uploads(attempt)
+        self.unmask(attempt)
+        return self.apply(attempt)
+
+    # --- select ---------------------------------------------------------------------------------
+
+    def select(self) -> Selection:
+        """The next cohort. Waits while there are too few members, and says for whom."""
+        began, reminded = time.monotonic(), -REMIND_S
+        while True:
+            self._obey()
+            self.roster.refresh()
+            selection = select(
+                self.charter,
+                connected=self.roster.connected,
+                declined=self.roster.declined,
+                held=self.journal.held(),
+            )
+            waited = time.monotonic() - began
+            hopeful = [name for name, why in selection.left_out.items() if why == "not connected"]
+            if not selection.shortfall and (self._gathered or not hopeful or waited >= self._gather_s):
+                self._gathered = True
+                return selection
+            if waited - reminded >= REMIND_S:
+                reminded = waited
+                self.journal.event("waiting", selection.shortfall or f"waiting for {', '.join(hopeful)}")
+            self._sleep(LOOK_AGAIN_S)
+
+    # --- train ----------------------------------------------------------------------------------
+
+    def open(self, kind: AttemptKind, selection: Selection) -> Attempt:
+        """Take an attempt number, durably, and write the signed request."""
+        plan, state = self.journal.plan, self.state
+        evaluate = kind == "evaluate" or (not self._evaluated and state.round % plan.evaluate_every == 0)
+        knobs = self.journal.knobs()
+        number = self.journal.open_attempt(
+            kind, base=state.round, cohort=selection.cohort, left_out=selection.left_out, knobs=knobs
+        )
+        order = Order(
+            job=plan.job,
+            attempt=number,
+            kind=kind,
+            base=state.round,
+            cohort=selection.cohort,
+            left_out=dict(selection.left_out),
+            knobs=knobs,
+            evaluate=evaluate,
+        )
+        segments: dict[str, NDArray[Any]] = {}
+        if kind == "train":
+            segments["weights"] = state.weights
+        if evaluate:
+            segments["released"] = state.released
+        request = self._desk.write(plan.job, TrainRequest(order=order), segments)
+        addresses = self.roster.addresses
+        return Attempt(
+            desk=self._desk,
+            plan=plan,
+            order=order,
+            request=request,
+            specs=self._specs(order),
+            addresses={name: addresses[name] for name in order.cohort},
+        )
+
+    def _specs(self, order: Order) -> tuple[SegmentSpec, ...]:
+        specs = []
+        if order.kind == "train":
+            bound = update_bound(self.charter, self.journal.plan)
+            specs.append(SegmentSpec(UPDATE, self.model.parameters, bound, len(order.cohort)))
+        if order.evaluate:
+            length = histogram_length(self.charter.task.features, self.charter.metrics.bins)
+            specs.append(SegmentSpec(EVALUATION, length, histogram_bound(self.charter), len(order.cohort)))
+        return tuple(specs)
+
+    def gather_uploads(self, attempt: Attempt) -> None:
+        """Send the order and add each upload as it comes, until all came or the deadline passed."""
+        plan = attempt.plan
+        for node, answer in self.exchange.ask(attempt.requests, plan.deadline_s, plan.reask_s):
+            attempt.receive(node, answer)
+        for name in attempt.silent:
+            self.roster.forget(name)
+
+    # --- unmask ---------------------------------------------------------------------------------
+
+    def unmask(self, attempt: Attempt) -> None:
+        """Have the members agree on who answered; in mode `clear` there is no mask to take off.
+
+        When every upload arrived nothing needs to be agreed on (PROTOCOL 4.3).
+        """
+        if attempt.shortfall() or len(attempt.active) == len(attempt.order.cohort):
+            return
+        body = AgreeRequest(job=attempt.order.job, attempt=attempt.order.attempt, active=attempt.active)
+        request = self._desk.write(attempt.order.job, body)
+        nodes = {attempt.addresses[name]: request for name in attempt.active}
+        signed = 0
+        for _, answer in self.exchange.ask(nodes, attempt.plan.deadline_s, attempt.plan.reask_s):
+            if isinstance(answer, ExchangeError):
+                continue
+            try:
+                signed += isinstance(self._desk.read(answer, request).header.body, AgreeReply)
+            except MessageError as error:
+                self.journal.event("bad-reply", str(error))
+        self.journal.event(
+            "agreed",
+            f"attempt {attempt.order.attempt}: {signed} of {len(attempt.active)} active members signed who answered",
+        )
+
+    # --- apply ----------------------------------------------------------------------------------
+
+    def apply(self, attempt: Attempt) -> AttemptResult:
+        """Turn the sum into the next state, and write it down before anything builds on it."""
+        plan = attempt.plan
+        shortfall = attempt.shortfall()
+        if shortfall:
+            return self._fail(attempt, shortfall)
+        rate = attempt.order.knobs.get("server_rate", 1.0)
+        state = apply(self.state, attempt.mean_update(), plan.rule, rate, plan.rounds)
+        if not (np.isfinite(state.weights).all() and np.isfinite(state.released).all()):
+            return self._fail(
+                attempt, "the new model has values that are not finite; the one before it stays"
+            )
+        result = attempt.result("applied", round_number=state.round)
+        self.journal.commit(result, state.arrays())
+        self.state, self._evaluated, self._failures = state, False, 0
+        log.info(
+            "round %d of %d: %d members, %.2f s", state.round, plan.rounds, len(result.active), result.seconds
+        )
+        return result
+
+    def _fail(self, attempt: Attempt, reason: str) -> AttemptResult:
+        result = attempt.result("failed", round_number=None, reason=reason)
+        self.journal.commit(result, None)
+        self._failures += 1
+        log.warning("attempt %d came to nothing: %s", attempt.order.attempt, reason)
+        if self._failures >= FAILURES_IN_A_ROW:
+            self._interrupt(
+                "paused", f"{self._failures} attempts in a row came to nothing; the last: {reason}"
+            )
+        return result
+
+    # --- the end of a job -----------------------------------------------------------------------
+
+    def evaluate_final(self) -> None:
+        """Have the final model evaluated, so that its figures are known too."""
+        while not self._evaluated:
+            attempt = self.open("evaluate", self.select())
+            self.gather_uploads(attempt)
+            self.unmask(attempt)
+            shortfall = attempt.shortfall()
+            if shortfall:
+                self._fail(attempt, shortfall)
+                continue
+            self.journal.commit(attempt.result("evaluated", round_number=None), None)
+            self._evaluated, self._failures = True, 0
+
+    def close(self) -> None:
+        """Tell the members, who keep the final model, and write that the job is finished."""
+        self.journal.set_status("finished")
+        plan = self.journal.plan
+        request = self._desk.write(
+            plan.job, CloseRequest(job=plan.job, rounds=self.state.round), {"released": self.state.released}
+        )
+        nodes = dict.fromkeys(self.roster.addresses.values(), request)
+        answered = sum(
+            not isinstance(answer, ExchangeError)
+            for _, answer in self.exchange.ask(nodes, min(plan.deadline_s, 20.0), plan.reask_s)
+        )
+        self.journal.event(
+            "closed", f"the job is finished; {answered} of {len(nodes)} members keep its model"
+        )
+
+    def _obey(self) -> None:
+        wanted = self.journal.wanted()
+        if wanted == "pause":
+            self._interrupt("paused", "paused by the operator")
+        if wanted == "stop":
+            self._interrupt("stopped", "stopped by the operator")
+
+    def _interrupt(self, status: Any, reason: str) -> None:
+        self.journal.set_status(status, reason)
+        raise JobInterrupted(f"job {self.journal.plan.job} {status}: {reason}")
+
+    # --- Flower's hooks -------------------------------------------------------------------------
+
+    def configure_train(
+        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
+    ) -> Iterable[Message]:
+        """Select and order: one message for every member of the cohort."""
+        return self._messages("train", grid)
+
+    def aggregate_train(
+        self, server_round: int, replies: Iterable[Message]
+    ) -> tuple[ArrayRecord | None, MetricRecord | None]:
+        """Sum, unmask and apply; (None, None) when the attempt came to nothing."""
+        attempt = self._receive(replies)
+        self.unmask(attempt)
+        result = self.apply(attempt)
+        return (self._array_record(), _metric_record(result)) if result.status == "applied" else (None, None)
+
+    def configure_evaluate(
+        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
+    ) -> Iterable[Message]:
+        """Order an evaluation of the current model."""
+        return [] if self._evaluated else self._messages("evaluate", grid)
+
+    def aggregate_evaluate(self, server_round: int, replies: Iterable[Message]) -> MetricRecord | None:
+        """Figures of the current model from the summed histograms."""
+        if self._pending is None:
+            return None
+        attempt = self._receive(replies)
+        self.unmask(attempt)
+        shortfall = attempt.shortfall()
+        if shortfall:
+            self._fail(attempt, shortfall)
+            return None
+        result = attempt.result("evaluated", round_number=None)
+        self.journal.commit(result, None)
+        self._evaluated = True
+        return _metric_record(result)
+
+    def summary(self) -> None:
+        """Log what this job sets out to do."""
+        plan, protection = self.journal.plan, self.charter.protection
+        log.info(
+            "job %s: %d rounds of %s by %s, mode %s, %d members, at least %d in a cohort; starts from round %d",
+            plan.job,
+            plan.rounds,
+            self.charter.task.model.name,
+            plan.rule.name,
+            protection.mode,
+            len(self.charter.members),
+            self.charter.minimum_cohort,
+            self.state.round,
+        )
+        if protection.mode == "clear":
+            log.warning("mode clear: the server reads every member's update; for debugging only")
+
+    def _messages(self, kind: AttemptKind, grid: Grid) -> list[Message]:
+        if self._exchange is None:
+            self.connect(grid)
+        self._pending = self.open(kind, self.select())
+        ttl = 2 * self.journal.plan.deadline_s
+        return [
+            Message(wrap(payload), node, MESSAGE_TYPE, ttl=ttl)
+            for node, payload in self._pending.requests.items()
+        ]
+
+    def _receive(self, replies: Iterable[Message]) -> Attempt:
+        if self._pending is None:
+            raise HansaError("replies came before an attempt was configured")
+        attempt, self._pending = self._pending, None
+        for message in replies:
+            attempt.receive(message.metadata.src_node_id, _payload(message))
+        return attempt
+
+    def _array_record(self) -> ArrayRecord:
+        return ArrayRecord([self.state.released])
+
+    @property
+    def exchange(self) -> Exchange:
+        """The grid of this run."""
+        if self._exchange is None:
+            raise HansaError("the strategy has no grid yet; call start or connect")
+        return self._exchange
+
+    @property
+    def roster(self) -> Roster:
+        """Who is connected in this run."""
+        if self._roster is None:
+            raise HansaError("the strategy has no grid yet; call start or connect")
+        return self._roster
+
+
+def _payload(message: Message) -> bytes | HansaError:
+    if message.has_error():
+        return ExchangeError(message.error.reason or "failed without a reason", message.error.code)
+    try:
+        return unwrap(message.content)
+    except MessageError as error:
+        return error
+
+
+def _metric_record(result: AttemptResult) -> MetricRecord:
+    figures: Mapping[str, float] = {name: metric.value for name, metric in result.metrics.items()}
+    return MetricRecord(dict(figures))

@@ -1,0 +1,144 @@
+"""Who is there: Flower node ids to members, learnt anew from each signed reply.
+
+A node id is only an address. A node that has not said hello, or that failed since, is asked
+again before it takes part; a member that has not approved the job is asked again, too.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable, Mapping
+
+from hansa.contract.errors import MessageError
+from hansa.contract.messages import HelloReply, HelloRequest, JobReply, JobRequest, RefusalReply
+from hansa.strategies.exchange import Exchange, ExchangeError
+from hansa.strategies.ports import Journal, MemberPresence
+from hansa.strategies.requests import Desk, Reply
+
+# A node that does not say hello within this is asked again after the second figure.
+HELLO_DEADLINE_S = 5.0
+HELLO_AGAIN_S = 5.0
+# A member that declined the job is asked again after this long.
+JOB_AGAIN_S = 5.0
+
+
+class Roster:
+    """Addresses of the members that are there and willing, kept for one run of a job."""
+
+    def __init__(
+        self,
+        desk: Desk,
+        exchange: Exchange,
+        journal: Journal,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._desk = desk
+        self._exchange = exchange
+        self._journal = journal
+        self._monotonic = monotonic
+        self._members: dict[int, str] = {}
+        self._silent: dict[int, float] = {}
+        self._declined: dict[str, tuple[str, float]] = {}
+        self._willing: set[str] = set()
+
+    @property
+    def addresses(self) -> Mapping[str, int]:
+        """Member name to node id, of those that are connected."""
+        return {name: node for node, name in self._members.items()}
+
+    @property
+    def connected(self) -> frozenset[str]:
+        """Members that are connected and have approved the job."""
+        return frozenset(self._members.values()) & self._willing
+
+    @property
+    def declined(self) -> dict[str, str]:
+        """Members that are connected but refuse the job, each with its own words."""
+        here = set(self._members.values())
+        return {name: sentence for name, (sentence, _) in self._declined.items() if name in here}
+
+    def refresh(self) -> None:
+        """Look who is online, ask new nodes for a hello and new members for the job."""
+        online = [node for node, _ in self._exchange.nodes()]
+        self._members = {node: name for node, name in self._members.items() if node in set(online)}
+        now = self._monotonic()
+        strangers = [
+            node
+            for node in online
+            if node not in self._members and now - self._silent.get(node, -HELLO_AGAIN_S) >= HELLO_AGAIN_S
+        ]
+        if strangers:
+            self._greet(strangers)
+        self._propose()
+
+    def forget(self, member: str) -> None:
+        """A member failed to answer: it takes part again once it has said hello."""
+        for node in [node for node, name in self._members.items() if name == member]:
+            del self._members[node]
+            self._silent.pop(node, None)
+
+    def _greet(self, nodes: list[int]) -> None:
+        nonce = secrets.token_hex(16)
+        request = self._desk.write(self._journal.plan.job, HelloRequest(nonce=nonce))
+        present = []
+        self._silent.update(dict.fromkeys(nodes, self._monotonic()))
+        for node, answer in self._exchange.ask(dict.fromkeys(nodes, request), HELLO_DEADLINE_S):
+            reply = self._read(node, answer, request)
+            if reply is None:
+                continue
+            body = reply.header.body
+            if isinstance(body, HelloReply) and body.nonce == nonce:
+                self.forget(reply.header.sender)
+                self._members[node] = reply.header.sender
+                self._silent.pop(node, None)
+                present.append(
+                    MemberPresence(
+                        name=reply.header.sender,
+                        node_id=node,
+                        isolated=body.isolated,
+                        charter_version=body.charter_version,
+                        started=body.started,
+                    )
+                )
+            elif isinstance(body, RefusalReply):
+                self._journal.event(body.code, body.sentence, member=reply.header.sender)
+        if present:
+            self._journal.present(present)
+
+    def _propose(self) -> None:
+        now = self._monotonic()
+        asked = {
+            node: name
+            for node, name in self._members.items()
+            if name not in self._willing
+            and now - self._declined.get(name, ("", -JOB_AGAIN_S))[1] >= JOB_AGAIN_S
+        }
+        if not asked:
+            return
+        plan = self._journal.plan
+        request = self._desk.write(plan.job, JobRequest(plan=plan))
+        for node, answer in self._exchange.ask(dict.fromkeys(asked, request), HELLO_DEADLINE_S):
+            reply = self._read(node, answer, request)
+            if reply is None:
+                self.forget(asked[node])
+            elif isinstance(reply.header.body, JobReply):
+                self._willing.add(reply.header.sender)
+                self._declined.pop(reply.header.sender, None)
+            elif isinstance(reply.header.body, RefusalReply):
+                refusal = reply.header.body
+                known = self._declined.get(reply.header.sender, ("", 0.0))[0]
+                self._declined[reply.header.sender] = (f"{refusal.code}: {refusal.sentence}", now)
+                if known != f"{refusal.code}: {refusal.sentence}":
+                    self._journal.event(refusal.code, refusal.sentence, member=reply.header.sender)
+
+    def _read(self, node: int, answer: bytes | ExchangeError, request: bytes) -> Reply | None:
+        if isinstance(answer, ExchangeError):
+            self._silent[node] = self._monotonic()
+            return None
+        try:
+            return self._desk.read(answer, request)
+        except MessageError as error:
+            self._silent[node] = self._monotonic()
+            self._journal.event("bad-reply", f"node {node}: {error}")
+            return None
