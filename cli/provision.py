@@ -24,7 +24,7 @@ class ScenarioOrCommand(TyperGroup):
 app = typer.Typer(
     cls=ScenarioOrCommand,
     no_args_is_help=True,
-    help="Make keys, certificates and a signed charter: `hansa provision SCENARIO`, `hansa provision member`.",
+    help="Make keys, certificates and a signed charter.",
 )
 
 

@@ -67,7 +67,7 @@ def provision(
     keep_scores: bool = False,
     force: bool = False,
 ) -> Instance:
-    """Write an instance folder for a demo; `origin` is the folder that the scenario's relative paths start at.
+    """Write an instance folder for a demo; `origin` is where the scenario's relative paths start.
 
     Raises
     ------
@@ -223,13 +223,10 @@ def _member(member: ScenarioMember, public: PublicPart) -> Member:
 def _member_config(
     member: ScenarioMember, addresses: Addresses, origin: Path, keep_scores: bool
 ) -> MemberConfig:
-    data = _anchored(member.data, origin)
-    remote = isinstance(data, SqlSource) and not data.url.startswith("sqlite")
     return MemberConfig(
         name=member.name,
         server=addresses.server or addresses.fleet,
-        data=data,
-        network="host" if remote else "none",
+        data=_anchored(member.data, origin),
         work_socket="work/work.sock",
         keep_scores=keep_scores,
     )

@@ -46,7 +46,8 @@ def build(folder: Path, config: MemberConfig, *, isolated: bool, table: object =
 
     Raises
     ------
-    HansaError : the charter is not signed by all, was superseded, does not name this member's key; or the data departs from the contract
+    HansaError : the charter is not signed by all, was superseded, or does not name this member's key;
+        or the data departs from the contract
     """
     import numpy as np
 

@@ -94,7 +94,8 @@ class LocalWork:
         if array.dtype != np.dtype("<f8") or array.shape != (self.model.parameters,):
             raise RefusalError(
                 "bad-size",
-                f"segment '{name}' has {array.size} values of {array.dtype}; the charter's model has {self.model.parameters}",
+                f"segment '{name}' has {array.size} values of {array.dtype}; "
+                f"the charter's model has {self.model.parameters}",
                 {"expected": self.model.parameters},
             )
         if not np.isfinite(array).all():

@@ -16,13 +16,15 @@ from hansa.contract.jobs import JobPlan
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS jobs (
-    job TEXT PRIMARY KEY, plan TEXT NOT NULL, state TEXT NOT NULL CHECK (state IN ('asked', 'approved', 'frozen', 'closed')),
+    job TEXT PRIMARY KEY, plan TEXT NOT NULL,
+    state TEXT NOT NULL CHECK (state IN ('asked', 'approved', 'frozen', 'closed')),
     reason TEXT NOT NULL DEFAULT '', changed REAL NOT NULL);
 CREATE TABLE IF NOT EXISTS attempts (
-    job TEXT NOT NULL, attempt INTEGER NOT NULL, request TEXT NOT NULL, cohort TEXT NOT NULL, order_digest TEXT NOT NULL,
-    active TEXT, reply BLOB, accepted REAL NOT NULL, PRIMARY KEY (job, attempt));
+    job TEXT NOT NULL, attempt INTEGER NOT NULL, request TEXT NOT NULL,
+    cohort TEXT NOT NULL, order_digest TEXT NOT NULL, active TEXT, reply BLOB, accepted REAL NOT NULL, PRIMARY KEY (job, attempt));
 CREATE TABLE IF NOT EXISTS events (
-    id INTEGER PRIMARY KEY AUTOINCREMENT, at REAL NOT NULL, job TEXT NOT NULL, kind TEXT NOT NULL, sentence TEXT NOT NULL);
+    id INTEGER PRIMARY KEY AUTOINCREMENT, at REAL NOT NULL,
+    job TEXT NOT NULL, kind TEXT NOT NULL, sentence TEXT NOT NULL);
 """
 
 
@@ -98,7 +100,8 @@ class AttemptLog:
             self._db.execute("BEGIN IMMEDIATE")
             self._db.execute("UPDATE attempts SET reply = NULL WHERE job = ?", (job,))
             self._db.execute(
-                "INSERT INTO attempts (job, attempt, request, cohort, order_digest, accepted) VALUES (?, ?, ?, ?, ?, ?)",
+                "INSERT INTO attempts (job, attempt, request, cohort, order_digest, accepted) "
+                "VALUES (?, ?, ?, ?, ?, ?)",
                 (job, attempt, request, " ".join(cohort), order_digest, time.time()),
             )
 

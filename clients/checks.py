@@ -41,7 +41,8 @@ def check_charter(asked: str, pinned: str, charter: Charter, now: datetime) -> N
             )
         raise RefusalError(
             "wrong-charter",
-            f"the request is under charter {asked[:12]}…, this member signed {pinned[:12]}… (version {charter.version})",
+            f"the request is under charter {asked[:12]}…, "
+            f"this member signed {pinned[:12]}… (version {charter.version})",
             {"version": charter.version, "signed": pinned},
         )
     if charter.expired(now):

@@ -146,7 +146,8 @@ class Charter(Frozen):
             raise ValueError(f"threshold t = {self.threshold} is above the number of members, {n}")
         if n == 2 and self.protection.minimum_cohort != 2:
             raise ValueError(
-                "two members: protection.minimum_cohort = 2 must be written out, because nothing is hidden from the other"
+                "two members: protection.minimum_cohort = 2 must be written out, "
+                "because nothing is hidden from the other"
             )
         return self
 

@@ -87,7 +87,9 @@ class RefusalError(HansaError):
     facts : small values that a program may act on, never anything about records
     """
 
-    def __init__(self, code: RefusalCode, sentence: str, facts: Mapping[str, str | int] | None = None) -> None:
+    def __init__(
+        self, code: RefusalCode, sentence: str, facts: Mapping[str, str | int] | None = None
+    ) -> None:
         super().__init__(f"{code}: {sentence}")
         self.code: RefusalCode = code
         self.sentence = sentence

@@ -16,9 +16,10 @@ Name = Annotated[str, Field(min_length=1, max_length=200)]
 
 
 class NumericColumn(Frozen):
-    """A number, clipped to its public range [low, high] and scaled to [-2, 2].
+    """A number, clipped to its public range [low, high], scaled to a width of 4 with `missing` at 0.
 
-    `missing` stands in for an absent value (default: the middle of the range).
+    `missing` stands in for an absent value and ought to be a typical one (default: the middle
+    of the range, which scales to [-2, 2]): training is fastest where most values are near 0.
     `indicator` adds a 0/1 model column "was missing". `log` scales log(1 + x - low).
     `optional`: a table without this column counts as one where every value is absent.
     """

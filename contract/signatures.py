@@ -34,7 +34,7 @@ class Signatures(Frozen):
     """`charter.signatures.json`: whose signature stands under which hash."""
 
     charter: Hash
-    signatures: dict[Slug, str] = {}
+    signatures: dict[Slug, str]
 
 
 class Pin(Frozen):
@@ -132,7 +132,7 @@ def verify_charter(charter_path: Path, signatures_path: Path) -> VerifiedCharter
     if missing:
         raise CharterError(
             f"{signatures_path}: the signature of member '{missing[0]}' is missing{_and_more(missing)}; "
-            f"it signs with: hansa charter sign {charter_path.name} --name {missing[0]} --identity identity.key"
+            f"it signs with: hansa charter sign {charter_path.name} --name {missing[0]} --identity FILE"
         )
     return VerifiedCharter(charter, digest, signed.signatures)
 
@@ -167,7 +167,8 @@ def check_pin(folder: Path, verified: VerifiedCharter) -> Pin | None:
         )
     if version == pinned.version:
         raise CharterError(
-            f"charter version {version} is not the text pinned in {folder / PIN}; a change needs a new version"
+            f"charter version {version} is not the text pinned in {folder / PIN}; "
+            "a change needs a new version"
         )
     if version != pinned.version + 1 or verified.charter.previous != pinned.hash:
         raise CharterError(

@@ -238,7 +238,7 @@ class ConsortiumStrategy(Strategy):
                 self.journal.event("bad-reply", str(error))
         self.journal.event(
             "agreed",
-            f"attempt {attempt.order.attempt}: {signed} of {len(attempt.active)} active members signed who answered",
+            f"attempt {attempt.order.attempt}: {signed} of {len(attempt.active)} members signed who answered",
         )
 
     # --- apply ----------------------------------------------------------------------------------

@@ -31,9 +31,9 @@ FEWEST_RECORDS = 10
 # A numeric column gets an indicator when this share is absent over all, or in one organisation.
 OFTEN_ABSENT, OFTEN_ABSENT_IN_ONE = 0.02, 0.2
 # Ranges go from this quantile to its mirror image.
-TAIL = 0.01
+TAIL = 0.002
 # The upper side is this many times as long as the lower one: take the logarithm.
-HEAVY = 4.0
+HEAVY = 20.0
 
 
 def derive_features(

@@ -86,13 +86,17 @@ def _numeric(series: pl.Series | None, column: NumericColumn, rows: int) -> Arra
     absent = np.isnan(values)
     stand_in = column.missing if column.missing is not None else (column.low + column.high) / 2
     values = np.clip(np.where(absent, stand_in, values), column.low, column.high)
-    share = (values - column.low) / (column.high - column.low)
-    if column.log:
-        share = np.log1p(values - column.low) / np.log1p(column.high - column.low)
-    parts = [4.0 * share - 2.0]
+    parts = [_scaled(values, column) - _scaled(np.full(1, stand_in), column)]
     if column.indicator:
         parts.append(absent.astype(np.float64))
     return np.stack(parts, axis=1)
+
+
+def _scaled(values: Array, column: NumericColumn) -> Array:
+    """Numbers inside the range, as [0, 4]."""
+    if column.log:
+        return 4.0 * np.log1p(values - column.low) / np.log1p(column.high - column.low)
+    return 4.0 * (values - column.low) / (column.high - column.low)
 
 
 def _categorical(series: pl.Series | None, column: CategoricalColumn, rows: int) -> Array:
