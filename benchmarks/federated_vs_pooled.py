@@ -23,6 +23,7 @@ from hansa.clients.data.dataset import Dataset, concatenate
 from hansa.clients.data.derive import derive_features
 from hansa.clients.data.derive_label import one_digit
 from hansa.clients.data.encode import encode
+from hansa.clients.data.from_csv import CLIP, KNOBS, RIDGE, ROUNDS
 from hansa.clients.data.sources import read_csv
 from hansa.clients.data.split import Split, split
 from hansa.clients.training import LocalPlan, update
@@ -60,15 +61,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folders", nargs="+", type=Path, metavar="FOLDER")
     parser.add_argument("--label", default="y")
-    parser.add_argument("--rounds", type=int, default=30)
+    parser.add_argument("--rounds", type=int, default=ROUNDS)
     parser.add_argument("--steps", type=int, default=1)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--model", default="linear")
     parser.add_argument("--rule", default="fedadam")
-    parser.add_argument("--rate", type=float, default=0.2, help="the server's rate")
-    parser.add_argument("--client-rate", type=float, default=1.0)
+    parser.add_argument("--rate", type=float, default=KNOBS["server_rate"].default, help="the server's rate")
+    parser.add_argument("--client-rate", type=float, default=KNOBS["client_rate"].default)
     parser.add_argument("--tail", type=float, default=ServerRule().tail)
-    parser.add_argument("--clip", type=float, default=Training().clip)
+    parser.add_argument("--clip", type=float, default=CLIP)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     results = [compare(folder, options) for folder in options.folders]
@@ -114,7 +115,7 @@ def federated_weights(
 ) -> np.ndarray:
     """The released model of a job without a network. `sizes` are the members' public records."""
     training = Training(clip=options.clip)
-    rule = ServerRule(name=options.rule, tail=options.tail)
+    rule = ServerRule(name=options.rule, tail=options.tail, decay=one_digit(RIDGE / sum(sizes)))
     plans = [
         LocalPlan(
             training=training,
@@ -147,11 +148,11 @@ def _one_seed(
     start = model.initial(0)
     trains = [part.train for part in splits]
     everything = concatenate(trains)
-    pooled = fit(model, start, everything.X, everything.y)
+    pooled = fit(model, start, everything.X, everything.y, ridge=RIDGE)
     federated = federated_weights(
         model, features, trains, [int(one_digit(len(member))) for member in members], options
     )
-    own = [fit(model, start, train.X, train.y) for train in trains]
+    own = [fit(model, start, train.X, train.y, ridge=RIDGE) for train in trains]
     return (
         _score(model, features, own, splits),
         _score(model, features, [federated] * len(splits), splits),

@@ -23,11 +23,13 @@ class ServerRule(Frozen):
     """How the server turns a mean update into the next state (Reddi et al. 2021, 2003.00295)."""
 
     name: Literal["fedavg", "fedavgm", "fedadam", "fedyogi"] = "fedadam"
-    beta1: Annotated[float, Field(ge=0, lt=1)] = 0.9
-    beta2: Annotated[float, Field(ge=0, lt=1)] = 0.99
+    beta1: Annotated[float, Field(ge=0, lt=1)] = 0.8
+    beta2: Annotated[float, Field(ge=0, lt=1)] = 0.9
     epsilon: Annotated[float, Field(gt=0)] = 1e-8
     # The released model is the mean of this share of the last iterates; 0 releases the last one.
-    tail: Annotated[float, Field(ge=0, le=1)] = 0.5
+    tail: Annotated[float, Field(ge=0, le=1)] = 0.25
+    # Ridge penalty decay/2 |w|² on the mean loss: its gradient is taken from the mean update.
+    decay: Annotated[float, Field(ge=0)] = 0.0
 
 
 class JobPlan(Frozen):

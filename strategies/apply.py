@@ -80,6 +80,7 @@ def apply(
     planned_rounds : rounds the job set out to do; the tail begins with its last share
     """
     number = state.round + 1
+    mean_update = mean_update - rule.decay * state.weights
     first, second = _moments(state, mean_update, rule)
     step = _step(mean_update, first, second, rule, number)
     weights = state.weights + rate * step

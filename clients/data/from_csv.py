@@ -22,11 +22,15 @@ from hansa.contract.scenario import Scenario, ScenarioJob, ScenarioMember
 from hansa.contract.sources import CsvSource
 from hansa.contract.typed import write_atomically
 
-# What `benchmarks/federated_vs_pooled.py` was tuned with; every job starts from these.
+# What `benchmarks/federated_vs_pooled.py` measures; every derived scenario starts from these.
 ROUNDS = 30
+# Large enough to leave nearly every record as it is: without noise, clipping only bounds the grid.
+CLIP = 4.0
+# Ridge penalty on the summed loss of all members; in the mean loss it is divided by their records.
+RIDGE = 0.1
 KNOBS = {
     "client_rate": KnobRange(default=1.0, low=0.05, high=8.0),
-    "server_rate": KnobRange(default=0.2, low=0.01, high=2.0),
+    "server_rate": KnobRange(default=0.6, low=0.01, high=2.0),
     "dropout": KnobRange(default=0.0, low=0.0, high=0.5),
 }
 DERIVED = (
@@ -95,9 +99,9 @@ def derive_scenario(
         model=ModelChoice(name=model),
         members=members,
         protection=Protection(mode="clear", c=1, minimum_cohort=2 if len(members) == 2 else None),
-        training=Training(max_entities=_round_up(max(sizes))),
+        training=Training(clip=CLIP, max_entities=_round_up(max(sizes))),
         knobs=KNOBS,
-        job=ScenarioJob(rounds=ROUNDS, rule=ServerRule()),
+        job=ScenarioJob(rounds=ROUNDS, rule=ServerRule(decay=one_digit(RIDGE / sum(sizes)))),
     )
     warnings = (DERIVED, *notes, *((TWO,) if len(members) == 2 else ()))
     write_atomically(out / "features.toml", contract_toml(features))
