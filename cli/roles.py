@@ -1,0 +1,123 @@
+"""What is started for each role: the processes of DESIGN section 2, as command lines."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from hansa.cli.instance import MemberFolder
+from hansa.cli.processes import ProcessSpec
+from hansa.contract.charter import Charter
+from hansa.contract.errors import InputError
+from hansa.contract.typed import write_atomically
+from hansa.server.config import ServerConfig, read_server_config
+
+# One organisation's process shares its machine with others, in a demo with all of them.
+_ONE_THREAD = dict.fromkeys(
+    (
+        "OMP_NUM_THREADS",
+        "OPENBLAS_NUM_THREADS",
+        "MKL_NUM_THREADS",
+        "NUMEXPR_NUM_THREADS",
+        "POLARS_MAX_THREADS",
+    ),
+    "1",
+)
+# As hansa.server.app reads it; importing it here would load Flower for every command.
+CONFIG_VARIABLE = "HANSA_SERVER_CONFIG"
+_FLOWER = {"FLWR_TELEMETRY_ENABLED": "0", "FLWR_DISABLE_UPDATE_CHECK": "1"}
+# Whatever lies in the current directory must not be imported in place of a package.
+_PYTHON = (sys.executable, "-P", "-u", "-m")
+
+
+def superlink(config_path: Path, run: Path) -> ProcessSpec:
+    """Flower's application behind the lane, with the charter's nodes registered."""
+    config = read_server_config(config_path)
+    folder = config_path.parent
+    argv = [*_PYTHON, "hansa.server.superlink", "--inner", config.superlink, "--fleet", config.fleet]
+    for option, path in (
+        ("--certificate", config.tls_certificate),
+        ("--key", config.tls_key),
+        ("--ca", config.root_certificates),
+        ("--nodes", "nodes.json"),
+        ("--superexec-secret", config.superexec_secret),
+        ("--database", config.flower_database),
+        ("--ready-file", str(run.resolve() / "superlink.ready")),
+    ):
+        if path is not None:
+            argv += [option, str(folder / path)]
+    if config.tls_certificate is None:
+        argv.append("--insecure")
+    return ProcessSpec("superlink", tuple(argv), _environment(run), run / "superlink.ready")
+
+
+def control(config_path: Path, run: Path) -> ProcessSpec:
+    """API and page over the store; holds the operator's key."""
+    ready = run / "control.ready"
+    argv = (*_PYTHON, "hansa.server.control", "--config", str(config_path), "--ready-file", str(ready))
+    return ProcessSpec("control", argv, _environment(run), ready)
+
+
+def executor(config_path: Path, run: Path) -> ProcessSpec:
+    """Starts a ServerApp for each run that the SuperLink holds."""
+    config = read_server_config(config_path)
+    secret = config_path.parent / config.superexec_secret
+    argv = (*_PYTHON, "hansa.server.executor", "--address", config.superlink, "--secret", str(secret))
+    preload = ("--preload", "hansa.server.app")
+    # A ServerApp finds its settings here; what Flower hands it is only which job.
+    environment = {**_environment(run), CONFIG_VARIABLE: str(config_path.resolve())}
+    return ProcessSpec("executor", argv + preload, environment, after=("superlink",))
+
+
+def agent(member: MemberFolder, run: Path) -> ProcessSpec:
+    """One organisation's agent: data, keys, training; no network."""
+    name = f"agent-{member.config.name}"
+    ready = run / f"{name}.ready"
+    argv = (*_PYTHON, "hansa.clients.agent", "--folder", str(member.folder), "--ready-file", str(ready))
+    return ProcessSpec(name, argv, {**_environment(run), **_ONE_THREAD}, ready)
+
+
+def node(member: MemberFolder, run: Path, after: tuple[str, ...] = ()) -> ProcessSpec:
+    """One organisation's node: carries bytes between the SuperLink and the agent."""
+    config = member.config
+    argv = [*_PYTHON, "hansa.clients.node", "--server", config.server, "--key", str(member.node_key)]
+    argv += ["--work-socket", str(member.folder / config.work_socket)]
+    if config.root_certificates is not None:
+        argv += ["--ca", str(member.folder / config.root_certificates)]
+    if config.proxy is not None:
+        argv += ["--proxy", config.proxy]
+    return ProcessSpec(f"node-{config.name}", tuple(argv), _environment(run), after=after)
+
+
+def write_nodes(charter: Charter, path: Path) -> None:
+    """The nodes that may join, from the charter; a SuperLink reads them at its start."""
+    import json
+
+    nodes = [{"name": member.name, "public_key": member.node_key} for member in charter.members]
+    write_atomically(path, json.dumps(nodes, indent=2).encode() + b"\n")
+
+
+def check_files(config_path: Path, config: ServerConfig) -> None:
+    """Say which file of a server is missing before anything is started.
+
+    Raises
+    ------
+    InputError : naming the file and the field of server.toml
+    """
+    for field in (
+        "charter",
+        "signatures",
+        "tls_certificate",
+        "tls_key",
+        "root_certificates",
+        "superexec_secret",
+    ):
+        name = getattr(config, field)
+        if name is not None and not (config_path.parent / name).is_file():
+            raise InputError(f"{config_path.parent / name}: no such file; {config_path} names it as {field}")
+
+
+def _environment(run: Path) -> Mapping[str, str]:
+    return {**os.environ, **_FLOWER, "FLWR_HOME": str(run.resolve() / "flower")}
