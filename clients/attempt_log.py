@@ -21,7 +21,8 @@ CREATE TABLE IF NOT EXISTS jobs (
     reason TEXT NOT NULL DEFAULT '', changed REAL NOT NULL);
 CREATE TABLE IF NOT EXISTS attempts (
     job TEXT NOT NULL, attempt INTEGER NOT NULL, request TEXT NOT NULL,
-    cohort TEXT NOT NULL, order_digest TEXT NOT NULL, active TEXT, reply BLOB, accepted REAL NOT NULL, PRIMARY KEY (job, attempt));
+    cohort TEXT NOT NULL, order_digest TEXT NOT NULL,
+    active TEXT, reply BLOB, accepted REAL NOT NULL, PRIMARY KEY (job, attempt));
 CREATE TABLE IF NOT EXISTS events (
     id INTEGER PRIMARY KEY AUTOINCREMENT, at REAL NOT NULL,
     job TEXT NOT NULL, kind TEXT NOT NULL, sentence TEXT NOT NULL);

@@ -15,7 +15,14 @@ from datetime import UTC, datetime
 from typing import Protocol, assert_never
 
 from hansa.clients.attempt_log import AcceptedAttempt, AttemptLog
-from hansa.clients.checks import check_active_set, check_charter, check_knobs, check_operator, check_order
+from hansa.clients.checks import (
+    check_active_set,
+    check_charter,
+    check_knobs,
+    check_mode,
+    check_operator,
+    check_order,
+)
 from hansa.contract.charter import Charter
 from hansa.contract.errors import MessageError, RefusalError
 from hansa.contract.jobs import JobPlan
@@ -185,6 +192,7 @@ class Agent:
                 f"attempt {order.attempt} comes after attempt {newest.attempt} was accepted",
                 {"asked": order.attempt, "newest": newest.attempt},
             )
+        check_mode(self.membership.charter)
         check_order(order, self.membership.charter, plan, self.membership.name)
         if order.kind == "statistics":
             raise RefusalError("not-approved", "the charter plans no statistics release")

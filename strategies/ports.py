@@ -95,7 +95,14 @@ class Journal(Protocol):
         """Write the job's status and why."""
         ...
 
-    def event(self, kind: str, sentence: str, *, member: str = "", facts: Mapping[str, str | int | float] | None = None) -> None:
+    def event(
+        self,
+        kind: str,
+        sentence: str,
+        *,
+        member: str = "",
+        facts: Mapping[str, str | int | float] | None = None,
+    ) -> None:
         """Append to the event log."""
         ...
 
