@@ -30,7 +30,9 @@ class Grid:
         if not (self.bound > 0 and math.isfinite(self.bound) and self.summands >= 1 and self.tail >= 0):
             raise ValueError(f"grid needs a positive bound and at least one summand: {self}")
         if self.scale < 1:
-            raise ValueError(f"bound {self.bound} with {self.summands} members leaves no grid unit in {self.modulus}")
+            raise ValueError(
+                f"a grid for bound {self.bound:g} and {self.summands} members has no whole unit modulo {self.modulus}"
+            )
 
     @property
     def scale(self) -> int:
@@ -46,7 +48,9 @@ class Grid:
         """
         if not np.isfinite(values).all():
             raise ValueError("an update holds values that are not finite")
-        units = np.rint(np.clip(values, -self.bound, self.bound) * self.scale).astype(np.int64)
+        # Rounding may lift a value at the bound by half a unit, K of them past m/2: clamp the units too.
+        most = (self.modulus // 2 - 1) // self.summands
+        units = np.rint(np.clip(values, -self.bound, self.bound) * self.scale).astype(np.int64).clip(-most, most)
         return np.mod(units, self.modulus).astype(np.uint32)
 
     def decode(self, total: NDArray[np.uint32]) -> NDArray[np.float64]:
