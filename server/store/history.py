@@ -76,6 +76,13 @@ class History:
             rows = connection.execute(query.order_by(events.c.id).limit(limit)).all()
         return [_event(row) for row in rows]
 
+    def newest_events(self, job: str, *, kind: str, limit: int) -> list[EventRecord]:
+        """The newest lines of one kind about a job, the newest first."""
+        query = select(events).where(events.c.job == job, events.c.kind == kind)
+        with self._database.read() as connection:
+            rows = connection.execute(query.order_by(events.c.id.desc()).limit(limit)).all()
+        return [_event(row) for row in rows]
+
     def newest_event(self) -> int:
         """The newest line's id, 0 before the first."""
         with self._database.read() as connection:

@@ -174,6 +174,13 @@ class Runs:
             query = select(runs).where(runs.c.job == job).order_by(runs.c.id.desc()).limit(limit)
             return [_run(row) for row in connection.execute(query)]
 
+    def live_of_jobs_over(self) -> list[RunRecord]:
+        """Runs not known to have ended, of jobs that are over."""
+        query = select(runs).join(jobs, jobs.c.id == runs.c.job)
+        with self._database.read() as connection:
+            rows = connection.execute(query.where(runs.c.ended.is_(None), jobs.c.status.in_(OVER)))
+            return [_run(row) for row in rows]
+
 
 def _first_value(plan: JobPlan, name: str, value: float, now: float) -> dict[str, Any]:
     pinned = name in plan.pinned

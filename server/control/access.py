@@ -1,0 +1,38 @@
+"""Who may call what: dependencies that check the request's bearer token."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import Depends, Request
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+
+from hansa.server.control.problems import Forbidden, Unauthorized
+from hansa.server.tokens import ALLOWS, Scope, Tokens
+
+_bearer = HTTPBearer(auto_error=False, description="A token of tokens.json")
+_Given = Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
+
+
+def _require(request: Request, given: HTTPAuthorizationCredentials | None, scope: Scope) -> None:
+    tokens: Tokens = request.app.state.desk.tokens
+    found = tokens.scope_of(given.credentials) if given else None
+    if found is None:
+        raise Unauthorized("a valid bearer token is needed: Authorization: Bearer TOKEN")
+    if scope not in ALLOWS[found]:
+        raise Forbidden(f"the '{found}' token does not allow this; it takes the '{scope}' token")
+
+
+def may_read(request: Request, given: _Given) -> None:
+    """Dependency: the request may read."""
+    _require(request, given, "read")
+
+
+def may_write(request: Request, given: _Given) -> None:
+    """Dependency: the request may write."""
+    _require(request, given, "write")
+
+
+def may_sign(request: Request, given: _Given) -> None:
+    """Dependency: the request may have orders signed."""
+    _require(request, given, "sign")

@@ -1,0 +1,72 @@
+"""What every part of control works with: the store, the charter, the operator's key."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from fastapi import Depends, Request
+
+from hansa.contract.charter import Charter
+from hansa.contract.errors import InputError
+from hansa.contract.keys import SigningKey, from_text
+from hansa.contract.signatures import verify_charter
+from hansa.server.config import ServerConfig
+from hansa.server.control.problems import NotThere
+from hansa.server.records import JobRecord
+from hansa.server.store import Store, open_store
+from hansa.server.tokens import Tokens, load_tokens
+
+
+@dataclass(frozen=True)
+class ControlDesk:
+    """Control's state; all of it that changes is in the store."""
+
+    store: Store
+    charter: Charter
+    charter_hash: str
+    key: SigningKey
+    tokens: Tokens
+    # HOST:PORT of Flower's Control API.
+    superlink: str
+
+    def job(self, job: str) -> JobRecord:
+        """The job of that id, or of the only job whose id begins so; raises `NotThere`."""
+        found = self.store.jobs.find(job)
+        if found is None and len(job) >= 4:
+            alike = [it for it in self.store.jobs.all() if it.job.startswith(job)]
+            found = alike[0] if len(alike) == 1 else None
+        if found is None:
+            raise NotThere(f"there is no job '{job}'; see: hansa jobs list")
+        return found
+
+
+def open_desk(config: ServerConfig, folder: Path, superlink: str) -> ControlDesk:
+    """Read what `server.toml` names.
+
+    Raises
+    ------
+    InputError : a file is missing or wrong, or the key is not the operator's key of the charter
+    """
+    verified = verify_charter(folder / config.charter, folder / config.signatures)
+    path = folder / config.operator_key
+    key = SigningKey.load(path)
+    if key.public != from_text(verified.charter.operator_key):
+        raise InputError(f"{path}: not the operator's key that the charter names")
+    return ControlDesk(
+        store=open_store(config.store, folder),
+        charter=verified.charter,
+        charter_hash=verified.hash,
+        key=key,
+        tokens=load_tokens(folder / config.tokens),
+        superlink=superlink,
+    )
+
+
+def _desk(request: Request) -> ControlDesk:
+    desk: ControlDesk = request.app.state.desk
+    return desk
+
+
+Desk = Annotated[ControlDesk, Depends(_desk)]

@@ -1,0 +1,76 @@
+"""The released model: weights as safetensors, and what they mean as JSON."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors.numpy import save
+
+from hansa.contract.charter import Mode, ModelChoice
+from hansa.contract.features import Label
+from hansa.contract.jobs import MetricValue
+from hansa.contract.typed import Frozen
+from hansa.server.control.desk import ControlDesk
+from hansa.server.control.problems import Conflict
+from hansa.server.records import JobRecord
+from hansa.strategies.apply import ModelState
+
+
+class Release(Frozen):
+    """Everything needed to use the weights; `figures` are what the federation knows of this model."""
+
+    job: str
+    name: str
+    charter: str
+    task: str
+    mode: Mode
+    round: int
+    model: ModelChoice
+    # Model columns in the order of the weights' input, without the intercept.
+    columns: list[str]
+    label: Label
+    parameters: int
+    figures: dict[str, MetricValue]
+
+
+def describe(desk: ControlDesk, job: JobRecord) -> Release:
+    """What the released model is; raises `Conflict` where there is none to hand out."""
+    number, weights = _released(desk, job)
+    task = desk.charter.task
+    found = desk.store.history.metrics(job.job, after=number - 1)
+    return Release(
+        job=job.job,
+        name=job.name,
+        charter=job.charter,
+        task=task.title,
+        mode=desk.charter.protection.mode,
+        round=number,
+        model=task.model,
+        columns=list(task.features.encoded),
+        label=task.features.label,
+        parameters=weights.size,
+        figures={it.name: MetricValue(value=it.value, error=it.error) for it in found if it.round == number},
+    )
+
+
+def tensors(desk: ControlDesk, job: JobRecord) -> bytes:
+    """A safetensors file with the tensor `weights`, f64[d]; raises `Conflict` where there is none."""
+    number, weights = _released(desk, job)
+    metadata = {
+        "job": job.job,
+        "round": str(number),
+        "charter": job.charter,
+        "model": desk.charter.task.model.name,
+    }
+    return save({"weights": np.ascontiguousarray(weights)}, metadata=metadata)
+
+
+def _released(desk: ControlDesk, job: JobRecord) -> tuple[int, NDArray[np.float64]]:
+    if desk.charter.protection.mode == "he":
+        raise Conflict("in mode 'he' the server never sees the model; each member exports its own copy")
+    if job.charter != desk.charter_hash:
+        raise Conflict(f"job {job.job} was run under another charter; its columns are not known here")
+    arrays = desk.store.history.checkpoint(job.job, job.round)
+    if arrays is None:
+        raise Conflict(f"job {job.job} has no applied round yet, so there is no model to export")
+    return job.round, ModelState.from_arrays(arrays).released

@@ -1,0 +1,81 @@
+"""`POST /v1/sign`: the operator's signature, for requests that fit charter, job and open attempt."""
+
+from __future__ import annotations
+
+import binascii
+from typing import Annotated
+
+from fastapi import APIRouter, Depends
+from pydantic import Field
+
+from hansa.contract.keys import from_text, to_text
+from hansa.contract.messages import AgreeRequest, RequestHeader, UnmaskRequest, signed_part
+from hansa.contract.typed import Frozen
+from hansa.server.control.access import may_sign
+from hansa.server.control.desk import ControlDesk, Desk
+from hansa.server.control.orders import Facts, check_request, parse_header
+from hansa.server.control.problems import RESPONSES, Conflict, NotThere
+
+router = APIRouter(prefix="/v1", tags=["sign"], dependencies=[Depends(may_sign)], responses=RESPONSES)
+
+
+class SignRequest(Frozen):
+    """Headers of requests of one job, each the canonical JSON in base64."""
+
+    job: str
+    headers: Annotated[list[str], Field(min_length=1, max_length=1000)]
+
+
+class Signatures(Frozen):
+    """64 bytes of Ed25519 in base64 for each header, in the same order."""
+
+    signatures: list[str]
+
+
+class JobName(Frozen):
+    """A job's id."""
+
+    job: str
+
+
+@router.post("/sign", summary="Sign requests to members")
+def sign(request: SignRequest, desk: Desk) -> Signatures:
+    """Sign each header, or none: one that does not fit the charter, the job and its open attempt refuses all."""
+    job = desk.store.jobs.find(request.job)
+    if job is None:
+        raise NotThere(f"there is no job '{request.job}'")
+    contents = [_decode(text) for text in request.headers]
+    headers = [parse_header(content) for content in contents]
+    facts = Facts(desk.charter, desk.charter_hash, job, desk.store.history.open_attempt(job.job))
+    for header in headers:
+        check_request(header, facts)
+    for header in headers:
+        _settle_active(header, desk)
+    return Signatures(signatures=[to_text(desk.key.sign(signed_part(content))) for content in contents])
+
+
+@router.get("/next-job", summary="The job that waits longest")
+def next_job(desk: Desk) -> JobName:
+    """For a run that was started without naming a job."""
+    for job in desk.store.jobs.unfinished():
+        if job.wanted == "run" and job.status in ("queued", "running"):
+            return JobName(job=job.job)
+    raise NotThere("no job is waiting; submit one with: hansa jobs submit")
+
+
+def _settle_active(header: RequestHeader, desk: ControlDesk) -> None:
+    body = header.body
+    if not isinstance(body, AgreeRequest | UnmaskRequest):
+        return
+    settled = desk.store.active_sets.settle(body.job, body.attempt, body.active)
+    if settled != body.active:
+        raise Conflict(
+            f"another active set of attempt {body.attempt} was signed before; there is one for each attempt"
+        )
+
+
+def _decode(text: str) -> bytes:
+    try:
+        return from_text(text)
+    except (binascii.Error, ValueError):
+        raise Conflict("a header is not valid base64") from None

@@ -1,0 +1,151 @@
+"""What an operator sets: knobs of a job, and members held out of selection."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated
+
+from fastapi import APIRouter, Depends
+from pydantic import Field
+
+from hansa.contract.typed import Frozen
+from hansa.server.control.access import may_read, may_write
+from hansa.server.control.desk import ControlDesk, Desk
+from hansa.server.control.job_routes import OPERATOR
+from hansa.server.control.problems import RESPONSES, Conflict, NotThere
+from hansa.server.control.submission import check_knob
+from hansa.server.records import KnobRecord, MemberRecord
+from hansa.server.store.jobs import OVER
+
+reading = APIRouter(prefix="/v1", dependencies=[Depends(may_read)], responses=RESPONSES)
+writing = APIRouter(prefix="/v1", dependencies=[Depends(may_write)], responses=RESPONSES)
+
+Sentence = Annotated[str, Field(min_length=1, max_length=1000)]
+
+
+class KnobState(Frozen):
+    """A knob's value, who set it, and how far the charter lets it move."""
+
+    name: str
+    value: float
+    low: float
+    high: float
+    default: float
+    pinned: bool
+    set_by: str
+    reason: str
+    at: datetime
+
+
+class KnobChange(Frozen):
+    """New values, all or none, and why."""
+
+    values: Annotated[dict[str, float], Field(min_length=1)]
+    reason: Annotated[str, Field(max_length=1000)] = ""
+    by: Annotated[str, Field(pattern=r"^[a-z][a-z0-9 -]{0,62}$")] = OPERATOR
+
+
+class Hold(Frozen):
+    """Why a member is held out of selection."""
+
+    reason: Sentence
+
+
+class MemberState(Frozen):
+    """A member of the charter and what is known of it now."""
+
+    name: str
+    title: str
+    sector: str
+    controller: str
+    # None for a member that has never been seen.
+    present: bool
+    isolated: bool | None
+    charter_version: int | None
+    started: datetime | None
+    seen: datetime | None
+    held: str | None
+
+
+@reading.get("/jobs/{job}/knobs", tags=["knobs"], summary="A job's knobs")
+def list_knobs(job: str, desk: Desk) -> list[KnobState]:
+    """Values that the next attempt will use, and the charter's ranges."""
+    return _states(desk, desk.store.knobs.of(desk.job(job).job))
+
+
+@writing.put("/jobs/{job}/knobs", tags=["knobs"], summary="Set some of a job's knobs")
+def set_knobs(job: str, change: KnobChange, desk: Desk) -> list[KnobState]:
+    """All or none; they hold from the next attempt on."""
+    found = desk.job(job)
+    if found.status in OVER:
+        raise Conflict(f"job {found.job} is {found.status}; its knobs do nothing any more")
+    for name, value in change.values.items():
+        check_knob(name, value, desk.charter, field=f"values.{name}")
+    return _states(desk, desk.store.knobs.set(found.job, change.values, by=change.by, reason=change.reason))
+
+
+@reading.get("/members", tags=["members"], summary="Members of the consortium")
+def list_members(desk: Desk) -> list[MemberState]:
+    """In the charter's order."""
+    known = {it.name: it for it in desk.store.members.all()}
+    return [_member(desk, name, known.get(name)) for name in _names(desk)]
+
+
+@writing.post("/members/{name}/hold", tags=["members"], summary="Hold a member out of selection")
+def hold(name: str, why: Hold, desk: Desk) -> MemberState:
+    """From the next attempt on, until it is released."""
+    _check_name(desk, name)
+    desk.store.members.hold(name, why.reason, by=OPERATOR)
+    return _now(desk, name)
+
+
+@writing.post("/members/{name}/release", tags=["members"], summary="Let a member be selected again")
+def release(name: str, desk: Desk) -> MemberState:
+    """From the next attempt on."""
+    _check_name(desk, name)
+    desk.store.members.release(name, by=OPERATOR)
+    return _now(desk, name)
+
+
+def _states(desk: ControlDesk, records: list[KnobRecord]) -> list[KnobState]:
+    ranges = desk.charter.knobs
+    return [
+        KnobState(
+            low=ranges[it.name].low,
+            high=ranges[it.name].high,
+            default=ranges[it.name].default,
+            **it.model_dump(),
+        )
+        for it in records
+        if it.name in ranges
+    ]
+
+
+def _names(desk: ControlDesk) -> list[str]:
+    return [member.name for member in desk.charter.members]
+
+
+def _check_name(desk: ControlDesk, name: str) -> None:
+    if name not in _names(desk):
+        raise NotThere(f"'{name}' is not a member of the charter; the members are {', '.join(_names(desk))}")
+
+
+def _now(desk: ControlDesk, name: str) -> MemberState:
+    return _member(desk, name, next((it for it in desk.store.members.all() if it.name == name), None))
+
+
+def _member(desk: ControlDesk, name: str, known: MemberRecord | None) -> MemberState:
+    member = desk.charter.member(name)
+    assert member is not None
+    return MemberState(
+        name=name,
+        title=member.title,
+        sector=member.sector,
+        controller=member.controller,
+        present=known is not None and known.present,
+        isolated=known.isolated if known else None,
+        charter_version=known.charter_version if known else None,
+        started=known.started if known else None,
+        seen=known.seen if known else None,
+        held=known.held if known else None,
+    )

@@ -1,0 +1,45 @@
+"""Whether a plan may become a job under the charter; every reason is said before anything starts."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from hansa.contract.charter import Charter
+from hansa.contract.errors import InputError
+from hansa.contract.jobs import JobPlan
+
+# Rules that look at each member's update by itself (Krum, coordinate-wise median, trimmed mean, …).
+PER_UPDATE_RULES = ("bulyan", "krum", "median", "multikrum", "trimmed_mean")
+
+
+def check_plan(plan: JobPlan, charter: Charter, now: datetime) -> None:
+    """Raise `InputError` for a plan that the charter does not allow."""
+    if charter.expired(now):
+        raise InputError(f"the charter expired on {charter.expires:%Y-%m-%d}; its members sign a new version")
+    for name, value in plan.pinned.items():
+        check_knob(name, value, charter, field=f"pinned.{name}")
+    if plan.reask_s > plan.deadline_s:
+        raise InputError(
+            f"field 'reask_s': expected at most deadline_s = {plan.deadline_s:g} (got {plan.reask_s:g})"
+        )
+
+
+def check_knob(name: str, value: float, charter: Charter, *, field: str | None = None) -> None:
+    """Raise `InputError` for a knob the charter does not open, or a value outside its range."""
+    bounds = charter.knobs.get(name)
+    if bounds is None:
+        opened = ", ".join(sorted(charter.knobs)) or "none"
+        raise InputError(f"field '{field or name}': the charter opens no knob '{name}'; it opens {opened}")
+    if not bounds.low <= value <= bounds.high:
+        raise InputError(
+            f"field '{field or name}': the charter lets {name} move from {bounds.low:g} to {bounds.high:g} (got {value:g})"
+        )
+
+
+def check_rule(name: str, charter: Charter) -> None:
+    """Raise `InputError` for a rule over single updates where nobody sees single updates."""
+    if name in PER_UPDATE_RULES and charter.protection.mode != "clear":
+        raise InputError(
+            f"field 'rule.name': '{name}' compares single updates, and in mode '{charter.protection.mode}' "
+            "the server sees their sum only; use fedavg, fedavgm, fedadam or fedyogi"
+        )
