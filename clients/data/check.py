@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from hansa.clients.data.columns import as_numbers, as_texts
+from hansa.clients.data.columns import as_numbers, as_texts, scaled
 from hansa.contract.features import (
     BinaryLabel,
     CategoricalColumn,
@@ -155,7 +155,7 @@ def _check_numeric(series: pl.Series, column: NumericColumn) -> ColumnReport:
         spread = (float(low), float(high))
         if present.min() == present.max():
             findings.append(_warning(f": constant, always {present[0]:g}"))
-        elif column.high - column.low > TOO_WIDE * (high - low):
+        elif TOO_WIDE * np.ptp(scaled(np.clip([low, high], column.low, column.high), column)) < 4.0:
             findings.append(
                 _warning(
                     f": the declared range {column.low:g} to {column.high:g} is more than {TOO_WIDE:g} times as wide "

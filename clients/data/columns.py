@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from hansa.contract.features import NumericColumn
+
 if TYPE_CHECKING:
     import polars as pl
 
@@ -51,3 +53,10 @@ def as_texts(series: pl.Series) -> pl.Series:
     texts = series.cast(pl.String).str.strip_chars()
     texts = texts.set(texts == "", None)
     return texts.str.replace(r"^(-?\d+)\.0+$", "$1")
+
+
+def scaled(values: NDArray[np.float64], column: NumericColumn) -> NDArray[np.float64]:
+    """Numbers inside the column's range as [0, 4], by their logarithm where the contract says so."""
+    if column.log:
+        return 4.0 * np.log1p(values - column.low) / np.log1p(column.high - column.low)
+    return 4.0 * (values - column.low) / (column.high - column.low)

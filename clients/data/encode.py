@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hansa.clients.data.check import DataReport, check_table
-from hansa.clients.data.columns import as_numbers, as_texts
+from hansa.clients.data.columns import as_numbers, as_texts, scaled
 from hansa.clients.data.dataset import Dataset
 from hansa.contract.errors import DataError
 from hansa.contract.features import (
@@ -86,17 +86,10 @@ def _numeric(series: pl.Series | None, column: NumericColumn, rows: int) -> Arra
     absent = np.isnan(values)
     stand_in = column.missing if column.missing is not None else (column.low + column.high) / 2
     values = np.clip(np.where(absent, stand_in, values), column.low, column.high)
-    parts = [_scaled(values, column) - _scaled(np.full(1, stand_in), column)]
+    parts = [scaled(values, column) - scaled(np.full(1, stand_in), column)]
     if column.indicator:
         parts.append(absent.astype(np.float64))
     return np.stack(parts, axis=1)
-
-
-def _scaled(values: Array, column: NumericColumn) -> Array:
-    """Numbers inside the range, as [0, 4]."""
-    if column.log:
-        return 4.0 * np.log1p(values - column.low) / np.log1p(column.high - column.low)
-    return 4.0 * (values - column.low) / (column.high - column.low)
 
 
 def _categorical(series: pl.Series | None, column: CategoricalColumn, rows: int) -> Array:
