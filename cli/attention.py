@@ -1,0 +1,39 @@
+"""What needs attention: things that run out soon, two members, no protection."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+from hansa.cli.instance import Instance, MemberFolder
+from hansa.contract.errors import HansaError
+from hansa.contract.expiry import certificate_expiry, charter_expiry
+from hansa.contract.signatures import verify_charter
+
+
+def instance_warnings(instance: Instance, now: datetime | None = None) -> list[str]:
+    """Of the consortium's side: charter, its signatures, certificates, 30 days ahead."""
+    certificates = [instance.server / "server.crt", instance.server / "ca.crt"]
+    return _warnings(instance.charter, instance.signatures, certificates, now)
+
+
+def member_warnings(member: MemberFolder, now: datetime | None = None) -> list[str]:
+    """Of one organisation's side."""
+    config = member.config
+    certificates = [member.folder / config.root_certificates] if config.root_certificates else []
+    return _warnings(member.folder / config.charter, member.folder / config.signatures, certificates, now)
+
+
+def _warnings(charter: Path, signatures: Path, certificates: list[Path], now: datetime | None) -> list[str]:
+    now = now or datetime.now(UTC)
+    found: list[str | None] = []
+    try:
+        found.append(charter_expiry(verify_charter(charter, signatures).charter).warning(now))
+    except HansaError as error:
+        found.append(str(error))
+    for path in certificates:
+        try:
+            found.append(certificate_expiry(path).warning(now))
+        except HansaError as error:
+            found.append(str(error))
+    return [it for it in found if it is not None]

@@ -1,0 +1,146 @@
+"""Showing a job that runs: a live table on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Mapping
+from types import TracebackType
+from typing import TYPE_CHECKING, Protocol, Self
+
+from hansa.cli.follow import Followed
+from hansa.cli.results import rounds_table, shown_metric
+
+if TYPE_CHECKING:
+    from rich.console import Console, Group
+
+_SHOWN_ROUNDS = 10
+_SHOWN_NOTES = 4
+# Members come one after another; only what takes longer is worth a line.
+_PATIENCE_S = 5.0
+
+
+class Progress(Protocol):
+    """Where progress goes."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def note(self, sentence: str) -> None:
+        """Something a person should know now; may come from another thread."""
+        ...
+
+    def seen(self, followed: Followed) -> None:
+        """The job as it stands."""
+        ...
+
+
+def progress_on(console: Console, title: str, titles: Mapping[str, str]) -> Progress:
+    """Live where the console is a terminal."""
+    return LiveProgress(console, title, titles) if console.is_terminal else PlainProgress(console)
+
+
+class PlainProgress:
+    """One line for each thing that happened."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._round = 0
+        self._status = ""
+        self._waiting = ""
+        self._began = time.monotonic()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        return None
+
+    def note(self, sentence: str) -> None:
+        """One line."""
+        self._console.print(sentence, markup=False, highlight=False, soft_wrap=True)
+
+    def seen(self, followed: Followed) -> None:
+        """Rounds that are new, and the status when it changes."""
+        waiting = _waiting_for(followed) if time.monotonic() - self._began > _PATIENCE_S else ""
+        if waiting and waiting != self._waiting:
+            self.note(waiting)
+        self._waiting = waiting
+        for line in followed.lines:
+            # A round's figures come with the attempt after it.
+            settled = line.metrics or line.round < followed.job.round or followed.over
+            if line.round > self._round and settled:
+                self._round = line.round
+                figures = ", ".join(f"{name} {shown_metric(value)}" for name, value in line.metrics.items())
+                said = f"round {line.round}: {len(line.cohort)} members, {line.seconds:.2f} s"
+                self.note(f"{said}, {figures}" if figures else said)
+        if followed.job.status != self._status:
+            self._status = followed.job.status
+            self.note(f"job {followed.job.job[:8]} is {self._status}{_because(followed)}")
+
+
+class LiveProgress:
+    """A table that is redrawn in place and gone at the end; the result table says it all again."""
+
+    def __init__(self, console: Console, title: str, titles: Mapping[str, str]) -> None:
+        from rich.live import Live
+
+        self._title, self._titles = title, titles
+        self._notes: deque[str] = deque(maxlen=_SHOWN_NOTES)
+        self._followed: Followed | None = None
+        self._began = time.monotonic()
+        self._live = Live(get_renderable=self._render, console=console, refresh_per_second=5, transient=True)
+
+    def __enter__(self) -> Self:
+        self._live.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._live.__exit__(kind, value, traceback)
+
+    def note(self, sentence: str) -> None:
+        """Shown below the table until newer ones push it out."""
+        self._notes.append(sentence)
+
+    def seen(self, followed: Followed) -> None:
+        """Drawn with the next refresh."""
+        self._followed = followed
+
+    def _render(self) -> Group:
+        from rich.console import Group
+        from rich.markup import escape
+        from rich.spinner import Spinner
+        from rich.text import Text
+
+        seconds = time.monotonic() - self._began
+        head = f"[bold]{escape(self._title)}[/bold] · {seconds:.0f} s · {escape(self._state())}"
+        parts: list[object] = [Spinner("dots", text=Text.from_markup(head))]
+        if self._followed is not None and self._followed.rounds:
+            parts.append(rounds_table(self._followed.lines, last=_SHOWN_ROUNDS))
+        parts += [Text(note, style="dim") for note in self._notes]
+        return Group(*parts)  # type: ignore[arg-type]
+
+    def _state(self) -> str:
+        followed = self._followed
+        if followed is None:
+            return "starting"
+        if followed.problem:
+            return followed.problem
+        waiting = _waiting_for(followed)
+        if waiting:
+            return waiting
+        done, planned = followed.job.round, followed.job.plan.rounds
+        return f"round {done} of {planned}, {len(followed.present)} members, {followed.job.status}"
+
+
+def _waiting_for(followed: Followed) -> str:
+    if followed.over or followed.rounds or not followed.absent:
+        return ""
+    return f"waiting for {', '.join(followed.absent)}"
+
+
+def _because(followed: Followed) -> str:
+    return f": {followed.job.reason}" if followed.job.reason else ""

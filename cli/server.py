@@ -1,0 +1,67 @@
+"""`hansa server`: the consortium's side under one supervisor."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hansa.contract.errors import HansaError
+
+app = typer.Typer(no_args_is_help=True, help="The consortium's server.")
+
+
+@app.callback()
+def server() -> None:
+    """The consortium's server."""
+
+
+@app.command()
+def start(
+    config: Annotated[Path | None, typer.Option(help="server.toml; default: the instance's.")] = None,
+    control_config: Annotated[
+        Path | None,
+        typer.Option(help="server.toml of control; default: control/server.toml beside --config's folder."),
+    ] = None,
+    instance: Annotated[
+        Path | None, typer.Option(help="Instance folder; default: the newest under .hansa.")
+    ] = None,
+    control: Annotated[bool, typer.Option("--control/--no-control", help="Start control as well.")] = True,
+    superlink: Annotated[
+        bool, typer.Option("--superlink/--no-superlink", help="Start the SuperLink and the executor.")
+    ] = True,
+    logs: Annotated[
+        Path | None, typer.Option(help="Folder for logs; default: here, on this terminal.")
+    ] = None,
+) -> None:
+    """Run SuperLink, executor and control until Ctrl-C, and start again what dies."""
+    from hansa.cli.addresses import check_free
+    from hansa.cli.federation import keep_running, record_path, server_specs
+    from hansa.cli.roles import check_files
+    from hansa.server.config import read_server_config
+
+    config, control_config = _configs(config, control_config, instance)
+    read = read_server_config(config)
+    check_files(config, read)
+    fields = [*(["superlink", "fleet"] if superlink else []), *(["control"] if control else [])]
+    check_free(read, config, fields)
+    run = config.parent.resolve() / "run"
+    specs = server_specs(config, control_config if control else None, run, superlink=superlink)
+    if not specs:
+        raise HansaError("--no-superlink and --no-control leave nothing to start")
+    said = f"members reach {read.fleet}, control is http://{read.control}; Ctrl-C stops"
+    what = "server" if superlink and control else "control" if control else "superlink"
+    raise SystemExit(
+        keep_running(record_path(config.parent, what), f"the {what}", specs, logs=logs, said=said)
+    )
+
+
+def _configs(config: Path | None, control_config: Path | None, instance: Path | None) -> tuple[Path, Path]:
+    from hansa.cli.instance import find_instance
+
+    if config is None:
+        found = find_instance(instance)
+        return found.server_config_path, control_config or found.control_config_path
+    beside = config.resolve().parent.parent / "control" / "server.toml"
+    return config, control_config or (beside if beside.is_file() else config)

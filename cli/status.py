@@ -1,0 +1,132 @@
+"""`hansa status`: what runs here, and what needs attention."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from hansa.contract.errors import HansaError
+
+if TYPE_CHECKING:
+    from hansa.cli.instance import Instance
+
+app = typer.Typer(add_completion=False)
+
+
+@dataclass(frozen=True)
+class Supervised:
+    """One process and whether it lives; `by` is the command that started it."""
+
+    by: str
+    name: str
+    state: str
+    pid: int | None
+    restarts: int
+    sentence: str
+
+
+@app.command()
+def status(
+    instance: Annotated[
+        Path | None, typer.Option(help="Instance folder; default: the newest under .hansa.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+) -> None:
+    """Processes, members, jobs, and what runs out within 30 days."""
+    from hansa.cli.attention import instance_warnings
+    from hansa.cli.instance import find_instance
+
+    found = find_instance(instance)
+    processes = supervised_processes(found)
+    control = _ask_control(found)
+    warnings = instance_warnings(found)
+    for it in processes:
+        if it.state in ("given-up", "restarting"):
+            warnings.append(f"{it.name} is {it.state}: {it.sentence or 'it said nothing'}")
+    for member in control.get("members", []):
+        if member["present"] and member["isolated"] is False:
+            warnings.append(f"agent of '{member['name']}' is not isolated: it can reach a network")
+    facts = {
+        "instance": str(found.folder),
+        "name": found.facts.name,
+        "running": any(it.pid is not None for it in processes),
+        "control": found.control_url if control else None,
+        "processes": [vars(it) for it in processes],
+        "members": control.get("members", []),
+        "jobs": control.get("jobs", []),
+        "warnings": warnings,
+    }
+    if as_json:
+        typer.echo(json.dumps(facts))
+    else:
+        _print(facts)
+
+
+def supervised_processes(instance: Instance) -> list[Supervised]:
+    """Processes of every supervisor whose record is in the instance; a dead supervisor's count as gone."""
+    from hansa.cli.run_record import is_held, read_record
+
+    paths = [*instance.folder.glob("run/*.json"), *instance.folder.glob("*/run/*.json")]
+    paths += instance.folder.glob("members/*/run/*.json")
+    found = []
+    for path in sorted(paths):
+        record = read_record(path)
+        if record is None or not is_held(path):
+            continue
+        found += [
+            Supervised(path.stem, it.name, it.state, it.pid, it.restarts, it.sentence)
+            for it in record.processes
+        ]
+    return found
+
+
+def _ask_control(instance: Instance) -> dict[str, Any]:
+    """Members and jobs as control knows them; nothing where it does not run."""
+    from hansa.cli.control_client import Control
+
+    try:
+        with Control.of(instance) as control:
+            jobs = [
+                {"job": it.job, "name": it.name, "status": it.status, "reason": it.reason, "round": it.round}
+                | {"rounds": it.plan.rounds}
+                for it in control.jobs()
+            ]
+            return {"members": control.members(), "jobs": jobs}
+    except HansaError:
+        return {}
+
+
+def _print(facts: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    running = f"runs, control at {facts['control']}" if facts["control"] else "control does not answer"
+    console.print(f"{facts['instance']}: {running}", markup=False, highlight=False)
+    if facts["processes"]:
+        table = Table("process", "state", "pid", "restarts", "started by")
+        for it in facts["processes"]:
+            table.add_row(it["name"], it["state"], str(it["pid"] or "-"), str(it["restarts"]), it["by"])
+        console.print(table)
+    if facts["members"]:
+        table = Table("member", "sector", "connected", "isolated", "held")
+        for it in facts["members"]:
+            row = (_yes(it["present"]), _yes(it["isolated"]) if it["present"] else "-", it["held"] or "")
+            table.add_row(it["title"] or it["name"], it["sector"], *row)
+        console.print(table)
+    if facts["jobs"]:
+        table = Table("job", "name", "status", "rounds", "reason")
+        for it in facts["jobs"][-5:]:
+            done = f"{it['round']} of {it['rounds']}"
+            table.add_row(it["job"][:8], it["name"], it["status"], done, it["reason"])
+        console.print(table)
+    for warning in facts["warnings"]:
+        console.print(f"warning: {warning}", style="yellow", markup=False)
+
+
+def _yes(value: bool | None) -> str:
+    return "?" if value is None else "yes" if value else "no"
