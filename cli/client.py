@@ -31,8 +31,9 @@ def start(
 ) -> None:
     """Run one organisation's agent and node until Ctrl-C, and start again what dies."""
     from hansa.cli.federation import keep_running, member_specs, record_path
+    from hansa.cli.instance import choose_member
 
-    member = _member(org, folder, instance)
+    member = choose_member(org, folder, instance)
     config = member.config
     specs = member_specs(member, member.folder.resolve() / "run")
     said = f"{config.name}: agent and node run, the server is {config.server}; Ctrl-C stops"
@@ -49,8 +50,9 @@ def status(
 ) -> None:
     """What this organisation's own agent says: its charter, its jobs, whether it is cut off the network."""
     from hansa.cli.attention import member_warnings
+    from hansa.cli.instance import choose_member
 
-    member = _member(org, folder, instance)
+    member = choose_member(org, folder, instance)
     answer = ask_agent(member)
     warnings = member_warnings(member)
     if answer is not None and not answer.get("isolated"):
@@ -87,19 +89,3 @@ def ask_agent(member: MemberFolder) -> dict[str, Any] | None:
     except (ConnectionFailed, MessageError, ValueError):
         return None
     return found if found.get("ok") else None
-
-
-def _member(org: str | None, folder: Path | None, instance: Path | None) -> MemberFolder:
-    from hansa.cli.instance import MemberFolder, find_instance
-    from hansa.contract.errors import InputError
-
-    if folder is None:
-        found = find_instance(instance)
-        if org is None:
-            raise InputError(f"--org: name one of the organisations: {', '.join(found.members)}")
-        return found.member(org)
-    member = MemberFolder(folder)
-    name = member.config.name
-    if org is not None and org != name:
-        raise InputError(f"{member.config_path}: belongs to '{name}', not to '{org}'")
-    return member

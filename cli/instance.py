@@ -36,6 +36,8 @@ class InstanceFacts(Frozen):
     title: str = ""
     scenario: str
     created: datetime
+    # Made by `hansa up` for one run: the next one may replace it.
+    passing: bool = False
 
 
 @dataclass(frozen=True)
@@ -217,9 +219,30 @@ def find_instance(path: Path | None = None) -> Instance:
         if not instance.exists:
             raise InputError(f"{path}: no instance here (instance.toml is missing); run: hansa provision")
         return instance
-    found = sorted(DEFAULT_ROOT.glob("*/instance.toml"), key=lambda file: file.stat().st_mtime, reverse=True)
+    # Hidden ones are being written, or on their way out.
+    written = (file for file in DEFAULT_ROOT.glob("*/instance.toml") if not file.parent.name.startswith("."))
+    found = sorted(written, key=lambda file: file.stat().st_mtime, reverse=True)
     if not found:
         raise InputError(
             "no instance under .hansa in this directory; run: hansa up, or hansa provision SCENARIO"
         )
     return Instance(found[0].parent)
+
+
+def choose_member(org: str | None, folder: Path | None, instance: Path | None) -> MemberFolder:
+    """One organisation's folder: `folder` itself, or the one called `org` in an instance.
+
+    Raises
+    ------
+    InputError : no such organisation, or the folder belongs to another one
+    """
+    if folder is None:
+        found = find_instance(instance)
+        if org is None:
+            raise InputError(f"--org: name one of the organisations: {', '.join(found.members)}")
+        return found.member(org)
+    member = MemberFolder(folder)
+    name = member.config.name
+    if org is not None and org != name:
+        raise InputError(f"{member.config_path}: belongs to '{name}', not to '{org}'")
+    return member

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from hansa.contract.errors import HansaError
+from hansa.contract.errors import InputError
 
 app = typer.Typer(no_args_is_help=True, help="The consortium's server.")
 
@@ -41,20 +41,22 @@ def start(
     from hansa.cli.roles import check_files
     from hansa.server.config import read_server_config
 
+    if not superlink and not control:
+        raise InputError("--no-superlink and --no-control leave nothing to start")
     config, control_config = _configs(config, control_config, instance)
-    read = read_server_config(config)
-    check_files(config, read)
+    # Where control runs alone, the SuperLink's folder need not be there.
+    own = config if superlink else control_config
+    read = read_server_config(own)
+    if superlink:
+        check_files(config, read)
     fields = [*(["superlink", "fleet"] if superlink else []), *(["control"] if control else [])]
-    check_free(read, config, fields)
-    run = config.parent.resolve() / "run"
+    check_free(read, own, fields)
+    run = own.parent.resolve() / "run"
     specs = server_specs(config, control_config if control else None, run, superlink=superlink)
-    if not specs:
-        raise HansaError("--no-superlink and --no-control leave nothing to start")
-    said = f"members reach {read.fleet}, control is http://{read.control}; Ctrl-C stops"
-    what = "server" if superlink and control else "control" if control else "superlink"
-    raise SystemExit(
-        keep_running(record_path(config.parent, what), f"the {what}", specs, logs=logs, said=said)
-    )
+    what = "server" if superlink and control else "superlink" if superlink else "control"
+    reached = ", ".join(f"{field} {getattr(read, field)}" for field in fields)
+    said = f"{what} runs: {reached}; Ctrl-C stops"
+    raise SystemExit(keep_running(record_path(own.parent, what), f"the {what}", specs, logs=logs, said=said))
 
 
 def _configs(config: Path | None, control_config: Path | None, instance: Path | None) -> tuple[Path, Path]:
