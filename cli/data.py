@@ -81,7 +81,7 @@ def _print(report: DataReport) -> None:
 
     console = Console()
     console.print(f"{report.origin}: {report.rows} rows", markup=False, highlight=False)
-    table = Table("column", "role", "kind", "missing", "out of range", "1-99 % range", "")
+    table = Table("column", "role", "kind", "missing", "out of range", "1-99 % range", "findings")
     for it in report.columns:
         spread = f"{it.spread[0]:g} to {it.spread[1]:g}" if it.spread else ""
         findings = "\n".join(f"{finding.level}: {finding.sentence}" for finding in it.findings)

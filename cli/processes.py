@@ -59,7 +59,7 @@ class ProcessFacts:
 @dataclass
 class _Child:
     spec: ProcessSpec
-    log: Path
+    log: Path | None
     state: State = "waiting"
     process: subprocess.Popen[bytes] | None = None
     restarts: int = 0
@@ -68,6 +68,16 @@ class _Child:
     log_start: int = 0
     code: int = 0
     sentence: str = ""
+
+    @property
+    def last_line(self) -> str:
+        """What the running or last process said last; nothing where its output is not ours to read."""
+        return last_line(self.log, self.log_start) if self.log else ""
+
+    @property
+    def see(self) -> str:
+        """Where there is more, for the end of a sentence."""
+        return f"; see {self.log}" if self.log else ""
 
     @property
     def facts(self) -> ProcessFacts:
@@ -85,12 +95,12 @@ class Supervisor:
 
     Parameters
     ----------
-    logs : folder for one log a process
+    logs : folder for one log a process; None: their output goes where ours goes
     report : called with a sentence when something ends or starts again, from that thread
     changed : called when any process changed its state, from that thread
     """
 
-    logs: Path
+    logs: Path | None
     report: Callable[[str], None] = lambda sentence: None
     changed: Callable[[], None] = lambda: None
     grace_s: float = 5.0
@@ -119,7 +129,9 @@ class Supervisor:
             for spec in specs:
                 if spec.name in self._children:
                     raise InputError(f"process '{spec.name}' was started already")
-                self._children[spec.name] = _Child(spec, self.logs / f"{spec.name}.log")
+                self._children[spec.name] = _Child(
+                    spec, self.logs / f"{spec.name}.log" if self.logs else None
+                )
             self._lock.notify_all()
 
     def wait_ready(self, deadline_s: float, interrupted: Callable[[], bool] = lambda: False) -> bool:
@@ -193,6 +205,10 @@ class Supervisor:
             self._failure = error
         finally:
             self._end_all()
+        try:
+            self.changed()
+        except BaseException as error:
+            self._failure = self._failure or error
 
     def _look_after(self, child: _Child) -> None:
         now = time.monotonic()
@@ -217,7 +233,7 @@ class Supervisor:
     def _spawn(self, child: _Child) -> None:
         if child.spec.ready is not None:
             child.spec.ready.unlink(missing_ok=True)
-        child.log_start = child.log.stat().st_size if child.log.exists() else 0
+        child.log_start = child.log.stat().st_size if child.log and child.log.exists() else 0
         child.started = time.monotonic()
         try:
             child.process = spawn(child.spec.argv, env=child.spec.env, log=child.log, mark=self.mark)
@@ -233,7 +249,7 @@ class Supervisor:
         ran_s = time.monotonic() - child.started
         child.started = time.monotonic()
         child.code = code
-        child.sentence = last_line(child.log, child.log_start)
+        child.sentence = child.last_line
         name, how = (
             child.spec.name,
             f"was killed by signal {-code}" if code < 0 else f"ended with code {code}",
@@ -254,7 +270,6 @@ class Supervisor:
         sweep(self.mark, grace_s=0.0 if self._hurry else 1.0)
         for child in self._children.values():
             child.state = "stopped"
-        self.changed()
 
     def _depth(self, child: _Child) -> int:
         before = (self._children[name] for name in child.spec.after if name in self._children)
@@ -274,7 +289,7 @@ class Supervisor:
 
 
 def _failure(child: _Child) -> HansaError:
-    said = child.sentence or "it said nothing"
+    said = child.sentence or f"it ended with code {child.code}"
     if child.code == INPUT_IS_WRONG:
         return InputError(f"{child.spec.name}: {said}")
-    return HansaError(f"{child.spec.name}: ended with code {child.code}: {said}; see {child.log}")
+    return HansaError(f"{child.spec.name}: ended with code {child.code}: {said}{child.see}")

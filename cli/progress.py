@@ -49,7 +49,7 @@ class PlainProgress:
         self._round = 0
         self._status = ""
         self._waiting = ""
-        self._began = time.monotonic()
+        self._first_seen: float | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -63,7 +63,8 @@ class PlainProgress:
 
     def seen(self, followed: Followed) -> None:
         """Rounds that are new, and the status when it changes."""
-        waiting = _waiting_for(followed) if time.monotonic() - self._began > _PATIENCE_S else ""
+        self._first_seen = self._first_seen or time.monotonic()
+        waiting = _waiting_for(followed) if time.monotonic() - self._first_seen > _PATIENCE_S else ""
         if waiting and waiting != self._waiting:
             self.note(waiting)
         self._waiting = waiting
