@@ -13,8 +13,10 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 from hansa.contract.errors import InputError
 
@@ -25,8 +27,10 @@ _PR_SET_CHILD_SUBREAPER = 36
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def spawn(argv: Sequence[str], *, env: Mapping[str, str], log: Path, mark: str) -> subprocess.Popen[bytes]:
-    """Start a process whose output is appended to `log`.
+def spawn(
+    argv: Sequence[str], *, env: Mapping[str, str], log: Path | None, mark: str
+) -> subprocess.Popen[bytes]:
+    """Start a process whose output is appended to `log`, or goes where ours goes.
 
     The kernel's promise holds for the thread that calls this: when that thread ends, so does the child.
     """
@@ -38,20 +42,37 @@ def spawn(argv: Sequence[str], *, env: Mapping[str, str], log: Path, mark: str) 
         if os.getppid() != parent:
             os._exit(1)
 
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("ab") as output:
+    with _appended(log) as output:
         try:
             return subprocess.Popen(
                 argv,
                 env={**env, MARK: mark},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
-                stderr=subprocess.STDOUT,
+                stderr=None if output is None else subprocess.STDOUT,
                 start_new_session=True,
                 preexec_fn=in_child,
             )
         except OSError as error:
             raise InputError(f"{argv[0]}: cannot be started ({error.strerror})") from None
+
+
+def start_detached(argv: Sequence[str], *, log: Path) -> subprocess.Popen[bytes]:
+    """Start a process that outlives this one: the supervisor of `hansa up --detach`."""
+    with _appended(log) as output:
+        return subprocess.Popen(
+            argv, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+        )
+
+
+@contextmanager
+def _appended(log: Path | None) -> Iterator[IO[bytes] | None]:
+    if log is None:
+        yield None
+        return
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("ab") as file:
+        yield file
 
 
 def adopt_orphans() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from hansa.contract.charter import KNOBS
@@ -33,11 +34,33 @@ def override(scenario: Scenario, settings: Sequence[str]) -> Scenario:
     """
     document = scenario.model_dump(mode="json")
     for setting in settings:
-        key, separator, text = setting.partition("=")
-        if not separator or not key.strip():
-            raise InputError(f"--set {setting}: expected key=value, e.g. --set rounds=10")
-        _assign(document, key.strip(), _value(text.strip()))
+        _assign(document, *_parsed(setting))
     return parse_document(document, Scenario, "--set " + " ".join(settings)) if settings else scenario
+
+
+def override_job(job: ScenarioJob, settings: Sequence[str], origin: Path) -> ScenarioJob:
+    """The job of an instance whose charter is signed: its own fields may still be changed.
+
+    Raises
+    ------
+    InputError : as `override`, or a key that would change the charter
+    """
+    document = {"job": job.model_dump(mode="json")}
+    for setting in settings:
+        key, value = _parsed(setting)
+        if not _SHORT.get(key, key).startswith("job."):
+            raise InputError(
+                f"--set {key}: the charter in {origin} is signed already; only the job can be changed"
+            )
+        _assign(document, key, value)
+    return parse_document(document["job"], ScenarioJob, "--set " + " ".join(settings)) if settings else job
+
+
+def _parsed(setting: str) -> tuple[str, Any]:
+    key, separator, text = setting.partition("=")
+    if not separator or not key.strip():
+        raise InputError(f"--set {setting}: expected key=value, e.g. --set rounds=10")
+    return key.strip(), _value(text.strip())
 
 
 def _assign(document: dict[str, Any], key: str, value: Any) -> None:

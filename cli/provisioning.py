@@ -7,10 +7,8 @@ end: an instance is there whole or not at all.
 from __future__ import annotations
 
 import json
-import os
 import secrets
 import shutil
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -23,6 +21,7 @@ import tomli_w
 from hansa.cli.certificates import issue_authority, issue_server
 from hansa.cli.instance import Instance, InstanceFacts
 from hansa.cli.member_keys import PublicPart, make_member_keys, private_folder
+from hansa.cli.placing import building_place, is_mounted, put_in_place
 from hansa.contract.charter import Charter, Member, Task, charter_hash
 from hansa.contract.errors import InputError
 from hansa.contract.features import FeatureContract
@@ -66,6 +65,7 @@ def provision(
     addresses: Addresses | None = None,
     keep_scores: bool = False,
     force: bool = False,
+    passing: bool = False,
 ) -> Instance:
     """Write an instance folder for a demo; `origin` is where the scenario's relative paths start.
 
@@ -73,18 +73,17 @@ def provision(
     ------
     InputError : something is in the way, or the scenario does not make a valid charter
     """
-    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+    if out.exists() and not is_mounted(out) and not (out.is_dir() and not any(out.iterdir())):
         if not Instance(out).exists:
             raise InputError(f"{out}: is in the way and no instance; name another place with --out")
         if not force:
             raise InputError(f"{out}: an instance is there already; --force replaces it with new keys")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    building = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}.new-"))
+    building = building_place(out)
     try:
-        _build(
-            Instance(building), scenario, features, origin.resolve(), addresses or Addresses(), keep_scores
-        )
-        _put_in_place(building, out)
+        whole = Instance(building)
+        _build(whole, scenario, features, origin.resolve(), addresses or Addresses(), keep_scores)
+        _write_facts(whole, scenario, origin.resolve(), passing)
+        put_in_place(building, out, Instance(out).facts_path.name)
     except BaseException:
         shutil.rmtree(building, ignore_errors=True)
         raise
@@ -165,8 +164,15 @@ def _build(
     verified = verify_charter(instance.charter, instance.signatures)
     for it in scenario.members:
         pin(instance.member_path(it.name), verified)
+
+
+def _write_facts(instance: Instance, scenario: Scenario, origin: Path, passing: bool) -> None:
     facts = InstanceFacts(
-        name=scenario.name, title=scenario.title, scenario=str(origin), created=now.replace(microsecond=0)
+        name=scenario.name,
+        title=scenario.title,
+        scenario=str(origin),
+        created=datetime.now(UTC).replace(microsecond=0),
+        passing=passing,
     )
     write_atomically(instance.facts_path, to_toml(facts))
 
@@ -239,17 +245,6 @@ def _anchored(source: Source, origin: Path) -> Source:
     if isinstance(source, SqlSource) and source.url.startswith(_SQLITE):
         return source.model_copy(update={"url": _SQLITE + str(origin / source.url.removeprefix(_SQLITE))})
     return source
-
-
-def _put_in_place(building: Path, out: Path) -> None:
-    if not out.exists() or not any(out.iterdir()):
-        os.replace(building, out)
-        return
-    # Two renames: whoever looks in between sees no instance rather than a mixed one.
-    retired = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}.old-"))
-    os.replace(out, retired)
-    os.replace(building, out)
-    shutil.rmtree(retired, ignore_errors=True)
 
 
 def check_address(text: str, option: str) -> str:

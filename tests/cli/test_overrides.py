@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-
 from cli_side import write_scenario
+
 from hansa.cli.overrides import override, override_job
 from hansa.contract.errors import InputError
 from hansa.contract.scenario import Scenario, ScenarioJob, read_scenario

@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-
 from cli_side import still_running
+
 from hansa.cli.children import last_line, marked
 from hansa.cli.processes import ProcessFacts, ProcessSpec, Supervisor
 from hansa.contract.errors import HansaError, InputError
@@ -69,7 +69,7 @@ def test_a_process_is_ready_when_it_wrote_its_file(bench: Bench) -> None:
 def test_a_ready_file_of_an_earlier_run_does_not_count(bench: Bench) -> None:
     (bench.folder / "server.ready").write_text("old")
     spec = bench.spec("server", "import time; time.sleep(600)", ready=True)
-    with bench.running(spec) as supervisor, pytest.raises(HansaError, match="not ready after 0.3 s"):
+    with bench.running(spec) as supervisor, pytest.raises(HansaError, match=r"not ready after 0\.3 s"):
         supervisor.wait_ready(0.3)
 
 

@@ -8,10 +8,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from cli_side import hansa, write_scenario
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from cli_side import hansa, write_scenario
 from hansa.cli import provisioning
 from hansa.cli.instance import Instance
 from hansa.cli.provisioning import Addresses, provision

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 import tomli_w
+from federation import make_federation
 from hypothesis import given
 from hypothesis import strategies as st
 
-from federation import make_federation
 from hansa.contract.charter import Charter
 from hansa.contract.errors import CharterError
 from hansa.contract.keys import SigningKey

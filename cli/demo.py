@@ -1,0 +1,93 @@
+"""The instance that `hansa up` runs: made afresh for each run, unless one is named or kept."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from hansa.cli.addresses import free_addresses, is_free, move
+from hansa.cli.federation import record_path
+from hansa.cli.instance import DEFAULT_ROOT, Instance
+from hansa.cli.overrides import override, override_job
+from hansa.cli.provisioning import provision
+from hansa.cli.run_record import is_held
+from hansa.contract.charter import Charter
+from hansa.contract.errors import InputError
+from hansa.contract.library import scenario_folder
+from hansa.contract.scenario import ScenarioJob, read_scenario
+
+
+@dataclass(frozen=True)
+class Demo:
+    """An instance ready to be started, and the job that it is for."""
+
+    instance: Instance
+    job: ScenarioJob
+
+
+def prepare(scenario: str | None, *, instance: Path | None, settings: Sequence[str], keep: bool) -> Demo:
+    """Find or make the instance, on ports that are free.
+
+    An instance that `hansa up` made for an earlier run is replaced, with new keys, unless `keep`;
+    one that somebody provisioned is used as it is.
+
+    Raises
+    ------
+    InputError : an unknown scenario, a setting that does not fit, an instance that runs already
+    """
+    if instance is not None and Instance(instance).exists and scenario is None:
+        return _go_on(Instance(instance), settings)
+    folder = scenario_folder(scenario or "consortium")
+    described, features = read_scenario(folder)
+    found = Instance(instance or DEFAULT_ROOT / described.name)
+    if found.exists:
+        _check_not_running(found)
+        if keep or not found.facts.passing or instance is not None:
+            return _go_on(found, settings)
+    changed = override(described, settings)
+    made = provision(
+        changed,
+        features,
+        origin=folder,
+        out=found.folder,
+        addresses=free_addresses(),
+        keep_scores=True,
+        force=True,
+        passing=True,
+    )
+    return Demo(made, changed.job)
+
+
+def warnings_of(charter: Charter) -> list[str]:
+    """What a person must know before this federation starts (PROTOCOL section 5)."""
+    found = []
+    if len(charter.members) == 2:
+        found.append(
+            "two members: each can subtract its own update from the sum, so nothing is hidden from the other"
+        )
+    if charter.protection.mode == "clear":
+        found.append(
+            "mode clear: the server sees each member's update; name another mode in the charter for real use"
+        )
+    derived = sum(column.derived for column in charter.task.features.columns)
+    if derived:
+        found.append(
+            f"{derived} columns of the feature contract are derived from the data; a real consortium declares them"
+        )
+    return found
+
+
+def _go_on(instance: Instance, settings: Sequence[str]) -> Demo:
+    _check_not_running(instance)
+    config = instance.server_config
+    if not all(is_free(address) for address in (config.superlink, config.fleet, config.control)):
+        move(instance, free_addresses())
+    return Demo(instance, override_job(instance.job, settings, instance.folder))
+
+
+def _check_not_running(instance: Instance) -> None:
+    if is_held(record_path(instance.folder, "up")):
+        raise InputError(
+            f"{instance.folder}: runs already; stop it with: hansa down --instance {instance.folder}"
+        )

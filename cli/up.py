@@ -1,0 +1,173 @@
+"""`hansa up`: a whole federation on this machine, as real processes, from one command."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from hansa.contract.errors import InputError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from hansa.cli.demo import Demo
+    from hansa.cli.follow import Followed
+    from hansa.cli.interrupts import Interruption
+    from hansa.cli.results import Figure
+    from hansa.contract.charter import Charter
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command()
+def up(
+    scenario: Annotated[
+        str | None,
+        typer.Argument(help="A scenario's name or folder; default consortium.", show_default=False),
+    ] = None,
+    rounds: Annotated[int | None, typer.Option(min=1, help="Rounds, instead of the scenario's.")] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Change the scenario, e.g. model=mlp, steps=1."),
+    ] = None,
+    instance: Annotated[
+        Path | None, typer.Option(help="Instance folder; default .hansa/SCENARIO. One that is there is used.")
+    ] = None,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Go on with the instance of the last run instead of a new one.")
+    ] = False,
+    detach: Annotated[
+        bool, typer.Option("--detach", help="Leave it running in the background; see status and down.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object as the last line.")] = False,
+) -> None:
+    """Run a whole federation on this machine: provision, start, train, show the result, stop."""
+    from hansa.cli.interrupts import Interruption
+
+    with Interruption() as interruption:
+        from rich.console import Console
+
+        from hansa.cli.demo import prepare, warnings_of
+        from hansa.contract.signatures import verify_charter
+
+        console = Console(stderr=as_json)
+        changes = [*(settings or []), *([f"rounds={rounds}"] if rounds else [])]
+        demo = prepare(scenario, instance=instance, settings=changes, keep=keep)
+        charter = verify_charter(demo.instance.charter, demo.instance.signatures).charter
+        for warning in warnings_of(charter):
+            print(f"warning: {warning}", file=sys.stderr)
+        if interruption.requested:
+            raise SystemExit(interruption.exit_code)
+        run = _detached if detach else _attached
+        code = run(demo, charter, console, interruption, as_json=as_json)
+    raise SystemExit(code)
+
+
+def _attached(
+    demo: Demo, charter: Charter, console: Console, interruption: Interruption, *, as_json: bool
+) -> int:
+    from hansa.cli.control_client import Control
+    from hansa.cli.federation import START_S, check_given_up, federation_specs, record_path, supervised
+    from hansa.cli.follow import follow
+    from hansa.cli.plan import make_plan
+    from hansa.cli.progress import progress_on
+
+    instance = demo.instance
+    plan = make_plan(instance.facts.name, demo.job)
+    titles = {member.name: member.title for member in charter.members}
+    _forget_scores(demo)
+    with (
+        progress_on(console, instance.facts.title or instance.facts.name, titles) as progress,
+        supervised(
+            record_path(instance.folder, "up"),
+            str(instance.folder),
+            federation_specs(instance),
+            logs=instance.logs,
+            report=progress.note,
+        ) as supervisor,
+    ):
+        interruption.at_once = supervisor.hurry
+        progress.note(f"{len(charter.members)} members, logs in {instance.logs}")
+        if not supervisor.wait_ready(START_S, lambda: interruption.requested):
+            return interruption.exit_code
+        with Control.of(instance, "write") as control:
+            followed = follow(
+                control,
+                control.submit(plan),
+                wait=interruption.wait,
+                seen=progress.seen,
+                check=lambda: check_given_up(supervisor),
+            )
+        if not followed.over:
+            return interruption.exit_code
+    return _show(demo, charter, followed, console, as_json=as_json)
+
+
+def _detached(
+    demo: Demo, charter: Charter, console: Console, interruption: Interruption, *, as_json: bool
+) -> int:
+    from hansa.cli.background import start_in_background
+    from hansa.cli.control_client import Control
+    from hansa.cli.plan import make_plan
+
+    instance = demo.instance
+    plan = make_plan(instance.facts.name, demo.job)
+    _forget_scores(demo)
+    if not start_in_background(instance, interruption):
+        return interruption.exit_code
+    with Control.of(instance, "write") as control:
+        job = control.submit(plan)
+    if as_json:
+        facts = {"status": job.status, "job": job.job, "instance": str(instance.folder)}
+        print(json.dumps({**facts, "control": instance.control_url}), flush=True)
+        return 0
+    console.print(f"{len(charter.members)} members run in the background, control at {instance.control_url}")
+    console.print(
+        f"job {job.job[:8]} is submitted; see: hansa status, hansa rounds watch; stop it with: hansa down"
+    )
+    return 0
+
+
+def _show(demo: Demo, charter: Charter, followed: Followed, console: Console, *, as_json: bool) -> int:
+    """Print the result; 0 where the job finished."""
+    from hansa.cli.results import local_table, result_object, rounds_table
+
+    job = followed.job
+    finished = job.status == "finished"
+    local = _local(demo, charter) if finished else {}
+    released = followed.lines[-1].metrics if followed.lines else {}
+    if as_json:
+        more = {"job": job.job, "reason": job.reason, "instance": str(demo.instance.folder)}
+        found = result_object(job.status, followed.lines, released=released, local=local, more=more)
+        print(json.dumps(found), flush=True)
+    else:
+        console.print(rounds_table(followed.lines, last=10))
+        if local:
+            console.print(local_table(local, {member.name: member.title for member in charter.members}))
+    if not finished:
+        print(f"hansa: job {job.job[:8]} is {job.status}: {job.reason or 'see its events'}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _local(demo: Demo, charter: Charter) -> dict[str, Figure]:
+    """Exact figures, from the agents' own folders: this command owns them all."""
+    from hansa.cli.results import exact_figures, read_held_out
+
+    held_out = {}
+    for name in demo.instance.members:
+        try:
+            held_out[name] = read_held_out(demo.instance.member(name).held_out)
+        except InputError as error:
+            print(f"warning: no exact figures of '{name}': {error}", file=sys.stderr)
+    return exact_figures(held_out, charter.task.features.label)
+
+
+def _forget_scores(demo: Demo) -> None:
+    """What an earlier job left must not pass for the figures of this one."""
+    for name in demo.instance.members:
+        demo.instance.member(name).held_out.unlink(missing_ok=True)
