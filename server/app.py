@@ -39,7 +39,7 @@ def run_job(grid: Grid, job: str, *, holder: str) -> None:
     from hansa.models.registry import load_model
     from hansa.server.config import read_server_config
     from hansa.server.signing import ControlOperator, sign_token
-    from hansa.server.store import open_store
+    from hansa.server.store import open_store, renewed
     from hansa.strategies.consortium import ConsortiumStrategy
     from hansa.strategies.ports import LeaseLost
 
@@ -61,7 +61,8 @@ def run_job(grid: Grid, job: str, *, holder: str) -> None:
         operator=operator,
     )
     try:
-        strategy.start(grid)
+        with renewed(journal):
+            strategy.start(grid)
     except LeaseLost:
         log.warning("another run has taken over job %s; this one ends", journal.plan.job)
     except HansaError as error:

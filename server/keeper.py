@@ -28,6 +28,9 @@ _QUICK = timedelta(seconds=30)
 QUICK_FAILURES = 5
 _FIRST_WAIT = timedelta(seconds=1)
 _LONGEST_WAIT = timedelta(seconds=30)
+# A holder of a job's lease that has not said for so long that it lives is taken for dead. Flower itself notices
+# after a minute; a holder that was only asleep finds its lease gone and writes nothing more.
+_SILENT = timedelta(seconds=6)
 # A run that is to pause or stop may finish its attempt for so long.
 _GRACE = timedelta(seconds=60)
 
@@ -114,7 +117,10 @@ class Keeper:
             return None
         status = self._runs.status(newest.run)
         if status in ("pending", "running"):
-            return newest
+            if job.holder != holder_of(newest.run) or self._now() - job.renewed < _SILENT:
+                return newest
+            status = "failed"
+            self._runs.stop(newest.run)
         self._store.runs.ended(newest, status)
         log.info("run %s of job %s is over: %s", newest.run, job.job, status)
         return None
@@ -160,6 +166,11 @@ class Keeper:
     def _last_words(self, job: JobRecord) -> str:
         said = [it.sentence for it in self._store.history.newest_events(job.job, kind="run-failed", limit=1)]
         return said[0] if said else "it left no reason; see the ServerApp's log"
+
+
+def holder_of(run: str) -> str:
+    """The name under which a run holds its job's lease."""
+    return f"run {run}"
 
 
 def quick_failures(runs: Sequence[RunRecord], *, since: datetime) -> int:

@@ -27,9 +27,10 @@ class JobRecord(Frozen):
     updated: datetime
     # When it was last queued: failures before that no longer count.
     queued: datetime
-    # Whoever holds the lease, and its number.
+    # Whoever holds the lease, its number, and when the holder last said that it lives.
     holder: str
     epoch: int
+    renewed: datetime
 
 
 class RunRecord(Frozen):

@@ -32,7 +32,8 @@ def check_knob(name: str, value: float, charter: Charter, *, field: str | None =
         raise InputError(f"field '{field or name}': the charter opens no knob '{name}'; it opens {opened}")
     if not bounds.low <= value <= bounds.high:
         raise InputError(
-            f"field '{field or name}': the charter lets {name} move from {bounds.low:g} to {bounds.high:g} (got {value:g})"
+            f"field '{field or name}': the charter lets {name} move from {bounds.low:g} to {bounds.high:g}, "
+            f"not to {value:g}"
         )
 
 

@@ -49,6 +49,7 @@ class Jobs:
                 "wanted": "run",
                 "epoch": 0,
                 "holder": "",
+                "renewed": now,
                 "created": now,
                 "updated": now,
                 "queued": now,
@@ -119,11 +120,12 @@ class Jobs:
         ------
         HansaError : there is no such job
         """
+        now = time.time()
         with self._database.write() as connection:
             row = connection.execute(
                 update(jobs)
                 .where(jobs.c.id == job)
-                .values(epoch=jobs.c.epoch + 1, holder=holder, updated=time.time())
+                .values(epoch=jobs.c.epoch + 1, holder=holder, renewed=now, updated=now)
                 .returning(jobs.c.epoch, jobs.c.plan)
             ).first()
             if row is None:
@@ -216,6 +218,7 @@ def _job(row: Row[Any]) -> JobRecord:
         updated=moment(row.updated),
         queued=moment(row.queued),
         holder=row.holder,
+        renewed=moment(row.renewed),
         epoch=row.epoch,
     )
 

@@ -159,6 +159,11 @@ class JobJournal:
         with self._write() as connection:
             events.append(connection, kind, sentence, job=self._job, member=member, facts=facts)
 
+    def renew(self) -> None:
+        """Say that the holder lives; see `lease.renewed`."""
+        with self._write() as connection:
+            connection.execute(update(jobs).where(jobs.c.id == self._job).values(renewed=time.time()))
+
     @property
     def _job(self) -> str:
         return self._plan.job

@@ -46,6 +46,8 @@ jobs = Table(
     # The lease: each claim raises the epoch, and a write under an older one is refused.
     Column("epoch", Integer, nullable=False),
     Column("holder", Text, nullable=False),
+    # When the holder last said that it lives.
+    Column("renewed", Double, nullable=False),
     Column("created", Double, nullable=False),
     Column("updated", Double, nullable=False),
     Column("queued", Double, nullable=False),

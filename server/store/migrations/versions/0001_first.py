@@ -37,6 +37,7 @@ def _jobs_and_runs() -> None:
         sa.Column("wanted", sa.String(8), nullable=False),
         sa.Column("epoch", sa.Integer, nullable=False),
         sa.Column("holder", sa.Text, nullable=False),
+        sa.Column("renewed", sa.Double, nullable=False),
         sa.Column("created", sa.Double, nullable=False),
         sa.Column("updated", sa.Double, nullable=False),
         sa.Column("queued", sa.Double, nullable=False),
