@@ -48,7 +48,7 @@ class JobPlan(Frozen):
     # A member that has not answered by then is left out of the attempt.
     deadline_s: Annotated[float, Field(gt=0, le=86_400)] = 60.0
     # An unanswered request is sent again, byte for byte, after this long.
-    reask_s: Annotated[float, Field(gt=0, le=3_600)] = 5.0
+    reask_s: Annotated[float, Field(gt=0, le=3_600)] = 2.0
 
 
 class MetricValue(Frozen):

@@ -39,7 +39,7 @@ class ScenarioJob(Frozen):
     seed: int = 0
     evaluate_every: Annotated[int, Field(ge=1)] = 1
     deadline_s: Annotated[float, Field(gt=0)] = 60.0
-    reask_s: Annotated[float, Field(gt=0)] = 5.0
+    reask_s: Annotated[float, Field(gt=0)] = 2.0
 
 
 class Scenario(Frozen):

@@ -69,8 +69,8 @@ class Exchange:
         """Send each node its payload; yield (node id, reply) in the order of arrival.
 
         A node appears at most once, and not at all when nothing came within `deadline_s`. After
-        `reask_after_s` without a reply the same bytes are sent again in a new message, and again after as
-        long; whichever answer comes first counts. A reply is kept by nobody but the caller.
+        `reask_after_s` without a reply the same bytes are sent again in a new message, and again after twice
+        as long each time, so that slow work is not buried in requests; whichever answer comes first counts. A reply is kept by nobody but the caller.
         """
         deadline = time.monotonic() + deadline_s
         waiting = _Waiting(unanswered=set(requests))
@@ -93,7 +93,7 @@ class Exchange:
             if reask_after_s is not None and now - asked >= reask_after_s:
                 again = {node: requests[node] for node in sorted(waiting.unanswered)}
                 yield from self._send(again, deadline, waiting)
-                asked = now
+                asked, reask_after_s = now, 2 * reask_after_s
             replies = self._pull(waiting, now)
             held = self._grid_holds() or time.monotonic() - now >= _HELD_S
             while replies:
