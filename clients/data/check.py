@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from hansa.clients.data.columns import as_numbers, as_texts, scaled
+from hansa.clients.data.sources import origin, read_source
 from hansa.contract.features import (
     BinaryLabel,
     CategoricalColumn,
@@ -16,6 +18,7 @@ from hansa.contract.features import (
     MulticlassLabel,
     NumericColumn,
 )
+from hansa.contract.sources import Source
 from hansa.contract.typed import Frozen
 
 if TYPE_CHECKING:
@@ -71,6 +74,16 @@ class DataReport(Frozen):
             for finding in column.findings
             if finding.level == level
         )
+
+
+def check_data(source: Source, features: FeatureContract, folder: Path) -> DataReport:
+    """Read a member's source and hold it against the contract; relative paths start at `folder`.
+
+    Raises
+    ------
+    DataError : the source cannot be read at all
+    """
+    return check_table(read_source(source, folder), features, origin(source, folder))
 
 
 def check_table(table: pl.DataFrame, features: FeatureContract, origin: str) -> DataReport:

@@ -76,7 +76,9 @@ def check_query(query: str) -> None:
         raise DataError("SQL query: must be one SELECT (or WITH ... SELECT)")
     word = _WRITES.search(_FUNCTIONS.sub(" ", bare))
     if word:
-        raise DataError(f"SQL query: '{word.group(0)}' is not allowed in a query that only reads")
+        raise DataError(
+            f"SQL query: '{word.group(0)}' is not allowed in a query that only reads; quote it if it is a column"
+        )
 
 
 def _url(text: str, folder: Path, environment: Mapping[str, str]) -> URL:
