@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Self, TypeVar
+from typing import Self, TypeVar
 
 import httpx
 from pydantic import TypeAdapter, ValidationError
@@ -12,7 +12,8 @@ from hansa.cli.instance import Instance
 from hansa.contract.errors import ConnectionFailed, HansaError, InputError
 from hansa.contract.jobs import JobPlan
 from hansa.contract.typed import explain
-from hansa.server.records import EventRecord, JobRecord, RoundRecord
+from hansa.server.records import AttemptRecord, EventRecord, JobRecord, RoundRecord
+from hansa.server.replies import KnobChange, KnobState, MemberState, Release
 
 T = TypeVar("T")
 _TIMEOUT_S = 5.0
@@ -61,20 +62,56 @@ class Control:
         return self._ask("GET", "/v1/jobs", list[JobRecord])
 
     def stop(self, job: str) -> JobRecord:
-        """Stop a job for good."""
+        """Stop a job."""
         return self._ask("POST", f"/v1/jobs/{job}/stop", JobRecord)
+
+    def pause(self, job: str) -> JobRecord:
+        """Pause a job after the attempt under way."""
+        return self._ask("POST", f"/v1/jobs/{job}/pause", JobRecord)
+
+    def resume(self, job: str) -> JobRecord:
+        """Queue a paused, stopped or failed job again."""
+        return self._ask("POST", f"/v1/jobs/{job}/resume", JobRecord)
 
     def rounds(self, job: str, after: int = 0) -> list[RoundRecord]:
         """Rounds with a number above `after`, the newest last."""
         return self._ask("GET", f"/v1/jobs/{job}/rounds", list[RoundRecord], query={"after": after})
 
+    def attempts(self, job: str, after: int = 0) -> list[AttemptRecord]:
+        """Attempts with a number above `after`, the newest last."""
+        return self._ask("GET", f"/v1/jobs/{job}/attempts", list[AttemptRecord], query={"after": after})
+
+    def knobs(self, job: str) -> list[KnobState]:
+        """A job's knobs and the charter's ranges."""
+        return self._ask("GET", f"/v1/jobs/{job}/knobs", list[KnobState])
+
+    def set_knobs(self, job: str, change: KnobChange) -> list[KnobState]:
+        """Set some knobs, all or none."""
+        return self._ask("PUT", f"/v1/jobs/{job}/knobs", list[KnobState], body=change.model_dump(mode="json"))
+
+    def release(self, job: str) -> Release:
+        """What a job's released model is."""
+        return self._ask("GET", f"/v1/jobs/{job}/model", Release)
+
+    def release_tensors(self, job: str) -> bytes:
+        """The released model's weights, a safetensors file."""
+        return self._send("GET", f"/v1/jobs/{job}/model.safetensors").content
+
     def events(self, after: int = 0) -> list[EventRecord]:
         """Lines of the event log above `after`, the newest last."""
         return self._ask("GET", "/v1/events", list[EventRecord], query={"after": after})
 
-    def members(self) -> list[dict[str, Any]]:
+    def members(self) -> list[MemberState]:
         """Members of the charter and what is known of each now."""
-        return self._ask("GET", "/v1/members", list[dict[str, Any]])
+        return self._ask("GET", "/v1/members", list[MemberState])
+
+    def hold(self, member: str, reason: str) -> MemberState:
+        """Keep a member out of selection."""
+        return self._ask("POST", f"/v1/members/{member}/hold", MemberState, body={"reason": reason})
+
+    def let_go(self, member: str) -> MemberState:
+        """Let a member be selected again."""
+        return self._ask("POST", f"/v1/members/{member}/release", MemberState)
 
     def _ask(
         self,
@@ -85,6 +122,15 @@ class Control:
         body: object = None,
         query: Mapping[str, str | int] | None = None,
     ) -> T:
+        response = self._send(method, path, body=body, query=query)
+        try:
+            return TypeAdapter(kind).validate_json(response.content)
+        except ValidationError as error:
+            raise HansaError(f"control at {self.url} answered something else: {explain(error)}") from None
+
+    def _send(
+        self, method: str, path: str, *, body: object = None, query: Mapping[str, str | int] | None = None
+    ) -> httpx.Response:
         try:
             response = self._http.request(method, path, json=body, params=query)
         except httpx.TransportError as error:
@@ -95,10 +141,7 @@ class Control:
         if not response.is_success:
             sentence = f"control at {self.url}: {_reason(response)}"
             raise InputError(sentence) if response.status_code in _INPUT_WAS_WRONG else HansaError(sentence)
-        try:
-            return TypeAdapter(kind).validate_json(response.content)
-        except ValidationError as error:
-            raise HansaError(f"control at {self.url} answered something else: {explain(error)}") from None
+        return response
 
 
 def _reason(response: httpx.Response) -> str:

@@ -81,5 +81,5 @@ def look(control: Control, followed: Followed) -> None:
     last = followed.events[-1].id if followed.events else 0
     followed.events += control.events(after=last)
     members = control.members()
-    followed.present = tuple(str(it["name"]) for it in members if it["present"])
-    followed.absent = tuple(str(it["name"]) for it in members if not it["present"])
+    followed.present = tuple(it.name for it in members if it.present)
+    followed.absent = tuple(it.name for it in members if not it.present)

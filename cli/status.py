@@ -95,7 +95,7 @@ def _ask_control(instance: Instance) -> dict[str, Any]:
                 | {"rounds": it.plan.rounds}
                 for it in control.jobs()
             ]
-            return {"members": control.members(), "jobs": jobs}
+            return {"members": [it.model_dump(mode="json") for it in control.members()], "jobs": jobs}
     except HansaError:
         return {}
 

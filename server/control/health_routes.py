@@ -9,23 +9,12 @@ from fastapi import APIRouter
 from sqlalchemy.exc import SQLAlchemyError
 
 from hansa import __version__
-from hansa.contract.typed import Frozen
 from hansa.server.control.desk import Desk
+from hansa.server.replies import Health
 
 router = APIRouter(prefix="/v1", tags=["health"])
 
 _SUPERLINK_TIMEOUT_S = 0.5
-
-
-class Health(Frozen):
-    """`ok` while jobs can be run; `degraded` while something they need does not answer."""
-
-    status: Literal["ok", "degraded"]
-    version: str
-    store: bool
-    superlink: bool
-    # Number of the newest line of the event log.
-    event: int
 
 
 @router.get("/health", summary="Is everything there?")

@@ -11,14 +11,13 @@ from hansa.contract.jobs import JobPlan
 from hansa.server.control.access import may_read, may_write
 from hansa.server.control.desk import Desk
 from hansa.server.control.problems import RESPONSES
-from hansa.server.control.release import Release, describe, tensors
+from hansa.server.control.release import describe, tensors
 from hansa.server.control.submission import check_plan
 from hansa.server.records import JobRecord, RunRecord
+from hansa.server.replies import OPERATOR, Release
 
 reading = APIRouter(prefix="/v1/jobs", tags=["jobs"], dependencies=[Depends(may_read)], responses=RESPONSES)
 writing = APIRouter(prefix="/v1/jobs", tags=["jobs"], dependencies=[Depends(may_write)], responses=RESPONSES)
-
-OPERATOR = "operator"
 
 
 @reading.get("", summary="All jobs, the newest last")

@@ -6,31 +6,12 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import save
 
-from hansa.contract.charter import Mode, ModelChoice
-from hansa.contract.features import Label
 from hansa.contract.jobs import MetricValue
-from hansa.contract.typed import Frozen
 from hansa.server.control.desk import ControlDesk
 from hansa.server.control.problems import Conflict
 from hansa.server.records import JobRecord
+from hansa.server.replies import Release
 from hansa.strategies.apply import ModelState
-
-
-class Release(Frozen):
-    """Everything needed to use the weights; `figures` are what the federation knows of this model."""
-
-    job: str
-    name: str
-    charter: str
-    task: str
-    mode: Mode
-    round: int
-    model: ModelChoice
-    # Model columns in the order of the weights' input, without the intercept.
-    columns: list[str]
-    label: Label
-    parameters: int
-    figures: dict[str, MetricValue]
 
 
 def describe(desk: ControlDesk, job: JobRecord) -> Release:

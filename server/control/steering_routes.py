@@ -2,69 +2,18 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-from typing import Annotated
-
 from fastapi import APIRouter, Depends
-from pydantic import Field
 
-from hansa.contract.typed import Frozen
 from hansa.server.control.access import may_read, may_write
 from hansa.server.control.desk import ControlDesk, Desk
-from hansa.server.control.job_routes import OPERATOR
 from hansa.server.control.problems import RESPONSES, Conflict, NotThere
 from hansa.server.control.submission import check_knob
 from hansa.server.records import KnobRecord, MemberRecord
+from hansa.server.replies import OPERATOR, Hold, KnobChange, KnobState, MemberState
 from hansa.server.store.jobs import OVER
 
 reading = APIRouter(prefix="/v1", dependencies=[Depends(may_read)], responses=RESPONSES)
 writing = APIRouter(prefix="/v1", dependencies=[Depends(may_write)], responses=RESPONSES)
-
-Sentence = Annotated[str, Field(min_length=1, max_length=1000)]
-
-
-class KnobState(Frozen):
-    """A knob's value, who set it, and how far the charter lets it move."""
-
-    name: str
-    value: float
-    low: float
-    high: float
-    default: float
-    pinned: bool
-    set_by: str
-    reason: str
-    at: datetime
-
-
-class KnobChange(Frozen):
-    """New values, all or none, and why."""
-
-    values: Annotated[dict[str, float], Field(min_length=1)]
-    reason: Annotated[str, Field(max_length=1000)] = ""
-    by: Annotated[str, Field(pattern=r"^[a-z][a-z0-9 -]{0,62}$")] = OPERATOR
-
-
-class Hold(Frozen):
-    """Why a member is held out of selection."""
-
-    reason: Sentence
-
-
-class MemberState(Frozen):
-    """A member of the charter and what is known of it now."""
-
-    name: str
-    title: str
-    sector: str
-    controller: str
-    # None for a member that has never been seen.
-    present: bool
-    isolated: bool | None
-    charter_version: int | None
-    started: datetime | None
-    seen: datetime | None
-    held: str | None
 
 
 @reading.get("/jobs/{job}/knobs", tags=["knobs"], summary="A job's knobs")

@@ -1,0 +1,266 @@
+"""`hansa jobs`: submit, follow, pause, resume, stop and export jobs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from hansa.cli.reach import ControlOption, InstanceOption, JobArgument, JsonOption, choose_job, reach
+from hansa.contract.errors import InputError
+
+if TYPE_CHECKING:
+    from hansa.contract.jobs import JobPlan
+    from hansa.server.records import JobRecord
+
+app = typer.Typer(no_args_is_help=True, help="Submit, follow, stop, resume and export jobs.")
+
+Setting = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="E.g. rounds=10, rule=fedavg.")
+]
+
+
+@app.command()
+def submit(
+    name: Annotated[str | None, typer.Option(help="The job's name; default: the instance's.")] = None,
+    rounds: Annotated[int | None, typer.Option(min=1, help="Rounds, instead of the job's own.")] = None,
+    file: Annotated[
+        Path | None, typer.Option("--file", help="TOML with the job; default: the instance's job.toml.")
+    ] = None,
+    settings: Setting = None,
+    pins: Annotated[
+        list[str] | None, typer.Option("--pin", metavar="KNOB=VALUE", help="A knob that nobody may move.")
+    ] = None,
+    control: ControlOption = None,
+    instance: InstanceOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Submit a job; it starts when the members it needs are there."""
+    changes = [*(settings or []), *([f"rounds={rounds}"] if rounds else [])]
+    plan = _plan(name, file, changes, pins or [], None if control else instance, remote=control is not None)
+    with reach(control, instance, "write") as desk:
+        _say(desk.submit(plan), as_json)
+
+
+@app.command("list")
+def list_jobs(
+    control: ControlOption = None, instance: InstanceOption = None, as_json: JsonOption = False
+) -> None:
+    """All jobs, the newest last."""
+    from hansa.cli.listing import print_json, print_table, shown_time
+
+    with reach(control, instance) as desk:
+        jobs = desk.jobs()
+    if as_json:
+        print_json(jobs)
+        return
+    rows = (
+        (it.job[:8], it.name, it.status, f"{it.round} of {it.plan.rounds}", shown_time(it.created), it.reason)
+        for it in jobs
+    )
+    columns = ("job", "name", "status", "rounds", "submitted", "reason")
+    print_table(columns, rows, nothing="no job yet; submit one with: hansa jobs submit")
+
+
+@app.command()
+def show(
+    job: JobArgument = None,
+    control: ControlOption = None,
+    instance: InstanceOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """One job: how far it is, and why it is where it is."""
+    from hansa.cli.listing import print_facts, print_json, shown_numbers, shown_time
+
+    with reach(control, instance) as desk:
+        it = choose_job(desk, job)
+    if as_json:
+        print_json(it)
+        return
+    plan = it.plan
+    print_facts(
+        (
+            ("job", it.job),
+            ("name", it.name),
+            ("status", it.status + (f" ({it.wanted} asked for)" if it.wanted != "run" else "")),
+            ("reason", it.reason),
+            ("rounds", f"{it.round} of {plan.rounds}, {it.attempt} attempts"),
+            ("rule", f"{plan.rule.name}, {plan.steps} steps at home" if plan.steps > 1 else plan.rule.name),
+            ("pinned", shown_numbers(plan.pinned)),
+            ("charter", it.charter),
+            ("submitted", shown_time(it.created)),
+            ("changed", shown_time(it.updated)),
+            ("held by", it.holder),
+        )
+    )
+
+
+@app.command()
+def stop(
+    job: JobArgument = None,
+    control: ControlOption = None,
+    instance: InstanceOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Stop a job after the attempt under way; `resume` goes on from its last round."""
+    with reach(control, instance, "write") as desk:
+        _say(desk.stop(choose_job(desk, job).job), as_json)
+
+
+@app.command()
+def pause(
+    job: JobArgument = None,
+    control: ControlOption = None,
+    instance: InstanceOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Pause a job after the attempt under way."""
+    with reach(control, instance, "write") as desk:
+        _say(desk.pause(choose_job(desk, job).job), as_json)
+
+
+@app.command()
+def resume(
+    job: JobArgument = None,
+    control: ControlOption = None,
+    instance: InstanceOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Go on with a paused, stopped or failed job, from its last round."""
+    with reach(control, instance, "write") as desk:
+        _say(desk.resume(choose_job(desk, job).job), as_json)
+
+
+@app.command()
+def export(
+    job: JobArgument = None,
+    out: Annotated[Path, typer.Option(help="Folder to write into.")] = Path(),
+    force: Annotated[bool, typer.Option("--force", help="Replace files that are there.")] = False,
+    control: ControlOption = None,
+    instance: InstanceOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Write the released model: NAME.safetensors with its weights, NAME.json with what they mean."""
+    from hansa.cli.listing import print_json
+    from hansa.contract.typed import write_atomically
+
+    with reach(control, instance) as desk:
+        found = choose_job(desk, job)
+        release = desk.release(found.job)
+        tensors = desk.release_tensors(found.job)
+    paths = [out / f"{release.name}{suffix}" for suffix in (".safetensors", ".json")]
+    for path in paths:
+        if path.exists() and not force:
+            raise InputError(f"{path}: is there already; --force replaces it")
+    try:
+        write_atomically(paths[0], tensors)
+        write_atomically(paths[1], release.model_dump_json(indent=2).encode() + b"\n")
+    except OSError as error:
+        raise InputError(f"--out {out}: cannot be written ({error.strerror})") from None
+    if as_json:
+        print_json(release)
+    else:
+        typer.echo(
+            f"{paths[0]}: model of round {release.round}, {release.parameters} parameters; see {paths[1]}"
+        )
+
+
+@app.command()
+def knobs(
+    job: JobArgument = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KNOB=VALUE", help="From the next attempt on.")
+    ] = None,
+    reason: Annotated[str, typer.Option(help="Why; kept with the value.")] = "",
+    control: ControlOption = None,
+    instance: InstanceOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """A job's hyper-parameters and how far the charter lets them move."""
+    from hansa.cli.listing import print_json, print_table, shown_time
+    from hansa.server.replies import KnobChange
+
+    with reach(control, instance, "write" if settings else "read") as desk:
+        found = choose_job(desk, job)
+        if settings:
+            states = desk.set_knobs(found.job, KnobChange(values=_numbers("--set", settings), reason=reason))
+        else:
+            states = desk.knobs(found.job)
+    if as_json:
+        print_json(states)
+        return
+    rows = (
+        (
+            it.name,
+            f"{it.value:g}",
+            f"{it.low:g} to {it.high:g}",
+            _yes(it.pinned),
+            it.set_by,
+            shown_time(it.at),
+            it.reason,
+        )
+        for it in states
+    )
+    columns = ("knob", "value", "range", "pinned", "set by", "at", "reason")
+    print_table(columns, rows, nothing="the charter opens no knob")
+
+
+def _plan(
+    name: str | None,
+    file: Path | None,
+    changes: list[str],
+    pins: list[str],
+    instance: Path | None,
+    *,
+    remote: bool,
+) -> JobPlan:
+    from hansa.cli.instance import find_instance
+    from hansa.cli.overrides import override_job
+    from hansa.cli.plan import make_plan
+    from hansa.contract.scenario import ScenarioJob
+    from hansa.contract.typed import read_toml
+
+    pinned = _numbers("--pin", pins)
+    if file is not None:
+        job, origin = read_toml(file, ScenarioJob), file
+        name = name or file.stem
+    elif remote:
+        job, origin = ScenarioJob(), Path("job")
+    else:
+        found = find_instance(instance)
+        job, origin = found.job, found.folder
+        name = name or found.facts.name
+    plan = make_plan(name or "job", override_job(job, changes, origin))
+    return plan.model_copy(update={"pinned": pinned}) if pinned else plan
+
+
+def _numbers(option: str, settings: list[str]) -> dict[str, float]:
+    found = {}
+    for setting in settings:
+        name, separator, text = setting.partition("=")
+        try:
+            found[name.strip()] = float(text)
+        except ValueError:
+            separator = ""
+        if not separator:
+            raise InputError(f"{option} {setting}: expected KNOB=NUMBER, e.g. {option} server_rate=0.1")
+    return found
+
+
+def _say(job: JobRecord, as_json: bool) -> None:
+    from hansa.cli.listing import print_json
+
+    if as_json:
+        print_json(job)
+        return
+    asked = {
+        "pause": "; it pauses after the attempt under way",
+        "stop": "; it stops after the attempt under way",
+    }
+    more = asked.get(job.wanted, "") if job.status in ("queued", "running") else ""
+    typer.echo(f"job {job.job} ({job.name}) is {job.status}, round {job.round} of {job.plan.rounds}{more}")
+
+
+def _yes(value: bool) -> str:
+    return "yes" if value else ""

@@ -1,0 +1,78 @@
+"""How a command finds control: `--control URL` with a token, or the instance that runs here."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from hansa.contract.errors import InputError
+
+if TYPE_CHECKING:
+    from hansa.cli.control_client import Control
+    from hansa.server.records import JobRecord
+
+TOKEN_VARIABLE = "HANSA_TOKEN"
+
+ControlOption = Annotated[
+    str | None,
+    typer.Option(
+        "--control",
+        metavar="URL",
+        envvar="HANSA_CONTROL",
+        help=f"Control's address, with its token in {TOKEN_VARIABLE}; default: the instance's.",
+    ),
+]
+InstanceOption = Annotated[
+    Path | None, typer.Option(help="Instance folder; default: the newest under .hansa.")
+]
+JobArgument = Annotated[
+    str | None,
+    typer.Argument(help="A job's id or its beginning; default: the newest job.", show_default=False),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="JSON instead of a table.")]
+
+
+def reach(url: str | None, instance: Path | None, scope: str = "read") -> Control:
+    """Control, with a token of that scope.
+
+    Raises
+    ------
+    InputError : neither an address with a token nor an instance is there
+    """
+    from hansa.cli.control_client import Control
+    from hansa.cli.instance import find_instance
+
+    if url is None:
+        return Control.of(find_instance(instance), scope)
+    if not url.startswith(("http://", "https://")):
+        raise InputError(f"--control {url}: expected a URL, e.g. http://127.0.0.1:9480")
+    token = os.environ.get(TOKEN_VARIABLE)
+    if token:
+        return Control(url.rstrip("/"), token)
+    try:
+        tokens = find_instance(instance).tokens
+    except InputError:
+        raise InputError(f"--control {url}: its token is missing; put it into {TOKEN_VARIABLE}") from None
+    if scope not in tokens:
+        raise InputError(
+            f"--control {url}: the instance holds no '{scope}' token; put one into {TOKEN_VARIABLE}"
+        )
+    return Control(url.rstrip("/"), tokens[scope])
+
+
+def choose_job(control: Control, job: str | None) -> JobRecord:
+    """The job that is meant: by id, by its beginning, or the newest.
+
+    Raises
+    ------
+    InputError : there is no such job, or none at all
+    """
+    if job is not None:
+        return control.job(job)
+    jobs = control.jobs()
+    if not jobs:
+        raise InputError("there is no job yet; submit one with: hansa jobs submit")
+    return jobs[-1]

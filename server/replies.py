@@ -1,0 +1,88 @@
+"""What control's API takes and answers besides the store's records; served by control, read by its clients."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from hansa.contract.charter import Mode, ModelChoice
+from hansa.contract.features import Label
+from hansa.contract.jobs import MetricValue
+from hansa.contract.typed import Frozen
+
+OPERATOR = "operator"
+Sentence = Annotated[str, Field(min_length=1, max_length=1000)]
+
+
+class Health(Frozen):
+    """`ok` while jobs can be run; `degraded` while something they need does not answer."""
+
+    status: Literal["ok", "degraded"]
+    version: str
+    store: bool
+    superlink: bool
+    # Number of the newest line of the event log.
+    event: int
+
+
+class KnobState(Frozen):
+    """A knob's value, who set it, and how far the charter lets it move."""
+
+    name: str
+    value: float
+    low: float
+    high: float
+    default: float
+    pinned: bool
+    set_by: str
+    reason: str
+    at: datetime
+
+
+class KnobChange(Frozen):
+    """New values, all or none, and why."""
+
+    values: Annotated[dict[str, float], Field(min_length=1)]
+    reason: Annotated[str, Field(max_length=1000)] = ""
+    by: Annotated[str, Field(pattern=r"^[a-z][a-z0-9 -]{0,62}$")] = OPERATOR
+
+
+class Hold(Frozen):
+    """Why a member is held out of selection."""
+
+    reason: Sentence
+
+
+class MemberState(Frozen):
+    """A member of the charter and what is known of it now."""
+
+    name: str
+    title: str
+    sector: str
+    controller: str
+    present: bool
+    # None for a member that has never been seen.
+    isolated: bool | None
+    charter_version: int | None
+    started: datetime | None
+    seen: datetime | None
+    held: str | None
+
+
+class Release(Frozen):
+    """Everything needed to use the weights; `figures` are what the federation knows of this model."""
+
+    job: str
+    name: str
+    charter: str
+    task: str
+    mode: Mode
+    round: int
+    model: ModelChoice
+    # Model columns in the order of the weights' input, without the intercept.
+    columns: list[str]
+    label: Label
+    parameters: int
+    figures: dict[str, MetricValue]
