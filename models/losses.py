@@ -19,7 +19,8 @@ Array = NDArray[np.float64]
 
 def sigmoid(z: Array) -> Array:
     """1 / (1 + exp(-z)) without overflow."""
-    return 0.5 * (1.0 + np.tanh(0.5 * z))
+    chance: Array = 0.5 * (1.0 + np.tanh(0.5 * z))
+    return chance
 
 
 def softmax(z: Array) -> Array:
@@ -56,7 +57,8 @@ def losses(outputs: Array, y: Array, label: Label) -> Array:
     if isinstance(label, MulticlassLabel):
         largest = outputs.max(axis=1)
         total = np.log(np.exp(outputs - largest[:, None]).sum(axis=1)) + largest
-        return total - outputs[np.arange(len(y)), y.astype(np.intp)]
+        missed: Array = total - outputs[np.arange(len(y)), y.astype(np.intp)]
+        return missed
     return 0.5 * (outputs[:, 0] - scaled_label(y, label)) ** 2
 
 

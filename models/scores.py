@@ -57,7 +57,8 @@ def score_histogram(
     if isinstance(label, BinaryLabel):
         log_odds = np.log(np.maximum(predicted, 1e-300)) - np.log(np.maximum(1.0 - predicted, 1e-300))
         place = np.searchsorted(_edges(label, bins), log_odds, side="right")
-        return np.bincount(place + bins * y.astype(np.intp), weights=weight, minlength=2 * bins)
+        counts = np.bincount(place + bins * y.astype(np.intp), weights=weight, minlength=2 * bins)
+        return counts.astype(np.float64)
     if isinstance(label, MulticlassLabel):
         likelihood = predicted[np.arange(len(y)), y.astype(np.intp)]
         loss = np.minimum(-np.log(np.maximum(likelihood, 1e-300)), LOSS_CAP) / LOSS_CAP
@@ -126,7 +127,7 @@ def _edges(label: BinaryLabel, bins: int) -> Array:
     width = SPAN / bins
     middle = round(math.log(label.prevalence / (1.0 - label.prevalence)) / width)
     first = middle - (bins - 1) // 2
-    return width * np.arange(first, first + bins - 1)
+    return width * np.arange(first, first + bins - 1, dtype=np.float64)
 
 
 def _centres(label: BinaryLabel, bins: int) -> Array:

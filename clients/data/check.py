@@ -204,7 +204,7 @@ def _check_categorical(series: pl.Series, column: CategoricalColumn) -> ColumnRe
                 _error(f", row {row + 1}: category '{texts[row]}' is not in the contract ({known})")
             )
         else:
-            share = float(outside.mean() or 0.0)
+            share = float(outside.to_numpy().mean())
             findings.append(
                 _warning(f": {share:.1%} of the rows have other categories, taken as '{column.other}'")
             )

@@ -57,6 +57,6 @@ def as_texts(series: pl.Series) -> pl.Series:
 
 def scaled(values: NDArray[np.float64], column: NumericColumn) -> NDArray[np.float64]:
     """Numbers inside the column's range as [0, 4], by their logarithm where the contract says so."""
-    if column.log:
-        return 4.0 * np.log1p(values - column.low) / np.log1p(column.high - column.low)
-    return 4.0 * (values - column.low) / (column.high - column.low)
+    above, width = values - column.low, column.high - column.low
+    share: NDArray[np.float64] = np.log1p(above) / np.log1p(width) if column.log else above / width
+    return 4.0 * share

@@ -148,7 +148,7 @@ def _with_kind(fact: Any) -> dict[str, Any]:
 
 def _round_up(size: int) -> int:
     """To one digit, so that the bound of the grid says no more than that."""
-    unit = 10 ** int(math.log10(size))
+    unit: int = 10 ** int(math.log10(size))
     return -(-size // unit) * unit
 
 

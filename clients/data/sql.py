@@ -47,7 +47,7 @@ def read_sql(source: SqlSource, folder: Path, environment: Mapping[str, str]) ->
     try:
         engine = create_engine(url)
         with engine.connect() as connection:
-            _read_only(connection, text)
+            _read_only(connection)
             result = connection.execute(text(source.query.replace(":", "\\:")))
             names, rows = list(result.keys()), [tuple(row) for row in result]
         engine.dispose()
@@ -102,7 +102,9 @@ def _url(text: str, folder: Path, environment: Mapping[str, str]) -> URL:
     return url.set(database=f"file:{path.resolve()}", query={"mode": "ro", "uri": "true"})
 
 
-def _read_only(connection: Connection, text: type) -> None:
+def _read_only(connection: Connection) -> None:
+    from sqlalchemy import text
+
     statement = _READ_ONLY.get(connection.dialect.name)
     if statement:
         connection.execute(text(statement))

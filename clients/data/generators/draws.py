@@ -14,7 +14,9 @@ Texts = NDArray[np.object_]
 Columns = Mapping[str, NDArray[Any]]
 
 
-def choice(rng: np.random.Generator, names: Sequence[str], shares: Sequence[float], rows: int) -> Texts:
+def choice(
+    rng: np.random.Generator, names: Sequence[str], shares: Sequence[float] | Array, rows: int
+) -> Texts:
     """Categories with the given shares, which need not sum to 1. Shape [rows]."""
     weights = np.asarray(shares, dtype=np.float64)
     drawn: Texts = rng.choice(np.array(names, dtype=object), size=rows, p=weights / weights.sum())
@@ -43,7 +45,8 @@ def labels(rng: np.random.Generator, log_odds: Array, prevalence: float, noise: 
         share = float((1.0 / (1.0 + np.exp(-np.clip(noisy + middle, -50, 50)))).mean())
         low, high = (middle, high) if share < prevalence else (low, middle)
     chance = 1.0 / (1.0 + np.exp(-np.clip(noisy + low, -50, 50)))
-    return (rng.random(len(chance)) < chance).astype(np.int64)
+    drawn: NDArray[np.int64] = (rng.random(len(chance)) < chance).astype(np.int64)
+    return drawn
 
 
 def with_gaps(rng: np.random.Generator, values: Array, share: float) -> Array:
