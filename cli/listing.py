@@ -24,7 +24,10 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, nothin
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table(*columns)
+    # Names stay whole, so that they can be copied; sentences wrap.
+    table = Table()
+    for number, column in enumerate(columns):
+        table.add_column(column, no_wrap=number == 0)
     for row in rows:
         table.add_row(*(escape(cell) for cell in row))
     console = Console()
@@ -43,8 +46,12 @@ def print_facts(facts: Sequence[tuple[str, str]]) -> None:
 
 
 def shown_time(moment: datetime | None) -> str:
-    """Local time to the second."""
-    return "" if moment is None else moment.astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    """Local time to the second, with the date where it is not today's."""
+    if moment is None:
+        return ""
+    local = moment.astimezone()
+    today = local.date() == datetime.now(local.tzinfo).date()
+    return local.strftime("%H:%M:%S" if today else "%Y-%m-%d %H:%M:%S")
 
 
 def shown_numbers(values: dict[str, float]) -> str:

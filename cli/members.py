@@ -38,7 +38,7 @@ def list_members(
         )
         for it in members
     )
-    columns = ("member", "title", "sector", "connected", "isolated", "last seen", "held out because")
+    columns = ("member", "title", "here", "isolated", "seen", "held out because")
     print_table(columns, rows, nothing="the charter has no members")
 
 

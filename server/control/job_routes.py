@@ -43,9 +43,9 @@ def show(job: str, desk: Desk) -> JobRecord:
     return desk.job(job)
 
 
-@writing.post("/{job}/stop", summary="Stop a job for good")
+@writing.post("/{job}/stop", summary="Stop a job")
 def stop(job: str, desk: Desk) -> JobRecord:
-    """The attempt under way is finished first; the members keep the model of the last round."""
+    """The attempt under way is finished first; `resume` goes on from the last round."""
     return desk.store.jobs.want(desk.job(job).job, "stop", OPERATOR)
 
 
