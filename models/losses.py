@@ -26,7 +26,8 @@ def sigmoid(z: Array) -> Array:
 def softmax(z: Array) -> Array:
     """Row-wise softmax. Shape [n, k]."""
     powers = np.exp(z - z.max(axis=1, keepdims=True))
-    return powers / powers.sum(axis=1, keepdims=True)
+    shares: Array = powers / powers.sum(axis=1, keepdims=True)
+    return shares
 
 
 def predictions(outputs: Array, label: Label) -> Array:

@@ -87,9 +87,15 @@ def _column(name: str, parts: list[pl.Series | None]) -> Column | str:
     values = [number.values for number in numbers]
     if all(_counts_rows(part) for part in values):
         return "it counts the rows"
-    if len(counts) <= MOST_CODES and all(float(text).is_integer() for text in counts):
+    if len(counts) <= MOST_CODES and all(whole(part) for part in values):
         return _categorical(name, counts, sum(counts.values()) < rows, optional)
     return _numeric(name, values, optional)
+
+
+def whole(values: Array) -> bool:
+    """Whether all numbers of a column are integers; absent ones do not count."""
+    known = values[~np.isnan(values)]
+    return bool((known == np.rint(known)).all())
 
 
 def _numeric(name: str, parts: list[Array], optional: bool) -> NumericColumn:

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     import polars as pl
 
 YES = ("1", "yes", "true", "y", "t", "positive", "pos")
+# Spellings that a numeric column may have beside digits.
+TRUTH = {"true", "True", "TRUE", "false", "False", "FALSE"}
 # Whole numbers or texts with at most this many values are classes.
 MOST_NUMBERED_CLASSES = 10
 MOST_CLASSES = 100
@@ -43,15 +45,15 @@ def derive_label(name: str, parts: list[pl.Series]) -> Label:
         )
     numbers = [as_numbers(part) for part in parts]
     numeric = not any(number.bad for number in numbers)
-    whole = numeric and all(float(text).is_integer() for text in counts)
+    values = np.concatenate([number.values for number in numbers])
+    whole = numeric and bool((values[~np.isnan(values)] % 1.0 == 0).all())
     if len(counts) <= (MOST_NUMBERED_CLASSES if whole else 0 if numeric else MOST_CLASSES):
-        classes = sorted(counts, key=float) if numeric else sorted(counts)
+        classes = sorted(counts, key=float) if whole and TRUTH.isdisjoint(counts) else sorted(counts)
         return MulticlassLabel(column=name, classes=tuple(classes))
     if not numeric:
         raise DataError(
             f"the label column '{name}' has {len(counts)} different texts; at most {MOST_CLASSES} are classes"
         )
-    values = np.concatenate([number.values for number in numbers])
     low, high = np.nanquantile(values, [0.001, 0.999])
     unit = 10.0 ** (math.floor(math.log10(high - low)) - 1)
     return RegressionLabel(column=name, low=math.floor(low / unit) * unit, high=math.ceil(high / unit) * unit)

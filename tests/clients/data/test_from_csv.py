@@ -164,3 +164,22 @@ def test_member_names_are_slugs_and_distinct() -> None:
     names = member_names(paths)
     assert names[:4] == ["sud", "sud-2", "sud-3", "member"]
     assert len(names[4]) == 63
+
+
+def test_truth_values_codes_and_numbers_with_gaps_are_told_apart() -> None:
+    table = pl.DataFrame(
+        {
+            "y": ["1", "0"] * 30,
+            "flag": ["True", "False", None] * 20,
+            "code": ["1.0", "2.0", None, "7.0"] * 15,
+            "share": ["0.5", "0.25", "1.0"] * 20,
+            "day": [f"2024-01-{1 + row % 28:02d}T{row:02d}" for row in range(60)],
+        }
+    )
+    features, notes = derive_features({"o": table}, "y")
+    kinds = {column.name: column for column in features.columns}
+    assert kinds["flag"].encoded == ("flag=True", "flag=missing")
+    assert kinds["code"].encoded == ("code=2", "code=7", "code=missing")
+    assert kinds["share"].kind == "numeric"
+    assert "day" in notes[0]
+    assert len(encode(table, features, "o")) == 60
