@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
-
-if TYPE_CHECKING:
-    from hansa.cli.instance import MemberFolder
 
 app = typer.Typer(no_args_is_help=True, help="One organisation's node and agent.")
 
@@ -49,13 +46,14 @@ def status(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
 ) -> None:
     """What this organisation's own agent says: its charter, its jobs, whether it is cut off the network."""
+    from hansa.cli.agent_client import ask_agent
     from hansa.cli.attention import member_warnings
     from hansa.cli.instance import choose_member
 
     member = choose_member(org, folder, instance)
     answer = ask_agent(member)
     warnings = member_warnings(member)
-    if answer is not None and not answer.get("isolated"):
+    if answer is not None and not answer["isolated"]:
         warnings.append("agent not isolated: it can reach a network")
     if as_json:
         facts: dict[str, Any] = {"member": member.config.name, "running": answer is not None, "agent": answer}
@@ -76,16 +74,3 @@ def status(
     console.print(table)
     for warning in warnings:
         console.print(f"warning: {warning}", style="yellow", markup=False)
-
-
-def ask_agent(member: MemberFolder) -> dict[str, Any] | None:
-    """The agent's own account of itself over admin.sock; None where it does not run."""
-    from hansa.contract.errors import ConnectionFailed, MessageError
-    from hansa.contract.frames import WorkSocket
-
-    try:
-        answer = WorkSocket(member.folder / member.config.admin_socket).ask(b'{"command": "status"}', 5.0)
-        found: dict[str, Any] = json.loads(answer)
-    except (ConnectionFailed, MessageError, ValueError):
-        return None
-    return found if found.get("ok") else None

@@ -16,7 +16,11 @@ class ScenarioOrCommand(TyperGroup):
     """`hansa provision SCENARIO` is short for `hansa provision scenario SCENARIO`."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        if args and args[0] not in self.commands and args[0] not in ctx.help_option_names:
+        # A folder may be called like a command; it is one where nothing follows that the command could work on.
+        named = (
+            args[:1] == ["scenario"] and (len(args) == 1 or args[1].startswith("-")) and "--help" not in args
+        )
+        if args and args[0] not in ctx.help_option_names and (named or args[0] not in self.commands):
             args = ["scenario", *args]
         return super().parse_args(ctx, args)
 

@@ -84,7 +84,7 @@ def only_one(path: Path, what: str) -> Iterator[None]:
         except OSError:
             record = read_record(path)
             who = f" (process {record.supervisor})" if record else ""
-            raise InputError(f"{what} runs already{who}; stop it with: hansa down") from None
+            raise InputError(f"{what} runs already{who}; stop that one first") from None
         yield
 
 

@@ -47,9 +47,12 @@ def status(
     for it in processes:
         if it.state in ("given-up", "restarting"):
             warnings.append(f"{it.name} is {it.state}: {it.sentence or 'it said nothing'}")
-    for member in control.get("members", []):
-        if member["present"] and member["isolated"] is False:
-            warnings.append(f"agent of '{member['name']}' is not isolated: it can reach a network")
+    isolated = _isolation(found, control.get("members", []))
+    warnings += [
+        f"agent of '{name}' is not isolated: it can reach a network"
+        for name, cut in isolated.items()
+        if cut is False
+    ]
     facts = {
         "instance": str(found.folder),
         "name": found.facts.name,
@@ -57,6 +60,7 @@ def status(
         "control": found.control_url if control else None,
         "processes": [vars(it) for it in processes],
         "members": control.get("members", []),
+        "isolated": isolated,
         "jobs": control.get("jobs", []),
         "warnings": warnings,
     }
@@ -100,6 +104,18 @@ def _ask_control(instance: Instance) -> dict[str, Any]:
         return {}
 
 
+def _isolation(instance: Instance, members: list[dict[str, Any]]) -> dict[str, bool | None]:
+    """Whether each agent is cut off the network: by its signed hello, or as an agent on this machine says."""
+    from hansa.cli.agent_client import ask_agent
+
+    known = {str(it["name"]): it["isolated"] if it["present"] else None for it in members}
+    for name in instance.members:
+        answer = ask_agent(instance.member(name)) if known.get(name) is None else None
+        if answer is not None:
+            known[name] = answer["isolated"]
+    return known
+
+
 def _print(facts: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
@@ -115,7 +131,7 @@ def _print(facts: dict[str, Any]) -> None:
     if facts["members"]:
         table = Table("member", "sector", "connected", "isolated", "held")
         for it in facts["members"]:
-            row = (_yes(it["present"]), _yes(it["isolated"]) if it["present"] else "-", it["held"] or "")
+            row = (_yes(it["present"]), _yes(facts["isolated"].get(it["name"])), it["held"] or "")
             table.add_row(it["title"] or it["name"], it["sector"], *row)
         console.print(table)
     if facts["jobs"]:

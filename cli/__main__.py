@@ -1,0 +1,5 @@
+"""`python -m hansa.cli`."""
+
+from hansa.cli import main
+
+main()

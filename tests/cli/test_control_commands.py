@@ -1,0 +1,203 @@
+"""`hansa jobs`, `rounds` and `members` against a control that really serves."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from cli_side import hansa
+from desks import SECRETS, open_test_desk
+from federation import JOB, make_plan
+from safetensors.numpy import load_file
+from served import serve
+
+from hansa.contract.jobs import AttemptResult, MetricValue, Participation
+from hansa.server.control.desk import ControlDesk
+from hansa.strategies.apply import ModelState
+
+Run = Callable[..., tuple[int, str, str]]
+COHORT = ("a", "b", "c", "d")
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Iterator[ControlDesk]:
+    with open_test_desk(tmp_path) as made:
+        yield made
+
+
+@pytest.fixture
+def run(
+    desk: ControlDesk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Iterator[Run]:
+    """Runs a command with control's address and token in the environment; code, stdout, stderr."""
+    with serve(desk) as url:
+        monkeypatch.setenv("HANSA_CONTROL", url)
+        monkeypatch.setenv("HANSA_TOKEN", SECRETS["write"])
+        monkeypatch.setenv("COLUMNS", "200")
+        monkeypatch.chdir(tmp_path)
+
+        def command(*arguments: str) -> tuple[int, str, str]:
+            code = hansa(arguments, monkeypatch)
+            printed = capsys.readouterr()
+            return code, printed.out, printed.err
+
+        yield command
+
+
+def work(desk: ControlDesk, rounds: int, status: str = "finished") -> None:
+    """What a ServerApp would leave behind."""
+    defaults = {name: knob.default for name, knob in desk.charter.knobs.items()}
+    desk.store.jobs.submit(make_plan(rounds=rounds), desk.charter_hash, defaults)
+    journal = desk.store.claim(JOB, "run 1")
+    for number in range(1, rounds + 1):
+        attempt = journal.open_attempt(
+            "train", base=number - 1, cohort=COHORT, left_out={}, knobs=journal.knobs()
+        )
+        result = AttemptResult(
+            job=JOB,
+            attempt=attempt,
+            kind="train",
+            status="applied",
+            base=number - 1,
+            round=number,
+            cohort=COHORT,
+            active=COHORT,
+            participation=tuple(Participation(member=it, outcome="replied", seconds=0.25) for it in COHORT),
+            knobs=journal.knobs(),
+            metrics={"auc": MetricValue(value=0.7 + number / 100)},
+            seconds=0.4,
+        )
+        journal.commit(result, ModelState.start(np.full(3, float(number))).arrays())
+    journal.set_status(status)  # type: ignore[arg-type]
+
+
+def test_a_job_is_submitted_listed_shown_and_stopped(run: Run, desk: ControlDesk) -> None:
+    code, out, _ = run(
+        "jobs",
+        "submit",
+        "--name",
+        "fraud",
+        "--rounds",
+        "7",
+        "--set",
+        "rule=fedavg",
+        "--pin",
+        "server_rate=0.5",
+        "--json",
+    )
+    job = json.loads(out)
+    assert (code, job["name"], job["plan"]["rounds"], job["plan"]["rule"]["name"]) == (
+        0,
+        "fraud",
+        7,
+        "fedavg",
+    )
+    assert job["plan"]["pinned"] == {"server_rate": 0.5}
+    listed = json.loads(run("jobs", "list", "--json")[1])
+    assert [it["job"] for it in listed] == [job["job"]]
+    assert "fraud" in run("jobs", "list")[1]
+    assert json.loads(run("jobs", "show", job["job"][:5], "--json")[1])["status"] == "queued"
+    assert "server_rate=0.5" in run("jobs", "show")[1]
+    assert "it pauses after" in run("jobs", "pause")[1]
+    assert "is queued" in run("jobs", "resume")[1]
+    assert "it stops after" in run("jobs", "stop")[1]
+    assert desk.store.jobs.get(job["job"]).wanted == "stop"
+
+
+def test_a_job_in_a_file_may_be_submitted(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "long-job.toml").write_text('rounds = 90\nrule = { name = "fedyogi" }\n')
+    job = json.loads(run("jobs", "submit", "--file", "long-job.toml", "--json")[1])
+    assert (job["name"], job["plan"]["rounds"], job["plan"]["rule"]["name"]) == ("long-job", 90, "fedyogi")
+
+
+def test_rounds_are_listed_and_shown(run: Run, desk: ControlDesk) -> None:
+    work(desk, 3)
+    rounds = json.loads(run("rounds", "list", "--json")[1])
+    assert [it["round"] for it in rounds] == [1, 2, 3]
+    assert "0.7300" in run("rounds", "list", "--last", "2")[1]
+    out = run("rounds", "show", "2")[1]
+    assert "2 of 3, attempt 2" in out
+    assert all(member in out for member in COHORT)
+    assert json.loads(run("rounds", "show", "2", "--json")[1])["participation"][0]["outcome"] == "replied"
+
+
+def test_watching_a_job_ends_with_it(run: Run, desk: ControlDesk) -> None:
+    work(desk, 2)
+    code, out, err = run("rounds", "watch", "--json")
+    assert (code, [json.loads(line)["round"] for line in out.splitlines()]) == (0, [1, 2])
+    assert "finished at round 2" in err
+    code, out, _ = run("rounds", "watch", JOB[:6])
+    assert code == 0
+    assert "round 2: 4 members" in out
+
+
+def test_watching_a_job_that_was_paused_fails_with_its_reason(run: Run, desk: ControlDesk) -> None:
+    work(desk, 1, status="paused")
+    code, _, err = run("rounds", "watch")
+    assert (code, "is paused" in err) == (1, True)
+
+
+def test_the_model_is_exported_with_what_its_columns_mean(
+    run: Run, desk: ControlDesk, tmp_path: Path
+) -> None:
+    work(desk, 2)
+    code, out, _ = run("jobs", "export", "--out", "models")
+    assert (code, "model of round 2, 3 parameters" in out) == (0, True)
+    assert load_file(tmp_path / "models" / "test.safetensors")["weights"].tolist() == [2.0, 2.0, 2.0]
+    assert json.loads((tmp_path / "models" / "test.json").read_text())["columns"] == ["age", "dose"]
+    assert run("jobs", "export", "--out", "models")[0] == 2
+    assert run("jobs", "export", "--out", "models", "--force")[0] == 0
+
+
+def test_members_are_listed_held_and_released(run: Run, desk: ControlDesk) -> None:
+    members = json.loads(run("members", "list", "--json")[1])
+    assert [it["name"] for it in members] == list(COHORT)
+    assert "held out: drifts" in run("members", "hold", "b", "--reason", "drifts")[1]
+    assert "drifts" in run("members", "list")[1]
+    assert run("members", "release", "b")[0] == 0
+    assert desk.store.members.all()[0].held is None
+
+
+def test_knobs_are_shown_and_set(run: Run, desk: ControlDesk) -> None:
+    work(desk, 1, status="running")
+    assert "0.01 to 1" in run("jobs", "knobs")[1]
+    knobs = json.loads(run("jobs", "knobs", "--set", "server_rate=0.4", "--reason", "slower", "--json")[1])
+    assert {it["name"]: it["value"] for it in knobs} == {"server_rate": 0.4, "client_rate": 1.0}
+
+
+BAD = {
+    "a job that is not there": (("jobs", "show", "ffffff"), 2, "there is no job 'ffffff'"),
+    "no job at all": (("jobs", "show"), 2, "there is no job yet"),
+    "a value out of range": (("jobs", "submit", "--pin", "server_rate=7"), 2, "move from 0.01 to 1"),
+    "not a number": (("jobs", "submit", "--pin", "server_rate=fast"), 2, "expected KNOB=NUMBER"),
+    "no such file": (("jobs", "submit", "--file", "no.toml"), 2, "no.toml: no such file"),
+    "an unknown rule": (("jobs", "submit", "--set", "rule=fedfoo"), 2, "fedfoo"),
+    "a stranger": (("members", "hold", "zeta", "--reason", "x"), 2, "'zeta' is not a member"),
+    "not a URL": (("jobs", "list", "--control", "localhost"), 2, "expected a URL"),
+    "nobody there": (
+        ("jobs", "list", "--control", "http://127.0.0.1:1"),
+        1,
+        "does not answer at http://127.0.0.1:1",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input_gets_one_line_and_a_code(run: Run, name: str) -> None:
+    arguments, expected, sentence = BAD[name]
+    code, out, err = run(*arguments)
+    assert (code, out) == (expected, "")
+    assert sentence in err
+    assert len(err.strip().splitlines()) == 1
+
+
+def test_a_wrong_token_gets_one_line(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HANSA_TOKEN", SECRETS["read"])
+    code, _, err = run("jobs", "submit", "--name", "x")
+    assert (code, "does not allow this" in err, SECRETS["read"] in err) == (1, True, False)
+    monkeypatch.delenv("HANSA_TOKEN")
+    code, _, err = run("jobs", "list")
+    assert (code, "HANSA_TOKEN" in err) == (2, True)
