@@ -6,10 +6,11 @@ import argparse
 import json
 import logging
 import os
+import signal
 import socket
 import sys
-from collections.abc import Sequence
-from contextlib import closing
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +77,19 @@ def _server(settings: Any, listener: socket.socket, ready_file: Path | None) -> 
     import uvicorn
 
     class Server(uvicorn.Server):
-        """Says where it serves once it does."""
+        """Says where it serves once it does, and returns when it is told to end."""
+
+        @contextmanager
+        def capture_signals(self) -> Iterator[None]:
+            # uvicorn's own would end the process by the same signal, before the keeper's last look.
+            before = {
+                number: signal.signal(number, self.handle_exit) for number in (signal.SIGTERM, signal.SIGINT)
+            }
+            try:
+                yield
+            finally:
+                for number, handler in before.items():
+                    signal.signal(number, handler)
 
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
             await super().startup(sockets)
@@ -97,7 +110,7 @@ def _listen(address: str) -> socket.socket:
     try:
         return socket.create_server((host, int(port)), family=family, backlog=128)
     except OSError as error:
-        raise InputError(f"{address}: cannot listen here: {error.strerror or error}") from None
+        raise InputError(f"{address}: cannot listen here: {os.strerror(error.errno or 0)}") from None
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:

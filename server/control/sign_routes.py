@@ -68,6 +68,8 @@ def _settle_active(header: RequestHeader, desk: ControlDesk) -> None:
     if not isinstance(body, AgreeRequest | UnmaskRequest):
         return
     settled = desk.store.active_sets.settle(body.job, body.attempt, body.active)
+    if settled is None:
+        raise Conflict(f"attempt {body.attempt} is not open any more")
     if settled != body.active:
         raise Conflict(
             f"another active set of attempt {body.attempt} was signed before; there is one for each attempt"

@@ -98,15 +98,18 @@ class ActiveSets:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def settle(self, job: str, attempt: int, active: tuple[str, ...]) -> tuple[str, ...]:
-        """The active set of an attempt: this one, unless another was settled before; durable on return."""
+    def settle(self, job: str, attempt: int, active: tuple[str, ...]) -> tuple[str, ...] | None:
+        """The active set of an attempt: this one, unless another was settled before; durable on return.
+
+        None where the attempt is not open any more.
+        """
+        mine = (attempts.c.job == job) & (attempts.c.attempt == attempt) & (attempts.c.status == "open")
         with self._database.write() as connection:
-            mine = (attempts.c.job == job) & (attempts.c.attempt == attempt)
-            found = connection.execute(
-                select(attempts.c.active).where(mine).with_for_update()
-            ).scalar_one_or_none()
-            if found is not None:
-                return tuple(found)
+            found = connection.execute(select(attempts.c.active).where(mine).with_for_update()).first()
+            if found is None:
+                return None
+            if found.active is not None:
+                return tuple(found.active)
             connection.execute(update(attempts).where(mine).values(active=list(active)))
         return active
 
