@@ -10,7 +10,6 @@ from pathlib import Path
 from hansa.cli.instance import Instance
 from hansa.cli.provisioning import Addresses, to_toml
 from hansa.contract.errors import InputError
-from hansa.contract.scenario import MemberConfig
 from hansa.contract.typed import Frozen, read_toml, write_atomically
 from hansa.server.config import ServerConfig
 
@@ -61,14 +60,13 @@ def check_free(config: ServerConfig, origin: Path, fields: Sequence[str]) -> Non
 
 def move(instance: Instance, addresses: Addresses) -> None:
     """Write other addresses into an instance's own files; keys and charter stay as they are."""
+    own = {"superlink": addresses.superlink, "fleet": addresses.fleet, "control": addresses.control}
     for path in (instance.server_config_path, instance.control_config_path):
-        config = read_toml(path, ServerConfig)
-        own = {"superlink": addresses.superlink, "fleet": addresses.fleet, "control": addresses.control}
-        _rewrite(path, config.model_copy(update=own))
+        _rewrite(path, read_toml(path, ServerConfig).model_copy(update=own))
     for name in instance.members:
-        path = instance.member(name).config_path
-        config = read_toml(path, MemberConfig)
-        _rewrite(path, config.model_copy(update={"server": addresses.server or addresses.fleet}))
+        member = instance.member(name)
+        dialled = {"server": addresses.server or addresses.fleet}
+        _rewrite(member.config_path, member.config.model_copy(update=dialled))
 
 
 def _rewrite(path: Path, fact: Frozen) -> None:

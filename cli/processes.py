@@ -155,9 +155,9 @@ class Supervisor:
                     return True
                 if time.monotonic() > give_up:
                     child = late[0]
-                    said = last_line(child.log, child.log_start) or "it said nothing"
+                    said = child.last_line or "it said nothing"
                     raise HansaError(
-                        f"{child.spec.name}: not ready after {deadline_s:g} s: {said}; see {child.log}"
+                        f"{child.spec.name}: not ready after {deadline_s:g} s: {said}{child.see}"
                     )
                 self._lock.wait(_TICK_S)
         return False

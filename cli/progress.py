@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Mapping
-from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self
 
 from hansa.cli.follow import Followed
@@ -97,10 +96,8 @@ class LiveProgress:
         self._live.__enter__()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._live.__exit__(kind, value, traceback)
+    def __exit__(self, *_: object) -> None:
+        self._live.__exit__(None, None, None)
 
     def note(self, sentence: str) -> None:
         """Shown below the table until newer ones push it out."""
