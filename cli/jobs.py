@@ -32,15 +32,21 @@ def submit(
     pins: Annotated[
         list[str] | None, typer.Option("--pin", metavar="KNOB=VALUE", help="A knob that nobody may move.")
     ] = None,
+    if_none: Annotated[
+        bool, typer.Option("--if-none", help="Do nothing where control has a job already.")
+    ] = False,
     control: ControlOption = None,
     instance: InstanceOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Submit a job; it starts when the members it needs are there."""
     changes = [*(settings or []), *([f"rounds={rounds}"] if rounds else [])]
-    plan = _plan(name, file, changes, pins or [], None if control else instance, remote=control is not None)
+    # A control elsewhere says nothing of a scenario's job, unless its instance is named too.
+    remote = control is not None and instance is None
+    plan = _plan(name, file, changes, pins or [], instance, remote=remote)
     with reach(control, instance, "write") as desk:
-        _say(desk.submit(plan), as_json)
+        known = desk.jobs() if if_none else []
+        _say(known[-1] if known else desk.submit(plan), as_json)
 
 
 @app.command("list")

@@ -30,6 +30,7 @@ from starlette.types import ASGIApp
 from hansa.contract.errors import HansaError, InputError
 from hansa.server.lane import FleetOnly, Lane, read_node_keys, reasons_to_step_aside, register_nodes
 from hansa.server.lane.app import MAX_BODY_BYTES
+from hansa.server.lane.own_app import OwnAppOnly
 
 log = logging.getLogger("hansa.superlink")
 
@@ -54,6 +55,7 @@ class Options:
     superexec_secret: Path | None
     database: str | None
     lane: bool
+    any_app: bool
     max_message_bytes: int
     ready_file: Path | None
     log_level: str
@@ -85,6 +87,8 @@ def serve(options: Options) -> None:
         app, lane = build_app(options)
         register_nodes(app.state.linkstate_factory.state(), nodes)
         outer: ASGIApp = lane or app
+        if not options.any_app:
+            outer = OwnAppOnly(outer)
         runner_options: dict[str, Any] = {}
         with contextlib.suppress(ImportError):
             import uvloop
@@ -304,6 +308,7 @@ def _parse(argv: Sequence[str] | None) -> Options:
     add("--superexec-secret", type=Path, help="file with the secret that executors must know")
     add("--database", help="SQLite file for Flower's state; in memory without")
     add("--no-lane", dest="lane", action="store_false", help="serve the stock application")
+    add("--any-app", action="store_true", help="start whatever ServerApp is submitted; to try things out only")
     add("--max-message-bytes", type=int, default=MAX_BODY_BYTES)
     add("--ready-file", type=Path, help="written, as JSON, once both listeners serve")
     add("--log-level", default="info", choices=["debug", "info", "warning", "error"])
