@@ -100,7 +100,8 @@ class Keeper:
         """Whether the job takes up one of the places."""
         run = self._live_run(job)
         if job.wanted != "run":
-            if run is None or self._now() - job.updated > _GRACE:
+            at_work = run is not None and job.holder == holder_of(run.run)
+            if not at_work or self._now() - job.updated > _GRACE:
                 self._settle(job, run)
                 return False
             return True

@@ -118,18 +118,18 @@ class Jobs:
 
         Raises
         ------
-        HansaError : there is no such job
+        HansaError : there is no such job, or it is finished
         """
         now = time.time()
         with self._database.write() as connection:
             row = connection.execute(
                 update(jobs)
-                .where(jobs.c.id == job)
+                .where(jobs.c.id == job, jobs.c.status != "finished")
                 .values(epoch=jobs.c.epoch + 1, holder=holder, renewed=now, updated=now)
                 .returning(jobs.c.epoch, jobs.c.plan)
             ).first()
             if row is None:
-                raise HansaError(f"job {job} is not in the store")
+                raise HansaError(f"job {job} is finished already, or not in the store")
             abandon_open(connection, job, f"taken over by {holder}")
         return JobJournal(self._database, JobPlan.model_validate_json(row.plan), row.epoch)
 

@@ -237,7 +237,7 @@ def test_a_job_that_never_ran_is_stopped_at_once(scene: Scene, wanted: str, stat
 def test_a_run_that_does_not_stop_by_itself_is_stopped(scene: Scene) -> None:
     job = scene.submit()
     scene.look()
-    journal = scene.store.claim(job, "run x")
+    journal = scene.store.claim(job, keeping.holder_of(scene.newest_run(job).run))
     scene.store.jobs.want(job, "stop", "operator")
     scene.look()
     assert scene.runs.stopped == []
@@ -246,6 +246,15 @@ def test_a_run_that_does_not_stop_by_itself_is_stopped(scene: Scene) -> None:
     assert scene.job(job).status == "stopped"
     with pytest.raises(LeaseLost):
         journal.set_status("running")
+
+
+def test_a_run_that_has_not_begun_its_work_is_stopped_at_once(scene: Scene) -> None:
+    job = scene.submit()
+    scene.look()
+    scene.store.jobs.want(job, "stop", "operator")
+    scene.look()
+    assert scene.runs.stopped == [scene.newest_run(job).run]
+    assert scene.job(job).status == "stopped"
 
 
 def test_a_holder_that_fell_silent_is_replaced(scene: Scene) -> None:

@@ -168,6 +168,12 @@ def test_a_job_is_submitted_once(job: Bench) -> None:
         job.store.jobs.submit(job.plan, "0" * 64, DEFAULTS)
 
 
+def test_a_finished_job_is_not_claimed_again(job: Bench) -> None:
+    job.claim("a").set_status("finished")
+    with pytest.raises(HansaError, match="finished already"):
+        job.claim("b")
+
+
 # --- what is kept -----------------------------------------------------------------------------
 
 
