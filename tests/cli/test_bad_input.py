@@ -1,0 +1,141 @@
+"""What bad input gets: one sentence on stderr that names file, field and expected value, and exit code 2."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from cli_side import hansa, still_running, write_scenario
+
+from hansa.cli.addresses import free_addresses
+from hansa.cli.instance import Instance
+from hansa.cli.provisioning import provision
+from hansa.contract.scenario import read_scenario
+
+Say = Callable[..., str]
+
+
+@pytest.fixture
+def say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Say:
+    """Runs a command that must fail with 2; returns its one line on stderr."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: str) -> str:
+        before = sorted(path.name for path in tmp_path.rglob("*"))
+        assert hansa(arguments, monkeypatch) == 2
+        lines = capsys.readouterr().err.strip().splitlines()
+        assert len(lines) == 1, lines
+        assert sorted(path.name for path in tmp_path.rglob("*")) == before, "something was half written"
+        assert still_running(tmp_path) == []
+        return lines[0]
+
+    return run
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Instance:
+    origin = write_scenario(tmp_path / "tiny")
+    scenario, features = read_scenario(origin)
+    return provision(scenario, features, origin=origin, out=tmp_path / "made", addresses=free_addresses())
+
+
+def edit(path: Path, old: str, new: str) -> None:
+    assert old in path.read_text()
+    path.write_text(path.read_text().replace(old, new, 1))
+
+
+def test_an_unknown_scenario(say: Say) -> None:
+    assert say("up", "nowhere").startswith(
+        "hansa: scenario 'nowhere' is not known; known are banks, consortium"
+    )
+
+
+def test_an_unknown_organisation(say: Say, made: Instance) -> None:
+    said = "hansa: no organisation 'zz' in made; the organisations there are a, b, c"
+    assert say("client", "start", "--instance", "made", "--org", "zz") == said
+    assert say("data", "check", "--instance", "made", "--org", "zz") == said
+
+
+def test_a_folder_of_another_organisation(say: Say, made: Instance) -> None:
+    line = say("client", "start", "--folder", "made/members/a", "--org", "b")
+    assert line == "hansa: made/members/a/member.toml: belongs to 'a', not to 'b'"
+
+
+def test_no_instance(say: Say) -> None:
+    assert "no instance under .hansa in this directory; run: hansa up" in say("status")
+    assert "gone: no instance here" in say("down", "--instance", "gone")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("rounds = 3", "rounds = '3'", "field 'job.rounds': should be a valid integer (got '3')"),
+        ("rounds = 3", "rouns = 3", "field 'job.rouns' is not known here; remove it or correct its name"),
+        (
+            'mode = "clear"',
+            'mode = "open"',
+            "field 'protection.mode': should be 'clear', 'masked' or 'he' (got 'open')",
+        ),
+        ('title = "A tiny federation"', "", "field 'title' is missing"),
+        ('name = "tiny"', 'name = "tiny', "not valid TOML"),
+    ],
+)
+def test_a_scenario_file_that_does_not_fit(tmp_path: Path, say: Say, old: str, new: str, said: str) -> None:
+    edit(write_scenario(tmp_path / "tiny") / "scenario.toml", old, new)
+    for command in (("up", "tiny"), ("provision", "tiny")):
+        line = say(*command)
+        assert line.startswith("hansa: tiny/scenario.toml: ")
+        assert said in line
+
+
+def test_a_setting_that_does_not_fit(say: Say, made: Instance) -> None:
+    assert say("up", "tiny", "--set", "steps=none") == (
+        "hansa: --set steps=none: field 'job.steps': should be a valid integer (got 'none')"
+    )
+
+
+def test_a_server_file_that_is_not_there(say: Say, made: Instance) -> None:
+    (made.server / "server.crt").unlink()
+    line = say("server", "start", "--instance", "made")
+    assert (
+        line
+        == "hansa: made/server/server.crt: no such file; made/server/server.toml names it as tls_certificate"
+    )
+
+
+def test_a_port_in_use(say: Say, made: Instance) -> None:
+    address = made.server_config.fleet
+    host, _, port = address.rpartition(":")
+    with socket.create_server((host, int(port))):
+        line = say("server", "start", "--instance", "made")
+    assert (
+        line
+        == f"hansa: made/server/server.toml: fleet = {address}: something listens there already; name another port"
+    )
+
+
+@pytest.mark.parametrize("address", ["superlink", "superlink:", ":9443", "superlink:99999", "a:b:1"])
+def test_an_address_that_is_none(tmp_path: Path, say: Say, address: str) -> None:
+    write_scenario(tmp_path / "tiny")
+    assert say("provision", "tiny", "--server", address).startswith(
+        f"hansa: --server {address}: expected HOST:PORT"
+    )
+
+
+def test_a_member_name_that_cannot_be_one(say: Say) -> None:
+    line = say("provision", "member", "--name", "Deutsche Bank", "--out", "own")
+    assert line.startswith("hansa: hansa provision member: field 'name': ")
+
+
+def test_records_that_depart_from_the_contract(
+    tmp_path: Path, made: Instance, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    edit(tmp_path / "tiny" / "b.csv", ",north,", ",west,")
+    assert hansa(["data", "check", "--instance", "made", "--org", "a"], monkeypatch) == 0
+    assert hansa(["data", "check", "--instance", "made", "--org", "b"], monkeypatch) == 2
+    last = capsys.readouterr().err.strip().splitlines()[-1]
+    assert "b.csv: column 'ward'" in last
+    assert "west" in last
