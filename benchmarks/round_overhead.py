@@ -37,6 +37,7 @@ from cryptography.x509.oid import NameOID
 from flwr.cli.build import build_fab_from_files
 from flwr.proto.control_pb2 import RegisterNodeRequest
 from flwr.supercore.control.control_http_client import ControlHttpClient
+
 from hansa.server.runs import run_status, start_run
 
 MEMBERS = 5
@@ -182,6 +183,7 @@ def ours(bench: Bench, rounds: int, size: int) -> Figures:
         *("--inner", f"127.0.0.1:{inner}", "--fleet", f"127.0.0.1:{fleet}"),
         *("--certificate", str(bench.certificate), "--key", str(bench.key), "--ca", str(bench.ca)),
         *("--nodes", str(nodes), "--superexec-secret", str(bench.secret), "--ready-file", str(ready)),
+        "--any-app",  # this program submits an app of its own
     )
     while not ready.exists():
         if superlink.poll() is not None:
@@ -311,7 +313,10 @@ def main() -> None:
     print(f"{MEMBERS} members, TLS, node keys, empty work, {os.cpu_count()} cores")
     with _bench(options.keep) as bench:
         our = ours(bench, options.rounds, options.bytes)
-    print(f"ours   {our.round_s:8.3f} s a round (worst {max(our.rounds):.3f}, {len(our.rounds)} rounds), ", end="")
+    print(
+        f"ours   {our.round_s:8.3f} s a round (worst {max(our.rounds):.3f}, {len(our.rounds)} rounds), ",
+        end="",
+    )
     print(f"SuperLink {our.server_cpu_s:.3f} s CPU a round, ServerApp's first line after {our.start_s:.2f} s")
     figures: dict[str, Any] = {
         "ours_s": our.round_s,

@@ -37,6 +37,7 @@ log = logging.getLogger("hansa.superlink")
 # Held pulls outlive uvicorn's 5 s; a node that trains for a minute should find its connection open.
 _KEEP_ALIVE_S = 120
 _SHUTDOWN_S = 3
+_SHORTEST_SECRET = 16
 
 
 @dataclass(frozen=True)
@@ -115,6 +116,11 @@ def build_app(options: Options) -> tuple[Any, Lane | None]:
             raise InputError(
                 f"{options.superexec_secret}: not usable as SuperExec secret: {error}"
             ) from error
+        if secret is not None and len(secret) < _SHORTEST_SECRET:
+            raise InputError(
+                f"{options.superexec_secret}: a SuperExec secret of {len(secret)} bytes can be guessed;"
+                f" write {_SHORTEST_SECRET} random bytes or more"
+            )
     tls = {} if options.insecure else {"cert": options.certificate, "key": options.key, "ca": options.ca}
     app = create_app(
         SuperLinkLifespanConfig(
@@ -308,7 +314,9 @@ def _parse(argv: Sequence[str] | None) -> Options:
     add("--superexec-secret", type=Path, help="file with the secret that executors must know")
     add("--database", help="SQLite file for Flower's state; in memory without")
     add("--no-lane", dest="lane", action="store_false", help="serve the stock application")
-    add("--any-app", action="store_true", help="start whatever ServerApp is submitted; to try things out only")
+    add(
+        "--any-app", action="store_true", help="start whatever ServerApp is submitted; to try things out only"
+    )
     add("--max-message-bytes", type=int, default=MAX_BODY_BYTES)
     add("--ready-file", type=Path, help="written, as JSON, once both listeners serve")
     add("--log-level", default="info", choices=["debug", "info", "warning", "error"])

@@ -69,8 +69,9 @@ class Exchange:
         """Send each node its payload; yield (node id, reply) in the order of arrival.
 
         A node appears at most once, and not at all when nothing came within `deadline_s`. After
-        `reask_after_s` without a reply the same bytes are sent again in a new message, and again after twice
-        as long each time, so that slow work is not buried in requests; whichever answer comes first counts. A reply is kept by nobody but the caller.
+        `reask_after_s` without a reply the same bytes are sent again in a new message, and again after
+        twice as long each time, so that slow work is not buried in requests; whichever answer comes first
+        counts. A reply is kept by nobody but the caller.
         """
         deadline = time.monotonic() + deadline_s
         waiting = _Waiting(unanswered=set(requests))

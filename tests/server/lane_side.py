@@ -139,6 +139,7 @@ def _options(secret: Any, *, lane: bool, max_body: int) -> Options:
         superexec_secret=secret,
         database=None,
         lane=lane,
+        any_app=True,
         max_message_bytes=max_body,
         ready_file=None,
         log_level="warning",
