@@ -175,17 +175,22 @@ class Node:
     def _attend(self, pulled: Pulled) -> None:
         try:
             started = time.monotonic()
-            reply = self._reply_to(pulled)
+            left = _seconds_left(pulled)
+            if left <= 0:
+                # Nobody could take the reply, and the agent would pay for it.
+                log.warning("a message expired %.0f s ago and is dropped; do the clocks agree?", -left)
+                return
+            reply = self._reply_to(pulled, left)
             self._push(reply, time.monotonic() - started)
         except Exception:
             log.exception("a message could not be answered")
         finally:
             self._places.release()
 
-    def _reply_to(self, pulled: Pulled) -> Message:
+    def _reply_to(self, pulled: Pulled, left: float) -> Message:
         try:
             payload = unwrap(pulled.message().content)
-            return Message(wrap(self._answer(payload, self._answer_s)), reply_to=pulled.header)
+            return Message(wrap(self._answer(payload, min(left, self._answer_s))), reply_to=pulled.header)
         except ConnectionFailed as error:
             log.warning("%s", error)
             reason = f"agent-unavailable: {error}"
@@ -238,6 +243,11 @@ class Node:
         while not self._stop.is_set():
             yield pause * random.uniform(0.7, 1.0)
             pause = min(2 * pause, longest)
+
+
+def _seconds_left(pulled: Pulled) -> float:
+    sent = pulled.header.metadata
+    return sent.created_at + sent.ttl - time.time()
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -52,8 +52,8 @@ class Exchange:
 
     def __init__(self, grid: Grid) -> None:
         self._grid = on_the_lane(grid)
-        # Messages nobody waits for any more and until when: their late replies are fetched and dropped,
-        # or the server would keep them until the run ends.
+        # On a stock server: messages nobody waits for any more and until when. Their late replies are
+        # fetched and dropped, or the server would keep them until the run ends.
         self._overdue: dict[str, float] = {}
 
     def nodes(self) -> list[tuple[int, bytes | None]]:
@@ -79,7 +79,7 @@ class Exchange:
             yield from self._send(requests, deadline, waiting)
             yield from self._collect(requests, deadline, reask_after_s, waiting)
         finally:
-            self._overdue.update(dict.fromkeys(waiting.sent, deadline + _MARGIN_S / 2))
+            self._take_back(waiting, deadline)
 
     def _collect(
         self,
@@ -118,6 +118,13 @@ class Exchange:
             if (node := waiting.sent.pop(message_id, None)) is not None:
                 found.append((node, reply))
         return found
+
+    def _take_back(self, waiting: _Waiting, deadline: float) -> None:
+        """No node should begin on, or pay for, what nobody waits for any more."""
+        if waiting.sent and self._grid_holds() and hasattr(self._grid, "forget"):
+            self._grid.forget(list(waiting.sent))
+        else:
+            self._overdue.update(dict.fromkeys(waiting.sent, deadline + _MARGIN_S / 2))
 
     def _grid_holds(self) -> bool:
         return bool(getattr(self._grid, "held", False))

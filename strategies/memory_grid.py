@@ -45,6 +45,7 @@ class InMemoryGrid(Grid):
         self._pool = ThreadPoolExecutor(max_workers=workers, thread_name_prefix="node")
         self._replies: dict[str, Message] = {}
         self._arrived = threading.Condition()
+        self._forgotten: set[str] = set()
         self._run = Run.create_empty(run_id=1)
         # `Message(...)` stamps the process's task on what it makes.
         TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = 1, SUPERLINK_NODE_ID, 1
@@ -97,6 +98,13 @@ class InMemoryGrid(Grid):
             self._arrived.wait_for(lambda: not wanted.isdisjoint(self._replies), _WAIT_S)
             return [self._replies.pop(it) for it in wanted if it in self._replies]
 
+    def forget(self, message_ids: Iterable[str]) -> None:
+        """Drop messages nobody waits for any more: not begun, or answered late."""
+        with self._arrived:
+            self._forgotten.update(message_ids)
+            for message_id in self._forgotten & self._replies.keys():
+                del self._replies[message_id]
+
     def send_and_receive(
         self, messages: Iterable[Message], *, timeout: float | None = None
     ) -> Iterable[Message]:
@@ -116,6 +124,8 @@ class InMemoryGrid(Grid):
         self._pool.shutdown(wait=True, cancel_futures=True)
 
     def _serve(self, message: Message) -> None:
+        if message.metadata.message_id in self._forgotten:
+            return
         try:
             answer = self._nodes[message.metadata.dst_node_id](unwrap(message.content))
             reply = Message(wrap(answer), reply_to=message)
@@ -124,5 +134,6 @@ class InMemoryGrid(Grid):
             failure = Error(code=ErrorCode.CLIENT_APP_RAISED_EXCEPTION, reason=reason)
             reply = Message(failure, reply_to=message)
         with self._arrived:
-            self._replies[message.metadata.message_id] = reply
-            self._arrived.notify_all()
+            if message.metadata.message_id not in self._forgotten:
+                self._replies[message.metadata.message_id] = reply
+                self._arrived.notify_all()

@@ -33,7 +33,7 @@ from hansa.server.lane.arrivals import Arrivals
 from hansa.server.lane.bells import Bells, Key
 from hansa.server.lane.body import ClientGoneError, read_body, stated_length
 from hansa.server.lane.calls import PATHS, SMALL, Call, Path
-from hansa.server.lane.messages import inline_objects, store_inlined
+from hansa.server.lane.messages import forget_messages, inline_objects, store_inlined
 
 NODE_HOLD_S = 15.0
 GRID_HOLD_S = 2.0
@@ -89,7 +89,7 @@ class Lane:
                 return Response(status_code=_GONE)
             return Response(message.SerializeToString(), media_type=PROTOBUF_MEDIA_TYPE)
 
-        response = await http_error_translator(request, answer)  # type: ignore[arg-type]
+        response = await http_error_translator(request, answer)
         await response(scope, receive, send)
 
     async def _authenticated(self, path: Path, request: Request) -> Call:
@@ -168,6 +168,7 @@ class Lane:
     async def _pull_for_run(self, path: Path, call: Call) -> Any:
         key: Key = ("run", call.task.run_id)
         wanted = list(call.message.message_ids)
+        await self._run(forget_messages, call)
 
         async def pull() -> Any:
             early = self._arrivals.on_their_way(key)

@@ -71,6 +71,8 @@ LEANT_ON: tuple[Leant, ...] = (
     Leant(_CORE, "send_task_heartbeat", ("request", "state", "task")),
     Leant(_STATE, "InMemoryLinkState.get_node_id_by_public_key", ("self", "public_key")),
     Leant(_STATE, "InMemoryLinkState.deactivate_node", ("self", "node_id")),
+    Leant(_STATE, "InMemoryLinkState.get_message_ids_from_run_id", ("self", "run_id")),
+    Leant(_STATE, "InMemoryLinkState.delete_messages", ("self", "message_ins_ids")),
     Leant("flwr.supercore.inflatable.inflatable_object", "get_object_id", ("object_content",)),
     Leant("flwr.supercore.inflatable.inflatable_object", "iterate_object_tree", ("tree",)),
 )

@@ -51,3 +51,14 @@ def inline_objects(call: Call, response: Any) -> Any:
         add_inlined(response, whole)
         confirm(call, run_id, message.metadata.message_id)
     return response
+
+
+def forget_messages(call: Call) -> None:
+    """Delete messages of this run that it named: undelivered ones, and late replies to them."""
+    named = set(read_inlined(call.message).forget)
+    if not named:
+        return
+    own = named & call.state.get_message_ids_from_run_id(call.task.run_id)
+    call.state.delete_messages(own)
+    for message_id in own:
+        call.state.object_store.delete(message_id)

@@ -152,6 +152,32 @@ def test_contents_that_do_not_fit_are_left_to_be_pulled(tmp_path: Any) -> None:
     asyncio.run(scenario())
 
 
+def test_a_message_taken_back_reaches_nobody(tmp_path: Any) -> None:
+    async def scenario() -> None:
+        it = await Federation(tmp_path).begin()
+        pushed, _ = await it.push(b"hello", inline=True)
+        forget = PullAppMessagesRequest()
+        add_inlined(forget, forget=[*pushed.message_ids, "another's", ""])
+        assert (await it.runtime("pull-messages", forget)).status_code == 200
+        assert it.side.state.num_message_ins() == 0
+        assert len(it.side.state.object_store) == 0
+
+    asyncio.run(scenario())
+
+
+def test_a_run_takes_back_only_its_own(tmp_path: Any) -> None:
+    async def scenario() -> None:
+        it = await Federation(tmp_path).begin()
+        pushed, _ = await it.push(b"hello", inline=True)
+        _, it.token = await it.side.start_task()
+        forget = PullAppMessagesRequest()
+        add_inlined(forget, forget=pushed.message_ids)
+        await it.runtime("pull-messages", forget)
+        assert it.side.state.num_message_ins() == 1
+
+    asyncio.run(scenario())
+
+
 def test_a_message_of_a_run_that_ended_is_no_failed_pull(tmp_path: Any) -> None:
     async def scenario() -> None:
         it = await Federation(tmp_path).begin()
