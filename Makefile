@@ -24,8 +24,13 @@ lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
+# mypy does not read setuptools' package-dir: a tree of links shows it the package as it is installed.
+PACKAGES := cli clients configs contract models privacy secagg server sidecar strategies
 types: install
-	$(BIN)/mypy
+	@mkdir -p .types/hansa
+	@for name in $(PACKAGES); do ln -sfn ../../$$name .types/hansa/$$name; done
+	@ln -sf ../../hansa/__init__.py ../../hansa/py.typed .types/hansa/
+	MYPYPATH=.types $(BIN)/mypy --package hansa
 
 # Real processes with TLS and node authentication; kills.
 e2e: install

@@ -16,7 +16,9 @@ SHARED = ("ca", "server", "control", "store")
 
 def mount_points(root: Path) -> list[Path]:
     """Every folder that a shipped scenario's instance keeps in a volume of its own."""
-    members = {member.name for name in scenario_names() for member in read_scenario(scenario_folder(name))[0].members}
+    members = {
+        member.name for name in scenario_names() for member in read_scenario(scenario_folder(name))[0].members
+    }
     points = [root / name for name in SHARED]
     for name in sorted(members):
         folder = root / "members" / name

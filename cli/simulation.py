@@ -7,6 +7,7 @@ federation: requests are signed, checked, refused, summed and written down as th
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -41,7 +42,7 @@ class LocalOperator:
 
     key: SigningKey
 
-    def sign_headers(self, job: str, headers: list[bytes]) -> list[bytes]:
+    def sign_headers(self, job: str, headers: Sequence[bytes]) -> list[bytes]:
         """One signature for each header."""
         return [self.key.sign(signed_part(header)) for header in headers]
 

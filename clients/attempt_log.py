@@ -68,7 +68,7 @@ class AttemptLog:
     def plan(self, job: str) -> JobPlan | None:
         """The plan this member was shown for a job."""
         row = self._one("SELECT plan FROM jobs WHERE job = ?", job)
-        return JobPlan.model_validate_json(row[0]) if row else None
+        return JobPlan.model_validate_json(str(row[0])) if row else None
 
     def jobs(self) -> list[tuple[str, str, str]]:
         """(job, state, reason) of every job that was ever proposed."""

@@ -74,7 +74,9 @@ def check_mode(charter: Charter) -> None:
     mode = charter.protection.mode
     if mode not in BUILT_MODES:
         raise RefusalError(
-            "mode-downgrade", f"the charter asks for mode '{mode}', which this version cannot do", {"mode": mode}
+            "mode-downgrade",
+            f"the charter asks for mode '{mode}', which this version cannot do",
+            {"mode": mode},
         )
 
 

@@ -22,8 +22,12 @@ def scenario_folder(name_or_path: str) -> Path:
         return path
     known = ", ".join(sorted(shipped))
     if path.is_dir():
-        raise InputError(f"{path}: a folder without a scenario.toml; 'hansa scenario from-csv' makes one out of CSVs")
-    raise InputError(f"scenario '{name_or_path}' is not known; known are {known}, or give the path of a folder")
+        raise InputError(
+            f"{path}: a folder without a scenario.toml; 'hansa scenario from-csv' makes one out of CSVs"
+        )
+    raise InputError(
+        f"scenario '{name_or_path}' is not known; known are {known}, or give the path of a folder"
+    )
 
 
 def scenario_names() -> tuple[str, ...]:

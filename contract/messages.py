@@ -19,12 +19,12 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import Field, ValidationError
 
 from hansa.contract.errors import MessageError
 from hansa.contract.jobs import AttemptKind, JobId, JobPlan
 from hansa.contract.keys import Signer, verify
-from hansa.contract.typed import Frozen, Slug, canonical_json, explain
+from hansa.contract.typed import Fact, Frozen, Slug, canonical_json, explain
 
 PROTOCOL = 1
 # An agent serves the current protocol number and the one before; there is none before 1.
@@ -37,7 +37,12 @@ MAX_HEADER_BYTES = 4 * 2**20
 MAX_MESSAGE_BYTES = 2**30
 DOMAIN = b"hansa/message/1\x00"
 
-DTYPES: Mapping[str, np.dtype[Any]] = {"f64": np.dtype("<f8"), "u32": np.dtype("<u4"), "u8": np.dtype("u1")}
+DtypeName = Literal["f64", "u32", "u8"]
+DTYPES: Mapping[DtypeName, np.dtype[Any]] = {
+    "f64": np.dtype("<f8"),
+    "u32": np.dtype("<u4"),
+    "u8": np.dtype("u1"),
+}
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
@@ -45,7 +50,7 @@ class SegmentHeader(Frozen):
     """Name, type, length and hash of one array behind the header."""
 
     name: Slug
-    dtype: Literal["f64", "u32", "u8"]
+    dtype: DtypeName
     count: Annotated[int, Field(ge=0, le=MAX_MESSAGE_BYTES)]
     sha256: Digest
 
@@ -269,7 +274,7 @@ def signed_part(header: bytes, protocol: int = PROTOCOL) -> bytes:
 def pack(header: RequestHeader | ReplyHeader, signature: bytes, segments: Segments) -> bytes:
     """A message's bytes from its signed header and its arrays."""
     encoded = canonical_json(header)
-    parts = [PREFIX.pack(MAGIC, PROTOCOL, len(encoded)), encoded, signature]
+    parts: list[bytes | memoryview] = [PREFIX.pack(MAGIC, PROTOCOL, len(encoded)), encoded, signature]
     parts += [_bytes(array) for array in segments.values()]
     return b"".join(parts)
 
@@ -309,18 +314,14 @@ def check_signature(packed: Packed, public_key: bytes) -> bool:
     return verify(public_key, packed.signature, signed_part(packed.header, packed.protocol))
 
 
-_REQUEST = TypeAdapter(RequestHeader)
-_REPLY = TypeAdapter(ReplyHeader)
-
-
 def request_header(packed: Packed) -> RequestHeader:
     """The request's typed header; check the signature first."""
-    return _parse(packed, _REQUEST)
+    return _parse(packed, RequestHeader)
 
 
 def reply_header(packed: Packed) -> ReplyHeader:
     """The reply's typed header. It may be read before the signature: `sender` says whose key to check."""
-    return _parse(packed, _REPLY)
+    return _parse(packed, ReplyHeader)
 
 
 def segments_of(packed: Packed, headers: tuple[SegmentHeader, ...]) -> dict[str, NDArray[Any]]:
@@ -344,12 +345,12 @@ def segments_of(packed: Packed, headers: tuple[SegmentHeader, ...]) -> dict[str,
     return arrays
 
 
-def _parse(packed: Packed, adapter: TypeAdapter[Any]) -> Any:
+def _parse(packed: Packed, kind: type[Fact]) -> Fact:
     try:
-        return adapter.validate_json(packed.header, strict=True)
+        return kind.model_validate_json(packed.header, strict=True)
     except ValidationError as error:
         raise MessageError(f"message header: {explain(error)}") from None
 
 
 def _bytes(array: NDArray[Any]) -> memoryview:
-    return memoryview(np.ascontiguousarray(array)).cast("B")
+    return np.ascontiguousarray(array).data.cast("B")

@@ -30,7 +30,9 @@ def canonical_json(value: Any) -> bytes:
     """Bytes that are the same for equal values: sorted keys, no spaces, UTF-8."""
     if isinstance(value, BaseModel):
         value = value.model_dump(mode="json")
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+    return json.dumps(
+        value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+    ).encode()
 
 
 def read_toml(path: Path, kind: type[Fact]) -> Fact:

@@ -50,8 +50,11 @@ class Grid:
             raise ValueError("an update holds values that are not finite")
         # Rounding may lift a value at the bound by half a unit, K of them past m/2: clamp the units too.
         most = (self.modulus // 2 - 1) // self.summands
-        units = np.rint(np.clip(values, -self.bound, self.bound) * self.scale).astype(np.int64).clip(-most, most)
-        return np.mod(units, self.modulus).astype(np.uint32)
+        units = (
+            np.rint(np.clip(values, -self.bound, self.bound) * self.scale).astype(np.int64).clip(-most, most)
+        )
+        encoded: NDArray[np.uint32] = np.mod(units, self.modulus).astype(np.uint32)
+        return encoded
 
     def decode(self, total: NDArray[np.uint32]) -> NDArray[np.float64]:
         """A sum modulo m back to real numbers, exact in the integers. Shape (d,)."""

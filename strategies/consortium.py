@@ -93,7 +93,7 @@ class ConsortiumStrategy(Strategy):
 
     # --- a job ----------------------------------------------------------------------------------
 
-    def start(  # type: ignore[override]
+    def start(
         self,
         grid: Grid,
         initial_arrays: ArrayRecord | None = None,

@@ -118,4 +118,3 @@ class Operator(Protocol):
         HansaError : control refuses, with its reason
         """
         ...
-

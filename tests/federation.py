@@ -84,7 +84,14 @@ def records(rows: int, seed: int) -> Dataset:
 
 def make_plan(rounds: int = 3, **fields: object) -> JobPlan:
     """A job with short waits."""
-    document = {"job": JOB, "name": "test", "rounds": rounds, "rule": ServerRule(), "deadline_s": 5.0, "reask_s": 1.0}
+    document = {
+        "job": JOB,
+        "name": "test",
+        "rounds": rounds,
+        "rule": ServerRule(),
+        "deadline_s": 5.0,
+        "reask_s": 1.0,
+    }
     return JobPlan.model_validate({**document, **fields})
 
 
@@ -102,7 +109,10 @@ def make_order(federation: SimulatedFederation, attempt: int = 1, **fields: obje
 
 
 def attempt_request(
-    federation: SimulatedFederation, order: Order, segments: Segments | None = None, key: SigningKey | None = None
+    federation: SimulatedFederation,
+    order: Order,
+    segments: Segments | None = None,
+    key: SigningKey | None = None,
 ) -> bytes:
     """A signed request for an attempt, by the operator unless another key is given."""
     if segments is None:

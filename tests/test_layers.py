@@ -54,7 +54,10 @@ def test_a_package_imports_only_what_lies_below_it(package: str) -> None:
 def test_the_node_imports_neither_models_nor_data() -> None:
     for name in ("node.py", "fleet.py", "app.py"):
         for module in imports(ROOT / "clients" / name):
-            assert not module.startswith(("torch", "polars", "hansa.models", "hansa.clients.data")), (name, module)
+            assert not module.startswith(("torch", "polars", "hansa.models", "hansa.clients.data")), (
+                name,
+                module,
+            )
 
 
 def test_every_package_is_installed() -> None:

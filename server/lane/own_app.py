@@ -61,7 +61,9 @@ def check_bundle(body: bytes) -> None:
     InputError : the bundle brings code or names another ServerApp
     """
     if len(body) > _LARGEST:
-        raise InputError(f"a bundle of {len(body)} bytes is not Hansa's: its own holds a pyproject.toml and no code")
+        raise InputError(
+            f"a bundle of {len(body)} bytes is not Hansa's: its own holds a pyproject.toml and no code"
+        )
     try:
         content = StartRunRequest.FromString(body).fab.content
     except DecodeError:
@@ -74,9 +76,13 @@ def check_bundle(body: bytes) -> None:
             pyproject = tomllib.loads(bundle.read("pyproject.toml").decode())
         server_app = pyproject["tool"]["flwr"]["app"]["components"]["serverapp"]
     except (zipfile.BadZipFile, zlib.error, KeyError, TypeError, ValueError, NotImplementedError):
-        raise InputError("the bundle is not Hansa's: it has no pyproject.toml that names a ServerApp") from None
+        raise InputError(
+            "the bundle is not Hansa's: it has no pyproject.toml that names a ServerApp"
+        ) from None
     if code:
-        raise InputError(f"the bundle brings code ({code[0]}); this server runs the installed application only")
+        raise InputError(
+            f"the bundle brings code ({code[0]}); this server runs the installed application only"
+        )
     if server_app != SERVER_APP:
         raise InputError(f"the bundle names ServerApp '{server_app}'; this server runs {SERVER_APP} only")
 

@@ -8,8 +8,8 @@ from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pytest
-
 from federation import FEATURES, JOB, attempt_request, make_federation, make_order, make_plan, request
+
 from hansa.cli.simulation import SimulatedFederation
 from hansa.clients.protocol import Agent
 from hansa.contract.charter import Protection
@@ -29,12 +29,12 @@ from hansa.contract.messages import (
 )
 
 
-@pytest.fixture()
+@pytest.fixture
 def federation() -> SimulatedFederation:
     return make_federation(4)
 
 
-@pytest.fixture()
+@pytest.fixture
 def agent(federation: SimulatedFederation) -> Agent:
     agent = federation.agents()["a"]
     assert said(agent, request(federation, JobRequest(plan=make_plan()))) == "job"
@@ -260,7 +260,7 @@ def test_a_failure_says_nothing_of_the_records(federation: SimulatedFederation, 
 class TestActiveSets:
     """PROTOCOL 4.3: one active set per attempt, large enough, holding the signer."""
 
-    @pytest.fixture()
+    @pytest.fixture
     def trained(self, federation: SimulatedFederation, agent: Agent) -> Agent:
         assert said(agent, attempt_request(federation, make_order(federation))) == "upload"
         return agent
@@ -289,7 +289,9 @@ class TestActiveSets:
     ) -> None:
         assert said(trained, request(federation, AgreeRequest(job=JOB, attempt=1, active=active))) == code
 
-    def test_only_the_newest_attempt_is_agreed_on(self, federation: SimulatedFederation, trained: Agent) -> None:
+    def test_only_the_newest_attempt_is_agreed_on(
+        self, federation: SimulatedFederation, trained: Agent
+    ) -> None:
         assert said(trained, attempt_request(federation, make_order(federation, 2))) == "upload"
         stale = request(federation, AgreeRequest(job=JOB, attempt=1, active=("a", "b", "c")))
         assert said(trained, stale) == "replayed"

@@ -42,6 +42,14 @@ def message(segments: dict[str, np.ndarray]) -> bytes:
     return seal(header, segments, KEY)
 
 
+def read(content: bytes) -> None:
+    """As a receiver reads it: signature first."""
+    packed = unpack(content)
+    if not check_signature(packed, KEY.public):
+        raise MessageError("signature")
+    segments_of(packed, request_header(packed).segments)
+
+
 @given(arrays)
 def test_what_is_sealed_comes_back(segments: dict[str, np.ndarray]) -> None:
     packed = unpack(message(segments))
@@ -61,10 +69,7 @@ def test_a_changed_byte_is_noticed(segments: dict[str, np.ndarray], data: st.Dat
     changed = bytearray(honest)
     changed[place] ^= data.draw(st.integers(1, 255))
     with pytest.raises(MessageError):
-        packed = unpack(bytes(changed))
-        if not check_signature(packed, KEY.public):
-            raise MessageError("signature")
-        segments_of(packed, request_header(packed).segments)
+        read(bytes(changed))
 
 
 @given(st.binary(max_size=400))

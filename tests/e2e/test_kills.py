@@ -7,7 +7,6 @@ import time
 from pathlib import Path
 
 import pytest
-
 from running import RunningFederation, hansa, running, until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
@@ -46,11 +45,17 @@ def test_a_job_survives_the_death_of_every_process_in_turn(tmp_path: Path) -> No
             federation.kill(process)
             federation.reach(before + 5, 90)
             check_history(federation)
-        cohorts = federation.rows("SELECT json_array_length(active) FROM attempts WHERE status='applied' ORDER BY round")
+        cohorts = federation.rows(
+            "SELECT json_array_length(active) FROM attempts WHERE status='applied' ORDER BY round"
+        )
         assert min(count for (count,) in cohorts) >= 4
         until(
-            lambda: federation.rows("SELECT json_array_length(active) FROM attempts WHERE status='applied' ORDER BY round DESC LIMIT 1")
-            == [(5,)],
+            lambda: (
+                federation.rows(
+                    "SELECT json_array_length(active) FROM attempts WHERE status='applied' ORDER BY round DESC LIMIT 1"
+                )
+                == [(5,)]
+            ),
             60,
         )
         assert federation.job_status == "running"

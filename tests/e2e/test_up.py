@@ -9,7 +9,6 @@ import time
 from pathlib import Path
 
 import pytest
-
 from running import HANSA, hansa, last_object, left_behind, running, until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]

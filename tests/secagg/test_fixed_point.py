@@ -15,7 +15,9 @@ members = st.integers(1, 1000)
 
 
 @given(bounds, members, st.integers(0, 2**32 - 1), st.sampled_from([MODULUS, PRIME]))
-def test_a_sum_is_exact_in_the_integers_and_near_in_the_reals(bound: float, count: int, seed: int, modulus: int) -> None:
+def test_a_sum_is_exact_in_the_integers_and_near_in_the_reals(
+    bound: float, count: int, seed: int, modulus: int
+) -> None:
     count = min(count, 40)
     grid = Grid(bound, count, modulus)
     values = np.random.default_rng(seed).uniform(-1.2 * bound, 1.2 * bound, size=(count, 7))

@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-
 from federation import JOB, make_federation, make_plan
+
 from hansa.cli.simulation import LocalOperator, SimulatedFederation
 from hansa.contract.messages import TrainRequest, request_header, unpack
 from hansa.strategies import consortium
@@ -57,7 +57,7 @@ def is_attempt(payload: bytes, number: int | None = None) -> bool:
     return isinstance(body, TrainRequest) and (number is None or body.order.attempt == number)
 
 
-@pytest.fixture()
+@pytest.fixture
 def federation() -> Federation:
     return Federation(make_federation(4))
 
@@ -65,7 +65,11 @@ def federation() -> Federation:
 def test_a_job_runs_its_rounds_and_releases_figures_of_every_model(federation: Federation) -> None:
     strategy = federation.run()
     assert federation.job.status == "finished"
-    assert [(r.round, r.base) for r in federation.job.results if r.status == "applied"] == [(1, 0), (2, 1), (3, 2)]
+    assert [(r.round, r.base) for r in federation.job.results if r.status == "applied"] == [
+        (1, 0),
+        (2, 1),
+        (3, 2),
+    ]
     assert [r.base for r in federation.job.results if r.metrics] == [0, 1, 2, 3]
     assert all(r.active == ("a", "b", "c", "d") for r in federation.job.results)
     assert strategy.state.round == 3
