@@ -31,6 +31,8 @@ _LONGEST_WAIT = timedelta(seconds=30)
 # A holder of a job's lease that has not said for so long that it lives is taken for dead. Flower itself notices
 # after a minute; a holder that was only asleep finds its lease gone and writes nothing more.
 _SILENT = timedelta(seconds=6)
+# A ServerApp that runs for so long without having claimed its job died on the way there.
+_UNCLAIMED = timedelta(seconds=15)
 # A run that is to pause or stop may finish its attempt for so long.
 _GRACE = timedelta(seconds=60)
 
@@ -72,6 +74,8 @@ class Keeper:
         self._parallel = parallel
         self._now = now
         self._reachable = True
+        # When each unclaimed run was first seen at work; a run may wait long for an executor before that.
+        self._at_work: dict[str, datetime] = {}
 
     def run(self, ended: threading.Event) -> None:
         """Look again and again until `ended` is set."""
@@ -118,13 +122,23 @@ class Keeper:
             return None
         status = self._runs.status(newest.run)
         if status in ("pending", "running"):
-            if job.holder != holder_of(newest.run) or self._now() - job.renewed < _SILENT:
+            if not self._is_silent(job, newest, status):
                 return newest
             status = "failed"
             self._runs.stop(newest.run)
         self._store.runs.ended(newest, status)
         log.info("run %s of job %s is over: %s", newest.run, job.job, status)
         return None
+
+    def _is_silent(self, job: JobRecord, run: RunRecord, status: RunStatus) -> bool:
+        """Whether the process behind a run that Flower takes to be alive has died."""
+        now = self._now()
+        if job.holder == holder_of(run.run):
+            self._at_work.pop(run.run, None)
+            return now - job.renewed >= _SILENT
+        if status != "running":
+            return False
+        return now - self._at_work.setdefault(run.run, now) >= _UNCLAIMED
 
     def _start_if_due(self, job: JobRecord) -> None:
         # Read anew: the run that has just ended may have been the one that finished the job.

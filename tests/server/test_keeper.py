@@ -270,11 +270,27 @@ def test_a_holder_that_fell_silent_is_replaced(scene: Scene) -> None:
     assert scene.runs.started == [job, job]
 
 
-def test_a_run_that_has_not_claimed_its_job_yet_is_left_to_flower(scene: Scene) -> None:
+def test_a_run_that_waits_for_an_executor_is_left_alone(scene: Scene) -> None:
     job = scene.submit()
     scene.look()
-    scene.look(3600)
+    scene.runs.known[scene.newest_run(job).run] = "pending"
+    for _ in range(3):
+        scene.look(3600)
     assert scene.runs.started == [job]
+
+
+def test_a_run_at_work_that_never_claims_its_job_is_replaced(scene: Scene) -> None:
+    job = scene.submit()
+    scene.look()
+    run = scene.newest_run(job).run
+    scene.runs.known[run] = "running"
+    scene.look(3600)
+    scene.look(5)
+    assert scene.runs.started == [job]
+    scene.look(15)
+    assert scene.runs.stopped == [run]
+    scene.look(2)
+    assert scene.runs.started == [job, job]
 
 
 def test_a_run_that_cannot_be_started_pauses_its_job(scene: Scene) -> None:
