@@ -53,7 +53,10 @@ threading.Event().wait()
 
 @dataclass(frozen=True)
 class Figures:
-    """Seconds: a median round, SuperLink CPU per round, from submission to the ServerApp's first line."""
+    """Seconds: a median round, SuperLink CPU per round, submission to the ServerApp's first line.
+
+    The last is that of a second run: everything is up, as when a job is submitted to a running server.
+    """
 
     round_s: float
     server_cpu_s: float
@@ -66,6 +69,7 @@ class Bench:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._run_id = 0
         self._processes: list[subprocess.Popen[bytes]] = []
         self.ca, self.certificate, self.key = _certificates(folder)
         self.secret = folder / "secret"
@@ -99,33 +103,34 @@ class Bench:
                 it.kill()
         psutil.wait_procs(alive, timeout=5)
 
-    def rounds(
+    def measure(
         self, address: str, superlink: int, ca: bytes | None, kind: str, rounds: int, size: int
     ) -> Figures:
-        """Submit the app, wait for its figures."""
-        result = self.folder / f"result-{kind}"
-        result.mkdir()
-        config = {
-            "result": str(result),
-            "members": MEMBERS,
-            "rounds": rounds,
-            "kind": kind,
-            "bytes": size,
-        }
-        submitted = time.time()
-        run_id = start_run(address, fab=_fab(config), ca=ca)
-        while not (result / "started").exists():
-            self._must_run(address, run_id, ca)
-            time.sleep(0.02)
+        """Submit the app, wait for its figures; submit it again for the time a run takes to start."""
         process = psutil.Process(superlink)
+        result = self._submit(address, ca, kind, rounds, size)
+        self._wait_for(result / "started", address, ca)
         before = sum(process.cpu_times()[:2])
-        while not (result / "result.json").exists():
-            self._must_run(address, run_id, ca)
-            time.sleep(0.5)
+        self._wait_for(result / "result.json", address, ca)
         cpu = sum(process.cpu_times()[:2]) - before
         times = json.loads((result / "result.json").read_text())
-        first_line = float((result / "first-line").read_text())
+        time.sleep(2.0)  # the first run's process goes
+        submitted = time.time()
+        again = self._submit(address, ca, kind, 1, size)
+        self._wait_for(again / "result.json", address, ca)
+        first_line = float((again / "first-line").read_text())
         return Figures(statistics.median(times), cpu / rounds, first_line - submitted, times)
+
+    def _submit(self, address: str, ca: bytes | None, kind: str, rounds: int, size: int) -> Path:
+        result = Path(tempfile.mkdtemp(prefix=f"result-{kind}-", dir=self.folder))
+        config = {"result": str(result), "members": MEMBERS, "rounds": rounds, "kind": kind, "bytes": size}
+        self._run_id = start_run(address, fab=_fab(config), ca=ca)
+        return result
+
+    def _wait_for(self, path: Path, address: str, ca: bytes | None) -> None:
+        while not path.exists():
+            self._must_run(address, self._run_id, ca)
+            time.sleep(0.2)
 
     def _must_run(self, address: str, run_id: int, ca: bytes | None) -> None:
         state = run_status(address, run_id, ca=ca)
@@ -164,7 +169,7 @@ def stock(bench: Bench, rounds: int) -> Figures:
             *("--superlink", address, "--auth-supernode-private-key", str(key)),
             *("--port", str(_free_port())),
         )
-    return bench.rounds(address, superlink.pid, ca, "stock", rounds, 1)
+    return bench.measure(address, superlink.pid, ca, "stock", rounds, 1)
 
 
 def ours(bench: Bench, rounds: int, size: int) -> Figures:
@@ -202,7 +207,7 @@ def ours(bench: Bench, rounds: int, size: int) -> Figures:
             *(sys.executable, "-m", "hansa.clients.node", "--server", f"localhost:{fleet}"),
             *("--key", str(key), "--ca", str(bench.ca), "--work-socket", str(work_socket)),
         )
-    return bench.rounds(f"127.0.0.1:{inner}", superlink.pid, None, "exchange", rounds, size)
+    return bench.measure(f"127.0.0.1:{inner}", superlink.pid, None, "exchange", rounds, size)
 
 
 def _fab(config: dict[str, Any]) -> bytes:
