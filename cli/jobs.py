@@ -223,7 +223,7 @@ def _plan(
 ) -> JobPlan:
     from hansa.cli.instance import find_instance
     from hansa.cli.overrides import override_job
-    from hansa.cli.plan import make_plan
+    from hansa.contract.plan import make_plan
     from hansa.contract.scenario import ScenarioJob
     from hansa.contract.typed import read_toml
 

@@ -73,8 +73,8 @@ def _attached(
     from hansa.cli.control_client import Control
     from hansa.cli.federation import START_S, check_given_up, federation_specs, record_path, supervised
     from hansa.cli.follow import follow
-    from hansa.cli.plan import make_plan
     from hansa.cli.progress import progress_on
+    from hansa.contract.plan import make_plan
 
     instance = demo.instance
     plan = make_plan(instance.facts.name, demo.job)
@@ -112,7 +112,7 @@ def _detached(
 ) -> int:
     from hansa.cli.background import start_in_background
     from hansa.cli.control_client import Control
-    from hansa.cli.plan import make_plan
+    from hansa.contract.plan import make_plan
 
     instance = demo.instance
     plan = make_plan(instance.facts.name, demo.job)

@@ -82,7 +82,9 @@ class Pulled:
         """The whole message; raises `MessageError` when its objects do not make one."""
         message_id = self.header.metadata.message_id
         try:
-            message = inflate_object_from_contents(message_id, dict(self.contents))
+            # Inflating asks each object for its id again and again; once is enough.
+            with no_object_id_recompute():
+                message = inflate_object_from_contents(message_id, dict(self.contents))
         except Exception as error:
             raise MessageError(f"message {message_id}: cannot be read: {error!r}") from error
         if not isinstance(message, Message):

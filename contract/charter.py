@@ -177,6 +177,14 @@ class Charter(Frozen):
         return now.astimezone(UTC) >= self.expires.astimezone(UTC)
 
 
+def unbuilt_mode(charter: Charter) -> str:
+    """One sentence where the charter asks for a protection that this version does not have; empty otherwise."""
+    mode = charter.protection.mode
+    if mode in BUILT_MODES:
+        return ""
+    return f"field 'protection.mode': this version has no mode '{mode}'; it has {', '.join(BUILT_MODES)}"
+
+
 def charter_hash(content: bytes) -> str:
     """SHA-256 of the charter file's bytes, hex."""
     return hashlib.sha256(content).hexdigest()

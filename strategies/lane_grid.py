@@ -107,7 +107,8 @@ class LaneGrid:
                     lost = Error(ErrorCode.MESSAGE_UNAVAILABLE, f"a reply never arrived whole: {failure}")
                     replies.append(make_message(message_from_proto(header).metadata, error=lost))
                     continue
-            reply = cast(Message, inflate_object_from_contents(header.metadata.message_id, contents))
+            with no_object_id_recompute():
+                reply = cast(Message, inflate_object_from_contents(header.metadata.message_id, contents))
             reply.metadata.__dict__["_message_id"] = header.metadata.message_id
             replies.append(reply)
         return replies

@@ -48,7 +48,9 @@ def serve(options: argparse.Namespace) -> None:
         from hansa.server.control.app import build_app
         from hansa.server.control.desk import open_desk
 
-        desk = open_desk(config, options.config.parent, superlink)
+        job = options.config.parent / "job.toml"
+        own_job = job if not options.keep and job.is_file() else None
+        desk = open_desk(config, options.config.parent, superlink, own_job=own_job)
         end_keeper = None
         try:
             if options.keep:
@@ -121,7 +123,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--superlink", metavar="HOST:PORT", help="the SuperLink's inner listener, instead of server.toml's")
     add("--ready-file", type=Path, help="written, as JSON, once control serves")
     add("--parallel-jobs", type=int, default=1, metavar="N", help="jobs that may run at a time")
-    add("--no-keeper", dest="keep", action="store_false", help="serve the API only; start no runs")
+    add("--no-keeper", dest="keep", action="store_false", help="start no runs; they come from flwr run")
     add("--log-level", default="info", choices=["debug", "info", "warning", "error"])
     return parser.parse_args(argv)
 

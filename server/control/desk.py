@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -10,10 +11,12 @@ from fastapi import Depends, Request
 
 from hansa.contract.charter import Charter
 from hansa.contract.errors import InputError
+from hansa.contract.jobs import JobPlan
 from hansa.contract.keys import SigningKey, from_text
 from hansa.contract.signatures import verify_charter
 from hansa.server.config import ServerConfig
 from hansa.server.control.problems import NotThere
+from hansa.server.control.submission import check_plan
 from hansa.server.records import JobRecord
 from hansa.server.store import Store, open_store
 from hansa.server.tokens import Tokens, load_tokens
@@ -30,6 +33,17 @@ class ControlDesk:
     tokens: Tokens
     # HOST:PORT of Flower's Control API.
     superlink: str
+    # The job that a run which names none works on, where no keeper starts runs (`flwr run` by hand).
+    own_job: Path | None = None
+
+    def submit(self, plan: JobPlan) -> JobRecord:
+        """Queue a job that the charter allows; a plan that is known already is the job it made."""
+        found = self.store.jobs.find(plan.job)
+        if found is not None and found.plan == plan:
+            return found
+        check_plan(plan, self.charter, datetime.now(UTC))
+        defaults = {name: knob.default for name, knob in self.charter.knobs.items()}
+        return self.store.jobs.submit(plan, self.charter_hash, defaults)
 
     def job(self, job: str) -> JobRecord:
         """The job of that id, or of the only job whose id begins so; raises `NotThere`."""
@@ -42,7 +56,9 @@ class ControlDesk:
         return found
 
 
-def open_desk(config: ServerConfig, folder: Path, superlink: str) -> ControlDesk:
+def open_desk(
+    config: ServerConfig, folder: Path, superlink: str, *, own_job: Path | None = None
+) -> ControlDesk:
     """Read what `server.toml` names.
 
     Raises
@@ -61,6 +77,7 @@ def open_desk(config: ServerConfig, folder: Path, superlink: str) -> ControlDesk
         key=key,
         tokens=load_tokens(folder / config.tokens),
         superlink=superlink,
+        own_job=own_job,
     )
 
 

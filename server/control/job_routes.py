@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Response
@@ -12,7 +11,6 @@ from hansa.server.control.access import may_read, may_write
 from hansa.server.control.desk import Desk
 from hansa.server.control.problems import RESPONSES
 from hansa.server.control.release import describe, tensors
-from hansa.server.control.submission import check_plan
 from hansa.server.records import JobRecord, RunRecord
 from hansa.server.replies import OPERATOR, Release
 
@@ -29,12 +27,7 @@ def list_jobs(desk: Desk, limit: Annotated[int, Query(ge=1, le=10_000)] = 1000) 
 @writing.post("", status_code=201, summary="Submit a job")
 def submit(plan: JobPlan, desk: Desk) -> JobRecord:
     """Queue a job. The same plan sent again, after an answer that was lost, is the same job."""
-    found = desk.store.jobs.find(plan.job)
-    if found is not None and found.plan == plan:
-        return found
-    check_plan(plan, desk.charter, datetime.now(UTC))
-    defaults = {name: knob.default for name, knob in desk.charter.knobs.items()}
-    return desk.store.jobs.submit(plan, desk.charter_hash, defaults)
+    return desk.submit(plan)
 
 
 @reading.get("/{job}", summary="One job")

@@ -10,7 +10,9 @@ from pydantic import Field
 
 from hansa.contract.keys import from_text, to_text
 from hansa.contract.messages import AgreeRequest, RequestHeader, UnmaskRequest, signed_part
-from hansa.contract.typed import Frozen
+from hansa.contract.plan import make_plan
+from hansa.contract.scenario import ScenarioJob
+from hansa.contract.typed import Frozen, read_toml
 from hansa.server.control.access import may_sign
 from hansa.server.control.desk import ControlDesk, Desk
 from hansa.server.control.orders import Facts, check_request, parse_header
@@ -60,6 +62,9 @@ def next_job(desk: Desk) -> JobName:
     for job in desk.store.jobs.unfinished():
         if job.wanted == "run" and job.status in ("queued", "running"):
             return JobName(job=job.job)
+    if desk.own_job is not None:
+        plan = make_plan(desk.charter.name, read_toml(desk.own_job, ScenarioJob))
+        return JobName(job=desk.submit(plan).job)
     raise NotThere("no job is waiting; submit one with: hansa jobs submit")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from hansa.contract.charter import Charter
+from hansa.contract.charter import Charter, unbuilt_mode
 from hansa.contract.errors import InputError
 from hansa.contract.jobs import JobPlan
 
@@ -22,6 +22,8 @@ def check_plan(plan: JobPlan, charter: Charter, now: datetime) -> None:
         raise InputError(
             f"field 'reask_s': expected at most deadline_s = {plan.deadline_s:g} (got {plan.reask_s:g})"
         )
+    if sentence := unbuilt_mode(charter):
+        raise InputError(sentence)
 
 
 def check_knob(name: str, value: float, charter: Charter, *, field: str | None = None) -> None:

@@ -239,7 +239,17 @@ def test_the_released_model_comes_with_the_names_of_its_columns(desk: ControlDes
     assert weights.tolist() == [2.0, 2.0, 2.0]
 
 
-def test_in_mode_he_the_server_has_no_model_to_hand_out(tmp_path: Path) -> None:
+def test_a_mode_that_is_not_built_starts_no_job(tmp_path: Path) -> None:
+    with open_test_desk(tmp_path, protection=Protection(mode="he")) as desk:
+        answer = client(desk).post("/v1/jobs", json=make_plan().model_dump(mode="json"))
+    assert answer.status_code == 422
+    assert "this version has no mode 'he'" in answer.json()["detail"]
+
+
+def test_in_mode_he_the_server_has_no_model_to_hand_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hansa.contract.charter.BUILT_MODES", ("clear", "he"))
     with open_test_desk(tmp_path, protection=Protection(mode="he")) as desk:
         submit(desk)
         train(desk, 1)
