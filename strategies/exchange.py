@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -65,19 +65,21 @@ class Exchange:
         requests: Mapping[int, bytes],
         deadline_s: float,
         reask_after_s: float | None = None,
+        enough: Callable[[], bool] = lambda: False,
     ) -> Iterator[tuple[int, bytes | ExchangeError]]:
         """Send each node its payload; yield (node id, reply) in the order of arrival.
 
         A node appears at most once, and not at all when nothing came within `deadline_s`. After
         `reask_after_s` without a reply the same bytes are sent again in a new message, and again after
         twice as long each time, so that slow work is not buried in requests; whichever answer comes first
-        counts. A reply is kept by nobody but the caller.
+        counts. Asking ends early, between two pulls, when `enough` says so. A reply is kept by nobody but
+        the caller.
         """
         deadline = time.monotonic() + deadline_s
         waiting = _Waiting(unanswered=set(requests))
         try:
             yield from self._send(requests, deadline, waiting)
-            yield from self._collect(requests, deadline, reask_after_s, waiting)
+            yield from self._collect(requests, deadline, reask_after_s, waiting, enough)
         finally:
             self._take_back(waiting, deadline)
 
@@ -87,10 +89,11 @@ class Exchange:
         deadline: float,
         reask_after_s: float | None,
         waiting: _Waiting,
+        enough: Callable[[], bool],
     ) -> Iterator[tuple[int, bytes | ExchangeError]]:
         asked = time.monotonic()
         pause = _PAUSE_S[0]
-        while waiting.unanswered and (now := time.monotonic()) < deadline:
+        while waiting.unanswered and (now := time.monotonic()) < deadline and not enough():
             if reask_after_s is not None and now - asked >= reask_after_s:
                 again = {node: requests[node] for node in sorted(waiting.unanswered)}
                 yield from self._send(again, deadline, waiting)

@@ -16,8 +16,11 @@ from hansa.strategies.exchange import Exchange, ExchangeError
 from hansa.strategies.ports import Journal, MemberPresence
 from hansa.strategies.requests import Desk, Reply
 
-# A node that does not say hello within this is asked again after the second figure.
-HELLO_DEADLINE_S = 5.0
+# How long a node may take to answer where nothing can go on without it: a stock SuperNode starts a process first.
+DEADLINE_S = 60.0
+# How long rounds that could go on wait for one more node. Doubled for a node each time it stays silent.
+PATIENCE_S = 5.0
+# A node that stayed silent is asked again after this.
 HELLO_AGAIN_S = 5.0
 # A member that declined the job is asked again after this long.
 JOB_AGAIN_S = 5.0
@@ -39,6 +42,7 @@ class Roster:
         self._monotonic = monotonic
         self._members: dict[int, str] = {}
         self._silent: dict[int, float] = {}
+        self._patience: dict[int, float] = {}
         self._declined: dict[str, tuple[str, float]] = {}
         self._willing: set[str] = set()
 
@@ -82,8 +86,12 @@ class Roster:
         nonce = secrets.token_hex(16)
         request = self._desk.write(self._journal.plan.job, HelloRequest(nonce=nonce))
         present = []
-        self._silent.update(dict.fromkeys(nodes, self._monotonic()))
-        for node, answer in self._exchange.ask(dict.fromkeys(nodes, request), HELLO_DEADLINE_S):
+        patience = max(self._patience.get(node, PATIENCE_S) for node in nodes)
+        enough = self._enough(patience, lambda: len(self._members))
+        self._patience.update(
+            {node: min(2 * self._patience.get(node, PATIENCE_S), DEADLINE_S) for node in nodes}
+        )
+        for node, answer in self._exchange.ask(dict.fromkeys(nodes, request), DEADLINE_S, enough=enough):
             reply = self._read(node, answer, request)
             if reply is None:
                 continue
@@ -92,6 +100,7 @@ class Roster:
                 self.forget(reply.header.sender)
                 self._members[node] = reply.header.sender
                 self._silent.pop(node, None)
+                self._patience.pop(node, None)
                 present.append(
                     MemberPresence(
                         name=reply.header.sender,
@@ -103,6 +112,8 @@ class Roster:
                 )
             elif isinstance(body, RefusalReply):
                 self._journal.event(body.code, body.sentence, member=reply.header.sender)
+        silent = set(nodes) - set(self._members)
+        self._silent.update(dict.fromkeys(silent, self._monotonic()))
         if present:
             self._journal.present(present)
 
@@ -118,7 +129,8 @@ class Roster:
             return
         plan = self._journal.plan
         request = self._desk.write(plan.job, JobRequest(plan=plan))
-        for node, answer in self._exchange.ask(dict.fromkeys(asked, request), HELLO_DEADLINE_S):
+        enough = self._enough(PATIENCE_S, lambda: len(self.connected))
+        for node, answer in self._exchange.ask(dict.fromkeys(asked, request), DEADLINE_S, enough=enough):
             reply = self._read(node, answer, request)
             if reply is None:
                 self.forget(asked[node])
@@ -131,6 +143,16 @@ class Roster:
                 self._declined[reply.header.sender] = (f"{refusal.code}: {refusal.sentence}", now)
                 if known != f"{refusal.code}: {refusal.sentence}":
                     self._journal.event(refusal.code, refusal.sentence, member=reply.header.sender)
+
+    def _enough(self, patience: float, ready: Callable[[], int]) -> Callable[[], bool]:
+        """Whether rounds can go on with who is there, and the others have had their time."""
+        began = self._monotonic()
+
+        def enough() -> bool:
+            quorum = ready() >= self._desk.charter.minimum_cohort
+            return quorum and self._monotonic() - began >= patience
+
+        return enough
 
     def _read(self, node: int, answer: bytes | ExchangeError, request: bytes) -> Reply | None:
         if isinstance(answer, ExchangeError):
