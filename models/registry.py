@@ -68,10 +68,11 @@ def distribution_hash(name: str) -> str:
     ------
     InputError : no such distribution
     """
-    try:
-        distribution = metadata.distribution(name)
-    except metadata.PackageNotFoundError:
-        raise InputError(f"distribution '{name}' is not installed; run: pip install {name}") from None
+    # A source tree in the current directory may show an egg-info of the same name: what is installed has a RECORD.
+    found = [it for it in metadata.distributions(name=name) if it.read_text("RECORD")]
+    if not found:
+        raise InputError(f"distribution '{name}' is not installed; run: pip install {name}")
+    distribution = found[0]
     source = _editable_source(distribution)
     digests = _source_digests(source) if source else _recorded_digests(distribution)
     return hashlib.sha256(json.dumps(sorted(digests.items())).encode()).hexdigest()
@@ -80,9 +81,15 @@ def distribution_hash(name: str) -> str:
 def _recorded_digests(distribution: metadata.Distribution) -> dict[str, str]:
     digests = {}
     for file in distribution.files or []:
-        if file.suffix == ".py" and ".." not in file.parts and file.hash is not None:
-            digests[file.as_posix()] = f"{file.hash.mode}={file.hash.value}"
+        if file.suffix == ".py" and ".." not in file.parts:
+            # The file itself: RECORD says what was installed, not what stands there now.
+            digests[file.as_posix()] = _digest(Path(str(file.locate())).read_bytes())
     return digests
+
+
+def _digest(content: bytes) -> str:
+    """As RECORD writes it: URL-safe base64 without padding."""
+    return "sha256=" + base64.urlsafe_b64encode(hashlib.sha256(content).digest()).rstrip(b"=").decode()
 
 
 def _editable_source(distribution: metadata.Distribution) -> Path | None:
@@ -96,14 +103,11 @@ def _editable_source(distribution: metadata.Distribution) -> Path | None:
 
 
 def _source_digests(folder: Path) -> dict[str, str]:
-    """As RECORD would list them: sha256, URL-safe base64 without padding, by path below the package."""
+    """As the wheel would list them, by path below the package."""
     digests = {}
     for package, directory in _packages(folder).items():
         for file in sorted(directory.glob("*.py")):
-            digest = (
-                base64.urlsafe_b64encode(hashlib.sha256(file.read_bytes()).digest()).rstrip(b"=").decode()
-            )
-            digests[f"{package.replace('.', '/')}/{file.name}"] = f"sha256={digest}"
+            digests[f"{package.replace('.', '/')}/{file.name}"] = _digest(file.read_bytes())
     return digests
 
 
