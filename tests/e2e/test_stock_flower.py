@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from engine import free_port
+from running import hansa, running, until
+
 from hansa.cli.instance import Instance
 from hansa.contract.scenario import MemberConfig
 from hansa.contract.typed import read_toml
-from running import hansa, running, until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
