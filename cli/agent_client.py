@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from hansa.cli.instance import MemberFolder
-from hansa.contract.errors import ConnectionFailed, MessageError
+from hansa.contract.errors import ConnectionFailed, HansaError, InputError
 from hansa.contract.frames import WorkSocket
 
 _TIMEOUT_S = 5.0
@@ -15,10 +15,26 @@ _TIMEOUT_S = 5.0
 def ask_agent(member: MemberFolder) -> dict[str, Any] | None:
     """The agent's own account of itself; None where it does not run or does not answer us."""
     try:
-        answer = WorkSocket(member.folder / member.config.admin_socket).ask(
-            b'{"command": "status"}', _TIMEOUT_S
-        )
-        found: dict[str, Any] = json.loads(answer)
-    except (ConnectionFailed, MessageError, OSError, ValueError):
+        found = command_agent(member, "status")
+    except (HansaError, OSError):
         return None
-    return {"isolated": None, **found} if found.get("ok") else None
+    return {"isolated": None, **found}
+
+
+def command_agent(member: MemberFolder, command: str, **arguments: str) -> dict[str, Any]:
+    """Have the agent do something.
+
+    Raises
+    ------
+    ConnectionFailed : it does not run, or this user may not speak to it
+    InputError : it says why not
+    """
+    payload = json.dumps({"command": command, **arguments}).encode()
+    answer = WorkSocket(member.folder / member.config.admin_socket).ask(payload, _TIMEOUT_S)
+    try:
+        found: dict[str, Any] = json.loads(answer)
+    except ValueError:
+        raise ConnectionFailed(f"{member.folder}: what answers there is no agent of this version") from None
+    if not found.get("ok"):
+        raise InputError(f"{member.config.name}: {found.get('error', 'the agent refused without a reason')}")
+    return found

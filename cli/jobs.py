@@ -212,6 +212,22 @@ def knobs(
     print_table(columns, rows, nothing="the charter opens no knob")
 
 
+@app.command()
+def approve(
+    job: Annotated[str, typer.Argument(help="The job's whole id.")],
+    org: Annotated[str | None, typer.Option("--org", help="The organisation that approves.")] = None,
+    folder: Annotated[Path | None, typer.Option("--folder", help="Its folder, with member.toml.")] = None,
+    instance: InstanceOption = None,
+) -> None:
+    """At an organisation: say yes to a job, so that its agent takes part. Works on the agent's own socket."""
+    from hansa.cli.agent_client import command_agent
+    from hansa.cli.instance import choose_member
+
+    member = choose_member(org, folder, instance)
+    command_agent(member, "approve", job=job)
+    typer.echo(f"{member.config.name} takes part in job {job}")
+
+
 def _plan(
     name: str | None,
     file: Path | None,
