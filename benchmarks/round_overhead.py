@@ -1,11 +1,14 @@
-"""What a round costs before any work is done: stock Flower and Hansa's engine, side by side.
+"""What a round costs before any work is done: stock Flower and Hansa, side by side.
+
+    python benchmarks/round_overhead.py [--rounds 30] [--stock-rounds 10] [--ours-only] [--json]
 
 Five members, TLS, node authentication, empty work. Stock: `flower-superlink`, `flower-superexec`, five
-`flower-supernode` and `grid.send_and_receive`. Ours: the SuperLink with its lane, the executor, five
-resident nodes, each asking an agent process over work.sock that answers at once, and `Exchange`.
-Prints the median round of each and the ratio; with --json the last line is an object.
+`flower-supernode` and `grid.send_and_receive`. Ours: the whole project, as `hansa up` runs it, with
+everything a round does (see `project_round.py`). Exchange: what of that is the way there and back, one
+`Exchange.ask` over the lane to agents that answer at once.
+Prints the median round of each and the ratio of stock to ours; with --json the last line is an object.
 
-Expected on two cores: stock 17-22 s, ours at most 0.3 s.
+Expected on two cores with nothing else on them: stock 17-22 s, ours at most 0.3 s.
 """
 
 from __future__ import annotations
@@ -28,6 +31,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import project_round
 import psutil
 import tomli_w
 from cryptography import x509
@@ -172,8 +176,8 @@ def stock(bench: Bench, rounds: int) -> Figures:
     return bench.measure(address, superlink.pid, ca, "stock", rounds, 1)
 
 
-def ours(bench: Bench, rounds: int, size: int) -> Figures:
-    """Hansa's engine."""
+def exchange(bench: Bench, rounds: int, size: int) -> Figures:
+    """The lane alone: no strategy, no control, no store, agents that answer with what they were sent."""
     inner, fleet = _free_port(), _free_port()
     nodes = bench.folder / "nodes.json"
     nodes.write_text(
@@ -307,39 +311,74 @@ def _bench(keep: bool) -> Iterator[Bench]:
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rounds", type=int, default=30)
     parser.add_argument("--stock-rounds", type=int, default=10)
-    parser.add_argument("--bytes", type=int, default=64, help="payload of our messages, each way")
+    parser.add_argument("--bytes", type=int, default=64, help="payload of an exchange, each way")
     parser.add_argument("--ours-only", action="store_true")
     parser.add_argument("--keep", action="store_true", help="keep logs")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     print(f"{MEMBERS} members, TLS, node keys, empty work, {os.cpu_count()} cores")
-    with _bench(options.keep) as bench:
-        our = ours(bench, options.rounds, options.bytes)
-    print(
-        f"ours   {our.round_s:8.3f} s a round (worst {max(our.rounds):.3f}, {len(our.rounds)} rounds), ",
-        end="",
-    )
-    print(f"SuperLink {our.server_cpu_s:.3f} s CPU a round, ServerApp's first line after {our.start_s:.2f} s")
-    figures: dict[str, Any] = {
-        "ours_s": our.round_s,
-        "ours_worst_s": max(our.rounds),
-        "server_cpu_s": our.server_cpu_s,
-        "start_s": our.start_s,
-    }
+    figures = {**_measure_ours(options), **_measure_exchange(options)}
     if not options.ours_only:
-        with _bench(options.keep) as bench:
-            theirs = stock(bench, options.stock_rounds)
-        ratio = theirs.round_s / our.round_s
-        print(f"stock  {theirs.round_s:8.3f} s a round ({len(theirs.rounds)} rounds), ", end="")
-        print(f"SuperLink {theirs.server_cpu_s:.3f} s CPU a round, first line after {theirs.start_s:.2f} s")
-        print(f"ratio  {ratio:8.1f}")
-        figures |= {"stock_s": theirs.round_s, "ratio": ratio, "stock_server_cpu_s": theirs.server_cpu_s}
-        figures["stock_start_s"] = theirs.start_s
+        figures |= _measure_stock(options)
+        figures["ratio"] = figures["stock_s"] / figures["ours_s"]
+        print(f"ratio    {figures['ratio']:8.1f}")
     if options.json:
         print(json.dumps(figures))
+
+
+def _measure_ours(options: argparse.Namespace) -> dict[str, Any]:
+    with _bench(options.keep) as bench:
+        found = project_round.measure(bench.folder, options.rounds)
+    _print_rounds("ours", found.rounds, f"seconds_floor {found.floor_s:g} s, load {found.load:.1f}")
+    for role, seconds in found.cpu_s.items():
+        of_each = "each " if role in ("agent", "node") else ""
+        print(
+            f"  {role:<11}{seconds:.4f} s CPU a round, {found.memory_mib[role]:5.0f} MiB resident {of_each}"
+        )
+    return {
+        "ours_s": found.round_s,
+        "ours_worst_s": max(found.rounds),
+        "server_cpu_s": found.server_cpu_s,
+        "cpu_s": found.cpu_s,
+        "memory_mib": found.memory_mib,
+        "seconds_floor": found.floor_s,
+        "load": found.load,
+    }
+
+
+def _measure_exchange(options: argparse.Namespace) -> dict[str, Any]:
+    with _bench(options.keep) as bench:
+        found = exchange(bench, options.rounds, options.bytes)
+    start = f"ServerApp's first line after {found.start_s:.2f} s"
+    _print_rounds("exchange", found.rounds, f"SuperLink {found.server_cpu_s:.3f} s CPU a round, {start}")
+    return {
+        "exchange_s": found.round_s,
+        "exchange_superlink_cpu_s": found.server_cpu_s,
+        "start_s": found.start_s,
+    }
+
+
+def _measure_stock(options: argparse.Namespace) -> dict[str, Any]:
+    with _bench(options.keep) as bench:
+        found = stock(bench, options.stock_rounds)
+    start = f"first line after {found.start_s:.2f} s"
+    _print_rounds("stock", found.rounds, f"SuperLink {found.server_cpu_s:.3f} s CPU a round, {start}")
+    return {
+        "stock_s": found.round_s,
+        "stock_superlink_cpu_s": found.server_cpu_s,
+        "stock_start_s": found.start_s,
+    }
+
+
+def _print_rounds(what: str, rounds: list[float], more: str) -> None:
+    print(
+        f"{what:<9}{statistics.median(rounds):8.3f} s a round, worst {max(rounds):.3f}, {len(rounds)} rounds; {more}"
+    )
 
 
 if __name__ == "__main__":

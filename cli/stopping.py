@@ -12,6 +12,7 @@ from hansa.cli.run_record import is_held, read_record
 
 # A supervisor gives each wave of its processes 5 s.
 _PATIENCE_S = 30.0
+_FAREWELL_S = 5.0
 
 
 def stop_record(path: Path) -> bool:
@@ -27,6 +28,10 @@ def stop_record(path: Path) -> bool:
             time.sleep(0.05)
         if is_held(path):
             _ask(record.supervisor, signal.SIGKILL)
+        # It lets the record go a moment before it is gone itself.
+        deadline = time.monotonic() + _FAREWELL_S
+        while Path(f"/proc/{record.supervisor}").exists() and time.monotonic() < deadline:
+            time.sleep(0.02)
     # What a supervisor leaves that was killed: its processes carry its mark.
     return sweep(record.mark) > 0 or held
 

@@ -34,24 +34,38 @@ def read(connection: Connection, job: str, number: int) -> dict[str, NDArray[Any
     return None if blob is None else load(bytes(blob))
 
 
-def mark_best(connection: Connection, job: str, number: int) -> None:
-    """Keep the checkpoint of round `number`, whose figures have just come, if none before was better."""
+def mark_best(connection: Connection, job: str, number: int, newest: int) -> None:
+    """Keep the checkpoint of round `number`, whose figures have just come, if none before was better.
+
+    `newest` is the job's newest round once this transaction is over. The best one before is dropped here if
+    nothing else keeps it: to clear its mark first would write its whole state once more.
+    """
     best = connection.execute(
         select(checkpoints.c.round).where(checkpoints.c.job == job, checkpoints.c.best)
     ).scalar_one_or_none()
-    if best is not None and best != number:
-        now, before = _goodness(connection, job, number), _goodness(connection, job, best)
+    if best == number:
+        return
+    if best is not None:
+        found = _goodness(connection, job, (number, best))
+        now, before = found[number], found[best]
         if now is None or (before is not None and now < before):
             return
-    connection.execute(
-        update(checkpoints).where(checkpoints.c.job == job).values(best=checkpoints.c.round == number)
-    )
+        before_it = and_(checkpoints.c.job == job, checkpoints.c.round == best)
+        if best <= newest - KEPT:
+            connection.execute(delete(checkpoints).where(before_it))
+        else:
+            connection.execute(update(checkpoints).where(before_it).values(best=False))
+    it = and_(checkpoints.c.job == job, checkpoints.c.round == number)
+    connection.execute(update(checkpoints).where(it).values(best=True))
 
 
-def _goodness(connection: Connection, job: str, number: int) -> float | None:
+def _goodness(connection: Connection, job: str, numbers: tuple[int, ...]) -> dict[int, float | None]:
     rows = connection.execute(
-        select(metrics.c.name, metrics.c.value)
-        .where(metrics.c.job == job, metrics.c.round == number)
+        select(metrics.c.round, metrics.c.name, metrics.c.value)
+        .where(metrics.c.job == job, metrics.c.round.in_(numbers))
         .order_by(metrics.c.attempt)
     )
-    return goodness({row.name: row.value for row in rows})
+    figures: dict[int, dict[str, float]] = {number: {} for number in numbers}
+    for row in rows:
+        figures[row.round][row.name] = row.value
+    return {number: goodness(found) for number, found in figures.items()}

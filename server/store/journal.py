@@ -99,7 +99,8 @@ class JobJournal:
             )
             _close(connection, result)
             if result.metrics:
-                checkpoints.mark_best(connection, self._job, result.base)
+                newest = result.base if result.round is None else result.round
+                checkpoints.mark_best(connection, self._job, result.base, newest)
             if result.round is not None and state is not None:
                 row = {
                     "job": self._job,

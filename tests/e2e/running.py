@@ -86,7 +86,8 @@ def running(cwd: Path, *arguments: str) -> Iterator[RunningFederation]:
     finally:
         stopped = hansa("down", "--instance", str(instance), cwd=cwd)
     assert stopped.returncode == 0, stopped.stderr
-    assert left_behind(instance) == []
+    remaining = left_behind(instance)
+    assert not remaining, remaining
 
 
 def left_behind(instance: Path) -> list[str]:
@@ -95,7 +96,7 @@ def left_behind(instance: Path) -> list[str]:
     for process in psutil.process_iter(["cmdline"]):
         line = " ".join(process.info["cmdline"] or [])
         if str(instance.resolve()) in line and process.pid != os.getpid():
-            lines.append(line)
+            lines.append(f"{process.pid} {process.status()} {line}")
     return lines
 
 
