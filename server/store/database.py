@@ -22,10 +22,14 @@ from hansa.contract.errors import ConnectionFailed, InputError
 log = logging.getLogger("hansa.store")
 
 _BUSY_TIMEOUT_MS = 10_000
+# Pages of the log before it is copied into the database: by default 4 MiB, which one checkpoint of a model
+# fills, so that every round would pay for the copying and its two further waits for the disk.
+_LOG_PAGES = 4_000
 _PRAGMAS = (
     f"PRAGMA busy_timeout={_BUSY_TIMEOUT_MS}",
     "PRAGMA journal_mode=WAL",
     "PRAGMA synchronous=FULL",
+    f"PRAGMA wal_autocheckpoint={_LOG_PAGES}",
     "PRAGMA foreign_keys=ON",
 )
 
