@@ -34,6 +34,7 @@ from hansa.contract.errors import HansaError
 from hansa.contract.library import scenario_folder
 from hansa.contract.plan import make_plan
 from hansa.contract.scenario import Scenario, read_scenario
+from hansa.contract.signatures import verify_charter
 from hansa.contract.sources import SyntheticSource
 from hansa.server.store import Store, open_store
 from hansa.server.store.jobs import OVER
@@ -113,6 +114,7 @@ def measure(
     ):
         job = control.submit(make_plan(instance.facts.name, instance.job)).job
         store = open_store(instance.server_config.store, instance.server)
+        floor_s = verify_charter(instance.charter, instance.signatures).charter.metrics.seconds_floor
 
         def reached(number: int) -> int:
             return _wait_for(number, store, job, supervisor)
@@ -133,7 +135,7 @@ def measure(
         rounds=[later - earlier for earlier, later in itertools.pairwise(applied)],
         cpu_s={role: (after[role] - before[role]) / (last - first) for role in after},
         memory_mib=memory,
-        floor_s=0.0,
+        floor_s=floor_s,
         load=os.getloadavg()[0],
     )
 

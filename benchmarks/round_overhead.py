@@ -336,9 +336,8 @@ def _measure_ours(options: argparse.Namespace) -> dict[str, Any]:
         found = project_round.measure(bench.folder, options.rounds)
     _print_rounds("ours", found.rounds, f"seconds_floor {found.floor_s:g} s, load {found.load:.1f}")
     for role, seconds in found.cpu_s.items():
-        of_each = "each " if role in ("agent", "node") else ""
         print(
-            f"  {role:<11}{seconds:.4f} s CPU a round, {found.memory_mib[role]:5.0f} MiB resident {of_each}"
+            f"  {role:<11}{seconds:.4f} s CPU a round, {found.memory_mib[role]:5.0f} MiB resident, a process"
         )
     return {
         "ours_s": found.round_s,
