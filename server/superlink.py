@@ -187,7 +187,11 @@ async def _serve(
 
     servers = [
         server(app, tls=options.inner_tls, lifespan="on"),
-        server(FleetOnly(app, options.max_message_bytes), tls=not options.insecure, lifespan="off"),
+        server(
+            FleetOnly(app, options.max_message_bytes, node_auth=options.node_auth),
+            tls=not options.insecure,
+            lifespan="off",
+        ),
     ]
 
     def stop() -> None:

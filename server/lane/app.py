@@ -31,7 +31,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from hansa.server.lane.arrivals import Arrivals
 from hansa.server.lane.bells import Bells, Key
-from hansa.server.lane.body import ClientGoneError, read_body, stated_length
+from hansa.server.lane.body import ClientGoneError, limited, read_body, stated_length
 from hansa.server.lane.calls import PATHS, SMALL, Call, Path
 from hansa.server.lane.messages import forget_messages, inline_objects, store_inlined
 
@@ -39,6 +39,8 @@ NODE_HOLD_S = 15.0
 GRID_HOLD_S = 2.0
 TASK_HOLD_S = 2.0
 MAX_BODY_BYTES = 256 << 20
+# Requests that the lane passes on: Flower reads them whole, and its largest is a FAB of 10 MiB.
+_PASSED_ON_BYTES = 16 << 20
 _START_RUN = "/v1/control/start-run"
 _GONE = 499
 
@@ -72,11 +74,10 @@ class Lane:
             await self.app(scope, receive, send)
         elif (path := PATHS.get(scope["path"])) is not None:
             await self._serve(path, scope, receive, send)
-        elif scope["path"] == _START_RUN:
-            await self.app(scope, receive, send)
-            self.bells.ring(("tasks",))
         else:
-            await self.app(scope, receive, send)
+            await limited(self.app, scope, receive, send, _PASSED_ON_BYTES)
+            if scope["path"] == _START_RUN:
+                self.bells.ring(("tasks",))
 
     async def _serve(self, path: Path, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request({**scope, "app": self.app, "state": dict(scope.get("state") or {})}, receive)

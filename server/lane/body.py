@@ -48,11 +48,13 @@ async def read_body(request: Request, limit: int) -> bytes:
 
 
 async def limited(app: ASGIApp, scope: Scope, receive: Receive, send: Send, limit: int) -> None:
-    """Call `app` with a body of at most `limit` bytes; answer 413 to more."""
+    """Call `app` with a body of at most `limit` bytes; answer 413 to more, whatever `app` makes of the cut."""
+    refusal = JSONResponse({"detail": _TOO_LARGE}, status_code=413)
     if (stated_length(scope) or 0) > limit:
-        await JSONResponse({"detail": _TOO_LARGE}, status_code=413)(scope, receive, send)
+        await refusal(scope, receive, send)
         return
     size = 0
+    answered = False
 
     async def counted() -> Message:
         nonlocal size
@@ -62,4 +64,18 @@ async def limited(app: ASGIApp, scope: Scope, receive: Receive, send: Send, limi
             raise BodyTooLargeError
         return event
 
-    await app(scope, counted, send)
+    async def answer(event: Message) -> None:
+        nonlocal answered
+        # Flower makes a 500 of what its middlewares do not expect.
+        if size > limit and not answered:
+            return
+        answered = True
+        await send(event)
+
+    try:
+        await app(scope, counted, answer)
+    except Exception:
+        if size <= limit:
+            raise
+    if size > limit and not answered:
+        await refusal(scope, receive, send)
