@@ -63,7 +63,6 @@ def build(folder: Path, config: MemberConfig, *, isolated: bool, table: object =
     from hansa.models.registry import check_distribution, load_model
 
     verified = verify_charter(folder / config.charter, folder / config.signatures)
-    pin(folder, verified)
     charter = verified.charter
     identity = SigningKey.load(folder / "identity.key")
     member = charter.member(config.name)
@@ -75,6 +74,8 @@ def build(folder: Path, config: MemberConfig, *, isolated: bool, table: object =
             f"that the charter names for '{config.name}'"
         )
     check_distribution(charter.task.model)
+    # Only now: a charter that is not this member's own must not displace the one that is.
+    pinned = pin(folder, verified)
     model = load_model(charter.task.model, charter.task.features)
     table = read_source(config.data, folder) if table is None else table
     records = encode(table, charter.task.features, origin(config.data, folder))  # type: ignore[arg-type]
@@ -87,7 +88,7 @@ def build(folder: Path, config: MemberConfig, *, isolated: bool, table: object =
     )
     floor = charter.metrics.seconds_floor
     return Agent(
-        Membership(config.name, charter, verified.hash, identity),
+        Membership(config.name, charter, verified.hash, identity, frozenset(pinned.superseded)),
         AttemptLog(folder / "agent.sqlite"),
         work=LocalWork(
             name=config.name,
@@ -112,6 +113,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--folder", type=Path, required=True, help="the member's folder, with member.toml")
     parser.add_argument("--ready-file", type=Path, help="written once both sockets answer")
     options = parser.parse_args(argv)
+    # Replies that are kept, scores and models are this organisation's alone, whatever its folder's mode is.
+    os.umask(0o077)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     try:
         return serve(options.folder, options.ready_file)

@@ -14,6 +14,8 @@ from pathlib import Path
 
 from hansa.contract.jobs import JobPlan
 
+KEPT_EVENTS = 10_000
+
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS jobs (
     job TEXT PRIMARY KEY, plan TEXT NOT NULL,
@@ -130,6 +132,9 @@ class AttemptLog:
             self._db.execute(
                 "INSERT INTO events (at, job, kind, sentence) VALUES (?, ?, ?, ?)",
                 (time.time(), job, kind, sentence),
+            )
+            self._db.execute(
+                "DELETE FROM events WHERE id <= (SELECT max(id) FROM events) - ?", (KEPT_EVENTS,)
             )
 
     def events(self, newest: int = 100) -> list[tuple[float, str, str, str]]:

@@ -5,7 +5,7 @@ Pure functions over values; each either returns or raises `RefusalError`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime
 
 from hansa.contract.charter import BUILT_MODES, Charter
@@ -30,13 +30,15 @@ def check_operator(packed: Packed, charter: Charter) -> None:
         )
 
 
-def check_charter(asked: str, pinned: str, charter: Charter, now: datetime) -> None:
+def check_charter(
+    asked: str, pinned: str, charter: Charter, now: datetime, superseded: Collection[str] = ()
+) -> None:
     """The request is under the charter this agent signed, and that charter has not run out."""
     if asked != pinned:
-        if charter.previous and asked == charter.previous:
+        if asked in superseded or (charter.previous and asked == charter.previous):
             raise RefusalError(
                 "charter-superseded",
-                f"this member signed version {charter.version} and refuses the version before it for ever",
+                f"this member signed version {charter.version} and refuses every version before it for ever",
                 {"version": charter.version},
             )
         raise RefusalError(
@@ -92,6 +94,8 @@ def check_order(order: Order, charter: Charter, plan: JobPlan, me: str) -> None:
     if me not in order.cohort:
         raise RefusalError("unknown-member", "this member is not in the cohort it was sent", {"member": me})
     check_cohort_size(order.cohort, charter)
+    check_left_out(order, charter)
+    check_evaluation(order, charter)
     check_knobs(order.knobs, charter, plan)
     missing = sorted(set(charter.knobs) - set(order.knobs))
     if missing:
@@ -100,9 +104,33 @@ def check_order(order: Order, charter: Charter, plan: JobPlan, me: str) -> None:
         )
 
 
+def check_left_out(order: Order, charter: Charter) -> None:
+    """Whoever is not in the cohort stands in the order with the reason (PROTOCOL 4.1)."""
+    for member in charter.members:
+        named = member.name in order.cohort
+        if named == (member.name in order.left_out) or (
+            not named and not order.left_out[member.name].strip()
+        ):
+            raise RefusalError(
+                "cohort-too-small",
+                f"'{member.name}' must be in the cohort or be left out with a reason, one of the two",
+                {"member": member.name},
+            )
+
+
+def check_evaluation(order: Order, charter: Charter) -> None:
+    """An evaluation rides with train in every k-th round only, as the charter says (PROTOCOL 4.1)."""
+    if order.kind == "train" and order.evaluate and order.base % charter.metrics.every:
+        raise RefusalError(
+            "not-approved",
+            f"the charter has the model evaluated every {charter.metrics.every} rounds, not in round {order.base}",
+            {"every": charter.metrics.every},
+        )
+
+
 def check_cohort_size(cohort: tuple[str, ...], charter: Charter) -> None:
     """Enough distinct controllers: two members of one controller hide nothing from each other."""
-    controllers = {charter_member.controller for name in cohort if (charter_member := charter.member(name))}
+    controllers = charter.controllers(cohort)
     if len(controllers) < charter.minimum_cohort:
         raise RefusalError(
             "cohort-too-small",
@@ -119,10 +147,10 @@ def check_active_set(active: tuple[str, ...], cohort: tuple[str, ...], charter: 
         raise RefusalError(
             "not-in-active-set", "this member's upload arrived late or not at all", {"member": me}
         )
-    least = max(charter.threshold, charter.protection.c + 2) if len(charter.members) > 2 else 2
-    if len(active) < least:
+    controllers = charter.controllers(active)
+    if len(controllers) < charter.least_active:
         raise RefusalError(
             "active-set-too-small",
-            f"an active set of {len(active)} is below {least}",
-            {"active": len(active), "minimum": least},
+            f"an active set of {len(controllers)} controllers is below {charter.least_active}",
+            {"active": len(controllers), "minimum": charter.least_active},
         )

@@ -16,14 +16,14 @@ CLONE_NEWNET = 0x40000000
 
 def enter_empty_network() -> bool:
     """Leave the host's network for one with nothing in it; returns whether the process is isolated now."""
-    if has_no_network():
-        return True
     libc = ctypes.CDLL(None, use_errno=True)
     user, group = os.getuid(), os.getgid()
     if libc.unshare(CLONE_NEWNET) == 0:
         return has_no_network()
     if libc.unshare(CLONE_NEWUSER | CLONE_NEWNET) != 0:
-        return False
+        # A container without a network is isolated already; a host with nothing but a loopback is not, for
+        # others listen there.
+        return has_no_network() and not _anybody_listens()
     _keep_identity(user, group)
     return has_no_network()
 
@@ -31,6 +31,18 @@ def enter_empty_network() -> bool:
 def has_no_network() -> bool:
     """Whether no interface but a loopback exists; true in a container with `network_mode: none`."""
     return all(name == "lo" for _, name in socket.if_nameindex())
+
+
+def _anybody_listens() -> bool:
+    """Whether a TCP or UDP socket is bound in this network namespace."""
+    lines = []
+    for name in ("tcp", "tcp6", "udp", "udp6"):
+        try:
+            with open(f"/proc/self/net/{name}") as table:
+                lines += table.readlines()[1:]
+        except OSError:
+            continue
+    return bool(lines)
 
 
 def _keep_identity(user: int, group: int) -> None:

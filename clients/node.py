@@ -297,7 +297,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--work-socket", type=Path, required=True, help="the agent's work.sock")
     add("--ca", type=Path, help="PEM of the CA that signed the server; the system's CAs without")
     add("--insecure", action="store_true", help="no TLS; to try things out only")
-    add("--proxy", help="URL of the HTTPS proxy; HTTPS_PROXY and NO_PROXY are obeyed as well")
+    add("--proxy", help="URL of the HTTPS proxy; one with a password belongs in HTTPS_PROXY")
     add("--answer-seconds", type=float, default=3600.0, help="longest time the agent may take")
     add("--once-check", action="store_true", help="come online once, say so, and exit")
     add("--log-level", default="info", choices=["debug", "info", "warning", "error"])

@@ -46,6 +46,7 @@ from hansa.contract.messages import (
     UnmaskReply,
     UnmaskRequest,
     UploadReply,
+    active_statement,
     describe,
     digest,
     request_header,
@@ -53,7 +54,6 @@ from hansa.contract.messages import (
     segments_of,
     unpack,
 )
-from hansa.contract.typed import canonical_json
 
 log = logging.getLogger("hansa.agent")
 
@@ -74,6 +74,32 @@ class Work(Protocol):
         ...
 
 
+# Refusals of requests that nobody we know has signed.
+UNSIGNED = ("not-operator", "protocol-number")
+_SELDOM_S = 10.0
+
+
+class Seldom:
+    """Logs the first of many alike, and later how many came meanwhile: a flood must not fill a disk."""
+
+    def __init__(self, monotonic: Callable[[], float]) -> None:
+        self._monotonic = monotonic
+        self._lock = threading.Lock()
+        self._last: dict[str, float] = {}
+        self._more: dict[str, int] = {}
+
+    def note(self, error: RefusalError | MessageError) -> None:
+        """Log `error`, unless one of its kind was logged a moment ago."""
+        kind = error.code if isinstance(error, RefusalError) else "undecodable"
+        with self._lock:
+            now = self._monotonic()
+            if now - self._last.get(kind, -_SELDOM_S) < _SELDOM_S:
+                self._more[kind] = self._more.get(kind, 0) + 1
+                return
+            self._last[kind], more = now, self._more.pop(kind, 0)
+        log.warning("refused: %s%s", error, f" ({more} more like it since the last line)" if more else "")
+
+
 @dataclass(frozen=True)
 class Membership:
     """Who this agent is and what it agreed to."""
@@ -82,6 +108,8 @@ class Membership:
     charter: Charter
     charter_hash: str
     identity: SigningKey
+    # Hashes of the charters this member has left behind.
+    superseded: frozenset[str] = frozenset()
 
 
 class Agent:
@@ -106,6 +134,7 @@ class Agent:
         self._pace = pace
         self._monotonic = monotonic
         self._now = now
+        self._strangers = Seldom(monotonic)
         self._jobs: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
 
     def handle(self, request: bytes) -> bytes:
@@ -114,11 +143,13 @@ class Agent:
         try:
             return self._obey(request, asked)
         except RefusalError as refusal:
-            log.warning("refused: %s", refusal)
-            self.attempts.event("", refusal.code, refusal.sentence)
+            self._strangers.note(refusal)
+            # What anybody can send leaves no trace on this member's disk but a line in the log now and then.
+            if refusal.code not in UNSIGNED:
+                self.attempts.event("", refusal.code, refusal.sentence)
             reply = RefusalReply(code=refusal.code, sentence=refusal.sentence, facts=refusal.facts)
         except MessageError as error:
-            log.warning("undecodable request: %s", error)
+            self._strangers.note(error)
             reply = RefusalReply(code="bad-size", sentence=str(error))
         except Exception as error:
             # What failed may quote a record; the details stay in this member's own log.
@@ -133,7 +164,10 @@ class Agent:
         packed = unpack(request)
         check_operator(packed, self.membership.charter)
         header = request_header(packed)
-        check_charter(header.charter, self.membership.charter_hash, self.membership.charter, self._now())
+        membership = self.membership
+        check_charter(
+            header.charter, membership.charter_hash, membership.charter, self._now(), membership.superseded
+        )
         body = header.body
         if isinstance(body, HelloRequest):
             return self._reply(asked, self._hello(body), {})
@@ -141,6 +175,8 @@ class Agent:
             return self._reply(asked, self._propose(body.plan), {})
         if isinstance(body, TrainRequest):
             began = self._monotonic()
+            if body.order.arrays != {it.name: it.sha256 for it in header.segments}:
+                raise RefusalError("bad-size", "the arrays are not those that the order names")
             with self._jobs[body.order.job]:
                 return self._attempt(asked, body.order, segments_of(packed, header.segments), began)
         with self._jobs[body.job]:
@@ -234,10 +270,8 @@ class Agent:
             return CloseReply(job=body.job)
         attempt = self._bind(body.job, body.attempt, body.active)
         if isinstance(body, AgreeRequest):
-            signed = canonical_json([body.job, body.attempt, attempt.order_digest, sorted(body.active)])
-            return AgreeReply(
-                signature=to_text(self.membership.identity.sign(b"hansa/active/1\x00" + signed))
-            )
+            statement = active_statement(body.job, body.attempt, attempt.order_digest, body.active)
+            return AgreeReply(signature=to_text(self.membership.identity.sign(statement)))
         if isinstance(body, UnmaskRequest):
             return UnmaskReply(job=body.job, attempt=body.attempt)
         assert_never(body)
@@ -248,6 +282,12 @@ class Agent:
         if attempt is None or attempt.attempt != number:
             raise RefusalError(
                 "replayed", f"attempt {number} is not this member's newest", {"attempt": number}
+            )
+        if attempt.reply is None:
+            raise RefusalError(
+                "attempt-lost",
+                f"this member never answered attempt {number}; it takes no part in it",
+                {"attempt": number},
             )
         check_active_set(active, attempt.cohort, self.membership.charter, self.membership.name)
         if not self.attempts.agree(job, number, active):

@@ -7,6 +7,7 @@ the last byte, and no canonicaliser stands between the two. Every message carrie
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Annotated, Literal
 
@@ -167,6 +168,16 @@ class Charter(Frozen):
         if len(self.members) == 2:
             return 2
         return max(self.threshold, self.protection.c + 2, self.protection.minimum_cohort or 0)
+
+    @property
+    def least_active(self) -> int:
+        """Fewest controllers in an active set: max(t, c + 2), two only where n is 2 (PROTOCOL 4.3)."""
+        return 2 if len(self.members) == 2 else max(self.threshold, self.protection.c + 2)
+
+    def controllers(self, names: Iterable[str]) -> frozenset[str]:
+        """Who controls these members: two members of one controller hide nothing from each other."""
+        wanted = set(names)
+        return frozenset(member.controller for member in self.members if member.name in wanted)
 
     def member(self, name: str) -> Member | None:
         """The member of that name, or None."""

@@ -75,6 +75,8 @@ class Order(Frozen):
     left_out: dict[str, str] = {}
     knobs: dict[str, float] = {}
     evaluate: bool = False
+    # SHA-256 of each array that comes with the order, by segment: whoever agrees on the order agrees on them.
+    arrays: dict[str, Digest] = {}
 
     @property
     def digest(self) -> str:
@@ -264,6 +266,11 @@ def describe(segments: Segments) -> tuple[SegmentHeader, ...]:
             )
         headers.append(SegmentHeader(name=name, dtype=kind, count=array.size, sha256=digest(_bytes(array))))
     return tuple(headers)
+
+
+def active_statement(job: str, attempt: int, order_digest: str, active: tuple[str, ...]) -> bytes:
+    """What an active member signs: who took part in this order of this attempt (PROTOCOL 4.3)."""
+    return b"hansa/active/1\x00" + canonical_json([job, attempt, order_digest, sorted(active)])
 
 
 def signed_part(header: bytes, protocol: int = PROTOCOL) -> bytes:

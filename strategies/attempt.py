@@ -33,6 +33,8 @@ class Attempt:
     specs: tuple[SegmentSpec, ...]
     # Node id of every member of the cohort.
     addresses: Mapping[str, int]
+    # Why the members could not agree on who answered; empty where they did, or nothing was to agree on.
+    disagreement: str = ""
     began: float = field(default_factory=time.monotonic)
     _sums: dict[str, NDArray[np.uint32]] = field(default_factory=dict)
     _entries: dict[str, Participation] = field(default_factory=dict)
@@ -120,8 +122,10 @@ class Attempt:
         )
 
     def shortfall(self) -> str:
-        """Why the sum may not be used: too few uploads. Empty when it may."""
-        controllers = {member.controller for member in self.charter.members if member.name in self.active}
+        """Why the sum may not be used: too few uploads, or no agreement on them. Empty when it may."""
+        if self.disagreement:
+            return self.disagreement
+        controllers = self.charter.controllers(self.active)
         if len(controllers) >= self.charter.minimum_cohort:
             return ""
         lost = ", ".join(

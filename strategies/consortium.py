@@ -23,7 +23,16 @@ from hansa.contract.charter import Charter
 from hansa.contract.content import unwrap, wrap
 from hansa.contract.errors import HansaError, MessageError
 from hansa.contract.jobs import AttemptKind, AttemptResult
-from hansa.contract.messages import AgreeReply, AgreeRequest, CloseRequest, Order, TrainRequest
+from hansa.contract.keys import from_text, verify
+from hansa.contract.messages import (
+    AgreeReply,
+    AgreeRequest,
+    CloseRequest,
+    Order,
+    TrainRequest,
+    active_statement,
+    describe,
+)
 from hansa.contract.segments import EVALUATION, UPDATE, SegmentSpec, update_bound
 from hansa.models.model import Model
 from hansa.models.scores import histogram_bound, histogram_length
@@ -169,6 +178,12 @@ class ConsortiumStrategy(Strategy):
         plan, state = self.journal.plan, self.state
         evaluate = kind == "evaluate" or (not self._evaluated and state.round % plan.evaluate_every == 0)
         knobs = self.journal.knobs()
+        segments: dict[str, NDArray[Any]] = {}
+        if kind == "train":
+            segments["weights"] = state.weights
+        if evaluate:
+            segments["released"] = state.released
+        headers = describe(segments)
         number = self.journal.open_attempt(
             kind, base=state.round, cohort=selection.cohort, left_out=selection.left_out, knobs=knobs
         )
@@ -181,13 +196,9 @@ class ConsortiumStrategy(Strategy):
             left_out=dict(selection.left_out),
             knobs=knobs,
             evaluate=evaluate,
+            arrays={header.name: header.sha256 for header in headers},
         )
-        segments: dict[str, NDArray[Any]] = {}
-        if kind == "train":
-            segments["weights"] = state.weights
-        if evaluate:
-            segments["released"] = state.released
-        request = self._desk.write(plan.job, TrainRequest(order=order), segments)
+        request = self._desk.write(plan.job, TrainRequest(order=order), segments, headers)
         addresses = self.roster.addresses
         return Attempt(
             desk=self._desk,
@@ -225,21 +236,39 @@ class ConsortiumStrategy(Strategy):
         """
         if attempt.shortfall() or len(attempt.active) == len(attempt.order.cohort):
             return
-        body = AgreeRequest(job=attempt.order.job, attempt=attempt.order.attempt, active=attempt.active)
-        request = self._desk.write(attempt.order.job, body)
-        nodes = {attempt.addresses[name]: request for name in attempt.active}
-        signed = 0
-        for _, answer in self.exchange.ask(nodes, attempt.plan.deadline_s, attempt.plan.reask_s):
-            if isinstance(answer, ExchangeError):
-                continue
-            try:
-                signed += isinstance(self._desk.read(answer, request).header.body, AgreeReply)
-            except MessageError as error:
-                self.journal.event("bad-reply", str(error))
-        self.journal.event(
-            "agreed",
-            f"attempt {attempt.order.attempt}: {signed} of {len(attempt.active)} members signed who answered",
+        order, active = attempt.order, attempt.active
+        request = self._desk.write(
+            order.job, AgreeRequest(job=order.job, attempt=order.attempt, active=active)
         )
+        nodes = {attempt.addresses[name]: request for name in active}
+        statement = active_statement(order.job, order.attempt, order.digest, active)
+        signed: set[str] = set()
+        for _, answer in self.exchange.ask(nodes, attempt.plan.deadline_s, attempt.plan.reask_s):
+            signer = self._signer(answer, request, statement)
+            if signer in active:
+                signed.add(signer)
+        sentence = (
+            f"attempt {order.attempt}: {len(signed)} of {len(active)} active members signed who answered"
+        )
+        self.journal.event("agreed", sentence)
+        if len(signed) < self.charter.threshold:
+            attempt.disagreement = f"{sentence}, the charter needs {self.charter.threshold}"
+
+    def _signer(self, answer: bytes | ExchangeError, request: bytes, statement: bytes) -> str:
+        """The member whose valid signature on the active set this is; empty for anything else."""
+        if isinstance(answer, ExchangeError):
+            return ""
+        try:
+            header = self._desk.read(answer, request).header
+            if not isinstance(header.body, AgreeReply):
+                return ""
+            member = self.charter.member(header.sender)
+            signature = from_text(header.body.signature)
+        except (MessageError, ValueError) as error:
+            self.journal.event("bad-reply", str(error))
+            return ""
+        valid = member is not None and verify(from_text(member.identity_key), signature, statement)
+        return header.sender if valid else ""
 
     # --- apply ----------------------------------------------------------------------------------
 
@@ -291,8 +320,9 @@ class ConsortiumStrategy(Strategy):
 
     def close(self) -> None:
         """Tell the members, who keep the final model, and write that the job is finished."""
-        self.journal.set_status("finished")
         plan = self.journal.plan
+        # A run that only has this left to do knows nobody yet.
+        self.roster.refresh()
         request = self._desk.write(
             plan.job, CloseRequest(job=plan.job, rounds=self.state.round), {"released": self.state.released}
         )
@@ -301,9 +331,9 @@ class ConsortiumStrategy(Strategy):
             not isinstance(answer, ExchangeError)
             for _, answer in self.exchange.ask(nodes, min(plan.deadline_s, 20.0), plan.reask_s)
         )
-        self.journal.event(
-            "closed", f"the job is finished; {answered} of {len(nodes)} members keep its model"
-        )
+        self.journal.event("closed", f"{answered} of {len(nodes)} members keep the final model")
+        # Last of all: a run that dies before this line is followed by one that closes again.
+        self.journal.set_status("finished")
 
     def _obey(self) -> None:
         wanted = self.journal.wanted()

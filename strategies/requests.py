@@ -16,6 +16,7 @@ from hansa.contract.messages import (
     ReplyHeader,
     Request,
     RequestHeader,
+    SegmentHeader,
     Segments,
     check_signature,
     describe,
@@ -48,9 +49,17 @@ class Desk:
         self._operator = operator
         self._keys = {member.name: from_text(member.identity_key) for member in charter.members}
 
-    def write(self, job: str, body: Request, segments: Segments = NO_SEGMENTS) -> bytes:
-        """A request's bytes, signed by the operator."""
-        header = RequestHeader(charter=self._hash, body=body, segments=describe(segments))
+    def write(
+        self,
+        job: str,
+        body: Request,
+        segments: Segments = NO_SEGMENTS,
+        headers: tuple[SegmentHeader, ...] | None = None,
+    ) -> bytes:
+        """A request's bytes, signed by the operator; `headers` where `segments` are described already."""
+        header = RequestHeader(
+            charter=self._hash, body=body, segments=describe(segments) if headers is None else headers
+        )
         [signature] = self._operator.sign_headers(job, [canonical_json(header)])
         return pack(header, signature, segments)
 

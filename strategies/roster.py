@@ -41,6 +41,7 @@ class Roster:
         self._journal = journal
         self._monotonic = monotonic
         self._members: dict[int, str] = {}
+        self._presence: dict[int, MemberPresence] = {}
         self._silent: dict[int, float] = {}
         self._patience: dict[int, float] = {}
         self._declined: dict[str, tuple[str, float]] = {}
@@ -75,6 +76,7 @@ class Roster:
         if strangers:
             self._greet(strangers)
         self._propose()
+        self._journal.present([self._presence[node] for node in self._members])
 
     def forget(self, member: str) -> None:
         """A member failed to answer: it takes part again once it has said hello."""
@@ -85,7 +87,6 @@ class Roster:
     def _greet(self, nodes: list[int]) -> None:
         nonce = secrets.token_hex(16)
         request = self._desk.write(self._journal.plan.job, HelloRequest(nonce=nonce))
-        present = []
         patience = max(self._patience.get(node, PATIENCE_S) for node in nodes)
         enough = self._enough(patience, lambda: len(self._members))
         self._patience.update(
@@ -101,21 +102,17 @@ class Roster:
                 self._members[node] = reply.header.sender
                 self._silent.pop(node, None)
                 self._patience.pop(node, None)
-                present.append(
-                    MemberPresence(
-                        name=reply.header.sender,
-                        node_id=node,
-                        isolated=body.isolated,
-                        charter_version=body.charter_version,
-                        started=body.started,
-                    )
+                self._presence[node] = MemberPresence(
+                    name=reply.header.sender,
+                    node_id=node,
+                    isolated=body.isolated,
+                    charter_version=body.charter_version,
+                    started=body.started,
                 )
             elif isinstance(body, RefusalReply):
                 self._journal.event(body.code, body.sentence, member=reply.header.sender)
         silent = set(nodes) - set(self._members)
         self._silent.update(dict.fromkeys(silent, self._monotonic()))
-        if present:
-            self._journal.present(present)
 
     def _propose(self) -> None:
         now = self._monotonic()

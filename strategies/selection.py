@@ -32,7 +32,7 @@ def select(
         elif member.name not in here:
             left_out[member.name] = "not connected"
     cohort = tuple(member.name for member in charter.members if member.name not in left_out)
-    controllers = {member.controller for member in charter.members if member.name in cohort}
+    controllers = charter.controllers(cohort)
     shortfall = ""
     if len(controllers) < charter.minimum_cohort:
         missing = ", ".join(f"{name} ({reason})" for name, reason in left_out.items())

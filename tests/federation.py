@@ -13,7 +13,7 @@ from hansa.contract.charter import Charter, KnobRange, Member, ModelChoice, Prot
 from hansa.contract.features import BinaryLabel, FeatureContract, NumericColumn
 from hansa.contract.jobs import JobPlan, ServerRule
 from hansa.contract.keys import SigningKey, to_text
-from hansa.contract.messages import Order, RequestHeader, Segments, TrainRequest, describe, seal
+from hansa.contract.messages import Order, RequestHeader, Segments, TrainRequest, describe, digest, seal
 from hansa.models.registry import load_model
 
 JOB = "ab" * 16
@@ -105,7 +105,13 @@ def make_order(federation: SimulatedFederation, attempt: int = 1, **fields: obje
         "cohort": tuple(federation.records),
         "knobs": {name: knob.default for name, knob in federation.charter.knobs.items()},
     }
-    return Order.model_validate({**document, **fields})
+    document |= fields
+    kind, weights = document["kind"], digest(np.zeros(federation.model.parameters).data.cast("B"))
+    cohort = document["cohort"]
+    missing = {name: "not connected" for name in federation.records if name not in cohort}
+    wanted = {"weights"} if kind == "train" else set()
+    wanted |= {"released"} if document.get("evaluate") or kind == "evaluate" else set()
+    return Order.model_validate({"left_out": missing, "arrays": dict.fromkeys(wanted, weights), **document})
 
 
 def attempt_request(
@@ -115,7 +121,9 @@ def attempt_request(
     key: SigningKey | None = None,
 ) -> bytes:
     """A signed request for an attempt, by the operator unless another key is given."""
-    if segments is None:
+    if segments is not None:
+        order = order.model_copy(update={"arrays": {it.name: it.sha256 for it in describe(segments)}})
+    else:
         segments = {"weights": np.zeros(federation.model.parameters)} if order.kind == "train" else {}
         if order.evaluate or order.kind == "evaluate":
             segments = {**segments, "released": np.zeros(federation.model.parameters)}

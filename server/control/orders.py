@@ -5,6 +5,7 @@ Pure functions over facts; each check either returns or raises `Conflict` with t
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pydantic import ValidationError
@@ -19,6 +20,7 @@ from hansa.contract.messages import (
     JobRequest,
     Order,
     RequestHeader,
+    SegmentHeader,
     TrainRequest,
     UnmaskRequest,
 )
@@ -73,7 +75,7 @@ def check_request(header: RequestHeader, facts: Facts) -> None:
             if body.plan != facts.job.plan:
                 raise Conflict(f"the plan is not the one that was submitted as job {facts.job.job}")
         case TrainRequest():
-            _check_attempt(body, facts)
+            _check_attempt(body, header.segments, facts)
         case AgreeRequest() | UnmaskRequest():
             _check_active(body, facts)
         case CloseRequest():
@@ -103,16 +105,20 @@ def _check_hello(body: HelloRequest) -> None:
         raise Conflict("hello carries a nonce that is too long")
 
 
-def _check_attempt(body: TrainRequest, facts: Facts) -> None:
+def _check_attempt(body: TrainRequest, segments: Sequence[SegmentHeader], facts: Facts) -> None:
     order, attempt = body.order, _open(body.order.attempt, facts)
+    if order.arrays != {it.name: it.sha256 for it in segments}:
+        raise Conflict(f"the arrays of attempt {order.attempt} are not those that its order names")
     asked = (order.kind, order.base, order.cohort, order.left_out, order.knobs)
     if asked != (attempt.kind, attempt.base, attempt.cohort, attempt.left_out, attempt.knobs):
         raise Conflict(f"the order of attempt {order.attempt} is not the one in the store")
     _check_cohort(order, facts.charter)
     _check_knobs(order, facts)
-    unreasoned = sorted(name for name, reason in order.left_out.items() if not reason.strip())
-    if unreasoned:
-        raise Conflict(f"{unreasoned[0]} is left out without a reason")
+    if order.kind == "train" and order.evaluate and order.base % facts.charter.metrics.every:
+        raise Conflict(f"the charter has the model evaluated every {facts.charter.metrics.every} rounds only")
+    for member in facts.charter.members:
+        if member.name not in order.cohort and not order.left_out.get(member.name, "").strip():
+            raise Conflict(f"{member.name} is left out without a reason")
 
 
 def _check_cohort(order: Order, charter: Charter) -> None:
@@ -122,8 +128,7 @@ def _check_cohort(order: Order, charter: Charter) -> None:
             raise Conflict(f"'{name}' is not a member of the charter")
     if len(set(order.cohort)) != len(order.cohort) or set(order.cohort) & set(order.left_out):
         raise Conflict(f"attempt {order.attempt} names a member twice")
-    # Two members of one controller hide nothing from each other, so controllers count.
-    controllers = {members[name].controller for name in order.cohort}
+    controllers = charter.controllers(order.cohort)
     if len(controllers) < charter.minimum_cohort:
         raise Conflict(
             f"a cohort of {len(controllers)} controllers is below the charter's minimum of {charter.minimum_cohort}"
@@ -144,9 +149,11 @@ def _check_active(body: AgreeRequest | UnmaskRequest, facts: Facts) -> None:
     attempt, charter = _open(body.attempt, facts), facts.charter
     if not set(body.active) <= set(attempt.cohort) or len(set(body.active)) != len(body.active):
         raise Conflict(f"the active set of attempt {body.attempt} is not a part of its cohort")
-    least = 2 if len(charter.members) == 2 else max(charter.threshold, charter.protection.c + 2)
-    if len(body.active) < least:
-        raise Conflict(f"an active set of {len(body.active)} is below the least of {least}")
+    controllers = charter.controllers(body.active)
+    if len(controllers) < charter.least_active:
+        raise Conflict(
+            f"an active set of {len(controllers)} controllers is below the least of {charter.least_active}"
+        )
     if attempt.active is not None and attempt.active != body.active:
         raise Conflict(
             f"another active set of attempt {body.attempt} was signed before; there is one for each attempt"

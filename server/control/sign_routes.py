@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends
 from pydantic import Field
 
 from hansa.contract.keys import from_text, to_text
-from hansa.contract.messages import AgreeRequest, RequestHeader, UnmaskRequest, signed_part
+from hansa.contract.messages import AgreeRequest, RequestHeader, TrainRequest, UnmaskRequest, signed_part
 from hansa.contract.plan import make_plan
 from hansa.contract.scenario import ScenarioJob
 from hansa.contract.typed import Frozen, read_toml
@@ -52,6 +52,7 @@ def sign(request: SignRequest, desk: Desk) -> Signatures:
     for header in headers:
         check_request(header, facts)
     for header in headers:
+        _settle_order(header, desk)
         _settle_active(header, desk)
     return Signatures(signatures=[to_text(desk.key.sign(signed_part(content))) for content in contents])
 
@@ -68,11 +69,25 @@ def next_job(desk: Desk) -> JobName:
     raise NotThere("no job is waiting; submit one with: hansa jobs submit")
 
 
+def _settle_order(header: RequestHeader, desk: ControlDesk) -> None:
+    """Bind the attempt to this order, arrays included: every member is sent the same one."""
+    if not isinstance(header.body, TrainRequest):
+        return
+    order = header.body.order
+    settled = desk.store.signed.order(order.job, order.attempt, order.digest)
+    if settled is None:
+        raise Conflict(f"attempt {order.attempt} is not open any more")
+    if settled != order.digest:
+        raise Conflict(
+            f"another order of attempt {order.attempt} was signed before; there is one for each attempt"
+        )
+
+
 def _settle_active(header: RequestHeader, desk: ControlDesk) -> None:
     body = header.body
     if not isinstance(body, AgreeRequest | UnmaskRequest):
         return
-    settled = desk.store.active_sets.settle(body.job, body.attempt, body.active)
+    settled = desk.store.signed.active_set(body.job, body.attempt, body.active)
     if settled is None:
         raise Conflict(f"attempt {body.attempt} is not open any more")
     if settled != body.active:

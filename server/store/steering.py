@@ -92,26 +92,35 @@ class Members:
             events.append(connection, kind, sentence, member=name)
 
 
-class ActiveSets:
-    """Which active set control has signed for an attempt: one, ever (PROTOCOL 4.4)."""
+class Signed:
+    """What control has signed for an attempt: one order and one active set, ever (PROTOCOL 4)."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def settle(self, job: str, attempt: int, active: tuple[str, ...]) -> tuple[str, ...] | None:
-        """The active set of an attempt: this one, unless another was settled before; durable on return.
+    def order(self, job: str, attempt: int, digest: str) -> str | None:
+        """The digest of an attempt's order: this one, unless another was settled before; durable on return.
 
         None where the attempt is not open any more.
         """
+        found = self._settle(job, attempt, "order_digest", digest)
+        return None if found is None else str(found)
+
+    def active_set(self, job: str, attempt: int, active: tuple[str, ...]) -> tuple[str, ...] | None:
+        """The active set of an attempt, in the same way."""
+        found = self._settle(job, attempt, "active", list(active))
+        return None if found is None else tuple(found)
+
+    def _settle(self, job: str, attempt: int, column: str, value: Any) -> Any:
         mine = (attempts.c.job == job) & (attempts.c.attempt == attempt) & (attempts.c.status == "open")
         with self._database.write() as connection:
-            found = connection.execute(select(attempts.c.active).where(mine).with_for_update()).first()
+            found = connection.execute(select(attempts.c[column]).where(mine).with_for_update()).first()
             if found is None:
                 return None
-            if found.active is not None:
-                return tuple(found.active)
-            connection.execute(update(attempts).where(mine).values(active=list(active)))
-        return active
+            if found[0] is not None:
+                return found[0]
+            connection.execute(update(attempts).where(mine).values({column: value}))
+        return value
 
 
 def _knob(row: Row[Any]) -> KnobRecord:

@@ -9,7 +9,7 @@ from hansa.server.store.history import History
 from hansa.server.store.jobs import Jobs, Runs
 from hansa.server.store.journal import JobJournal
 from hansa.server.store.schema import bring_up_to_date
-from hansa.server.store.steering import ActiveSets, Knobs, Members
+from hansa.server.store.steering import Knobs, Members, Signed
 
 
 class Store:
@@ -22,7 +22,7 @@ class Store:
         self.history = History(database)
         self.knobs = Knobs(database)
         self.members = Members(database)
-        self.active_sets = ActiveSets(database)
+        self.signed = Signed(database)
 
     def claim(self, job: str, holder: str) -> JobJournal:
         """Take a job's lease; see `Jobs.claim`."""

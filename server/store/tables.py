@@ -80,6 +80,8 @@ attempts = Table(
     Column("round", Integer),
     Column("cohort", JSON, nullable=False),
     Column("active", JSON(none_as_null=True)),
+    # Of the one order that control has signed.
+    Column("order_digest", String(64)),
     Column("left_out", JSON, nullable=False),
     Column("knobs", JSON, nullable=False),
     Column("seconds", Double),

@@ -12,7 +12,7 @@ from federation import FEATURES, JOB, attempt_request, make_federation, make_ord
 
 from hansa.cli.simulation import SimulatedFederation
 from hansa.clients.protocol import Agent
-from hansa.contract.charter import Protection
+from hansa.contract.charter import MetricsPolicy, Protection
 from hansa.contract.keys import SigningKey
 from hansa.contract.messages import (
     AgreeRequest,
@@ -20,6 +20,7 @@ from hansa.contract.messages import (
     HelloRequest,
     JobRequest,
     RefusalReply,
+    TrainRequest,
     UnmaskRequest,
     check_signature,
     digest,
@@ -149,6 +150,49 @@ def test_an_order_outside_the_charter_is_refused(
     payload = attempt_request(federation, order, {"weights": np.zeros(federation.model.parameters)})
     assert said(agent, payload) == code
     assert agent.attempts.newest(JOB) is None
+
+
+def test_nobody_is_left_out_in_silence(federation: SimulatedFederation, agent: Agent) -> None:
+    for left_out in ({}, {"d": " "}, {"d": "late", "c": "late"}):
+        order = make_order(federation, cohort=("a", "b", "c"), left_out=left_out)
+        assert said(agent, attempt_request(federation, order)) == "cohort-too-small"
+    order = make_order(federation, cohort=("a", "b", "c"), left_out={"d": "not connected"})
+    assert said(agent, attempt_request(federation, order)) == "upload"
+
+
+def test_the_arrays_are_those_the_order_names(federation: SimulatedFederation, agent: Agent) -> None:
+    other = {"weights": np.ones(federation.model.parameters)}
+    payload = request(federation, TrainRequest(order=make_order(federation)), other)
+    assert said(agent, payload) == "bad-size"
+    assert agent.attempts.newest(JOB) is None
+
+
+def test_the_model_is_evaluated_as_often_as_the_charter_says() -> None:
+    federation = make_federation(4, metrics=MetricsPolicy(every=3))
+    agent = federation.agents()["a"]
+    assert said(agent, request(federation, JobRequest(plan=make_plan()))) == "job"
+    assert (
+        said(agent, attempt_request(federation, make_order(federation, 1, base=1, evaluate=True)))
+        == "not-approved"
+    )
+    assert (
+        said(agent, attempt_request(federation, make_order(federation, 2, base=3, evaluate=True))) == "upload"
+    )
+    assert (
+        said(agent, attempt_request(federation, make_order(federation, 3, base=4, kind="evaluate")))
+        == "upload"
+    )
+
+
+def test_a_flood_of_unsigned_requests_leaves_nothing_on_the_disk(
+    federation: SimulatedFederation, agent: Agent, caplog: pytest.LogCaptureFixture
+) -> None:
+    before = len(agent.attempts.events())
+    payload = request(federation, HelloRequest(nonce="n"), key=SigningKey.generate())
+    for _ in range(50):
+        assert said(agent, payload) == "not-operator"
+    assert len(agent.attempts.events()) == before
+    assert sum("not-operator" in line for line in caplog.messages) == 1
 
 
 def test_two_members_of_one_controller_count_once() -> None:
@@ -288,6 +332,25 @@ class TestActiveSets:
         self, federation: SimulatedFederation, trained: Agent, active: tuple[str, ...], code: str
     ) -> None:
         assert said(trained, request(federation, AgreeRequest(job=JOB, attempt=1, active=active))) == code
+
+    def test_a_member_signs_nothing_of_an_attempt_it_never_answered(
+        self, federation: SimulatedFederation, agent: Agent
+    ) -> None:
+        order = make_order(federation)
+        agent.attempts.accept(JOB, 1, "0" * 64, order.cohort, order.digest)
+        for kind in (AgreeRequest, UnmaskRequest):
+            assert (
+                said(agent, request(federation, kind(job=JOB, attempt=1, active=("a", "b", "c"))))
+                == "attempt-lost"
+            )
+
+    def test_controllers_count_in_an_active_set_too(self) -> None:
+        federation = make_federation(5, controllers=["x", "x", "y", "z", "w"])
+        agent = federation.agents()["a"]
+        assert said(agent, request(federation, JobRequest(plan=make_plan()))) == "job"
+        assert said(agent, attempt_request(federation, make_order(federation))) == "upload"
+        small = request(federation, AgreeRequest(job=JOB, attempt=1, active=("a", "b", "c", "d")))
+        assert said(agent, small) == "active-set-too-small"
 
     def test_only_the_newest_attempt_is_agreed_on(
         self, federation: SimulatedFederation, trained: Agent

@@ -229,11 +229,11 @@ def test_one_active_set_is_settled_for_an_attempt(job: Bench) -> None:
     journal = job.claim("a")
     number = open_one(journal)
     assert job.store is not None
-    assert job.store.active_sets.settle(job.plan.job, number, MEMBERS[:2]) == MEMBERS[:2]
-    assert job.store.active_sets.settle(job.plan.job, number, MEMBERS) == MEMBERS[:2]
+    assert job.store.signed.active_set(job.plan.job, number, MEMBERS[:2]) == MEMBERS[:2]
+    assert job.store.signed.active_set(job.plan.job, number, MEMBERS) == MEMBERS[:2]
     later = open_one(journal)
-    assert job.store.active_sets.settle(job.plan.job, number, MEMBERS[:2]) is None
-    assert job.store.active_sets.settle(job.plan.job, later, MEMBERS) == MEMBERS
+    assert job.store.signed.active_set(job.plan.job, number, MEMBERS[:2]) is None
+    assert job.store.signed.active_set(job.plan.job, later, MEMBERS) == MEMBERS
 
 
 # --- leases -----------------------------------------------------------------------------------

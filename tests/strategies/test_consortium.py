@@ -284,3 +284,77 @@ def test_the_server_never_starts_below_the_minimum_cohort(federation: Federation
     waiting = [sentence for kind, sentence, _, _ in federation.job.events if kind == "waiting"]
     assert "a (not connected)" in waiting[0]
     assert "b (not connected)" in waiting[0]
+
+
+def test_a_run_that_dies_before_the_end_is_written_closes_again(federation: Federation) -> None:
+    class Killed(BaseException):
+        pass
+
+    class DiesAtTheEnd(MemoryJournal):
+        def set_status(self, status, reason=""):  # type: ignore[no-untyped-def]
+            if status == "finished":
+                raise Killed
+            super().set_status(status, reason)
+
+    strategy = federation.strategy()
+    strategy.journal = DiesAtTheEnd(federation.job)
+    grid = InMemoryGrid(federation.nodes)
+    with pytest.raises(Killed):
+        strategy.start(grid)
+    grid.close()
+    closed = [agent.attempts.state(JOB) for agent in federation.agents.values()]
+    assert closed == ["closed"] * 4
+    federation.run()
+    assert federation.job.status == "finished"
+    assert len([result for result in federation.job.results if result.status == "applied"]) == 3
+
+
+def test_a_run_with_nothing_left_but_the_close_reaches_every_member(federation: Federation) -> None:
+    federation.run()
+    for agent in federation.agents.values():
+        agent.attempts.set_state(JOB, "approved")
+    federation.job.status = "running"
+    federation.run()
+    assert all(agent.attempts.state(JOB) == "closed" for agent in federation.agents.values())
+
+
+def test_everybody_who_is_connected_is_present_also_after_a_late_joiner(federation: Federation) -> None:
+    late = federation.nodes.pop(4)
+    honest = federation.nodes[1]
+    grids: list[InMemoryGrid] = []
+
+    def lets_in(payload: bytes) -> bytes:
+        if is_attempt(payload, 1):
+            grids[0]._nodes[4] = late
+        return honest(payload)
+
+    federation.nodes[1] = lets_in
+    strategy = federation.strategy()
+    grids.append(InMemoryGrid(federation.nodes))
+    strategy.start(grids[0])
+    grids[0].close()
+    assert {member.name for member in federation.job.present} == {"a", "b", "c", "d"}
+
+
+def test_without_enough_signatures_on_who_answered_the_attempt_fails(federation: Federation) -> None:
+    from hansa.contract.messages import AgreeRequest
+
+    def refuses_to_agree(honest: Node) -> Node:
+        def answer(payload: bytes) -> bytes:
+            if isinstance(request_header(unpack(payload)).body, AgreeRequest):
+                raise ConnectionError("gone in between")
+            return honest(payload)
+
+        return answer
+
+    def gone(payload: bytes, honest: Node = federation.nodes[4]) -> bytes:
+        if is_attempt(payload, 1):
+            raise ConnectionError("gone")
+        return honest(payload)
+
+    federation.nodes[4] = gone
+    federation.nodes[1] = refuses_to_agree(federation.nodes[1])
+    federation.run()
+    assert federation.job.results[0].status == "failed"
+    assert "2 of 3 active members signed" in federation.job.results[0].reason
+    assert federation.job.status == "finished"

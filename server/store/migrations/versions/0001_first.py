@@ -71,6 +71,7 @@ def _attempts() -> None:
         sa.Column("round", sa.Integer),
         sa.Column("cohort", sa.JSON, nullable=False),
         sa.Column("active", sa.JSON),
+        sa.Column("order_digest", sa.String(64)),
         sa.Column("left_out", sa.JSON, nullable=False),
         sa.Column("knobs", sa.JSON, nullable=False),
         sa.Column("seconds", sa.Double),
