@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import tomllib
 from importlib import metadata
 from pathlib import Path
 from urllib.parse import unquote, urlparse
@@ -18,30 +17,41 @@ from hansa.contract.charter import ModelChoice
 from hansa.contract.errors import CharterError, InputError
 from hansa.contract.features import FeatureContract
 from hansa.models.model import Model
+from hansa.models.source_tree import is_bytecode, source_files
 
 GROUP = "hansa.models"
 
 
 def load_model(choice: ModelChoice, features: FeatureContract) -> Model:
-    """The model a charter names, ready to use.
+    """The model a charter names, ready to use; only from the distribution that the charter names with it.
 
     Raises
     ------
-    InputError : no such entry point, it does not load, or an option is wrong
+    InputError : no such entry point in that distribution, it does not load, or an option is wrong
     """
-    found = {entry.name: entry for entry in metadata.entry_points(group=GROUP)}
-    entry = found.get(choice.name)
+    found = installed(choice.distribution)
+    # Not by name over all that is installed: another distribution may offer the same name, and nobody hashed that one.
+    offered = found.entry_points.select(group=GROUP) if found else ()
+    entry = next((it for it in offered if it.name == choice.name), None)
     if entry is None:
-        raise InputError(
-            f"model '{choice.name}': no entry point of that name in the group '{GROUP}'; install the package that "
-            f"holds it (pip install {choice.distribution}); found here: {', '.join(sorted(found)) or 'none'}"
-        )
+        raise InputError(_not_offered(choice))
     try:
         constructor = entry.load()
     except (ImportError, AttributeError) as error:
         raise InputError(f"model '{choice.name}': entry point {entry.value} does not load: {error}") from None
     model: Model = constructor(features, choice.options)
     return model
+
+
+def _not_offered(choice: ModelChoice) -> str:
+    everywhere = metadata.entry_points(group=GROUP)
+    others = sorted({it.dist.name for it in everywhere if it.name == choice.name and it.dist is not None})
+    missing = f"model '{choice.name}': '{choice.distribution}' has no entry point of that name in '{GROUP}'"
+    if others:
+        holds = " and ".join(f"'{it}'" for it in others)
+        return f"{missing}; {holds} has one, but the charter names '{choice.distribution}': correct model.distribution"
+    known = ", ".join(sorted({it.name for it in everywhere})) or "none"
+    return f"{missing}; install the version that holds it (pip install {choice.distribution}); found here: {known}"
 
 
 def check_distribution(choice: ModelChoice) -> None:
@@ -62,28 +72,53 @@ def check_distribution(choice: ModelChoice) -> None:
 
 
 def distribution_hash(name: str) -> str:
-    """SHA-256 over the Python files of an installed distribution, hex; the same wherever they are installed.
+    """SHA-256 over the files and entry points of an installed distribution, hex; the same wherever it is installed.
+
+    Everything that its RECORD lists counts, libraries and data too, but what an installer or a build makes anew:
+    bytecode, the metadata folder and the scripts of entry points. Of an editable installation the same files count,
+    read from its source tree.
 
     Raises
     ------
-    InputError : no such distribution
+    InputError : no such distribution, or one of its files is gone
     """
-    # A source tree in the current directory may show an egg-info of the same name: what is installed has a RECORD.
-    found = [it for it in metadata.distributions(name=name) if it.read_text("RECORD")]
-    if not found:
+    distribution = installed(name)
+    if distribution is None:
         raise InputError(f"distribution '{name}' is not installed; run: pip install {name}")
-    distribution = found[0]
     source = _editable_source(distribution)
-    digests = _source_digests(source) if source else _recorded_digests(distribution)
-    return hashlib.sha256(json.dumps(sorted(digests.items())).encode()).hexdigest()
+    try:
+        digests = _recorded_digests(distribution, editable=source is not None)
+        if source:
+            digests |= {path: _digest(file.read_bytes()) for path, file in source_files(source).items()}
+    except OSError as error:
+        raise InputError(
+            f"distribution '{name}': {error.filename}: {error.strerror}; install it again"
+        ) from None
+    entries = sorted((it.group, it.name, it.value) for it in distribution.entry_points)
+    return hashlib.sha256(json.dumps([sorted(digests.items()), entries]).encode()).hexdigest()
 
 
-def _recorded_digests(distribution: metadata.Distribution) -> dict[str, str]:
+def installed(name: str) -> metadata.Distribution | None:
+    """The installed distribution of that name, spelt in any way, or None."""
+    # A source tree in the current directory may show an egg-info of the same name: what is installed has a RECORD.
+    return next((it for it in metadata.distributions(name=name) if it.read_text("RECORD")), None)
+
+
+def _recorded_digests(distribution: metadata.Distribution, *, editable: bool) -> dict[str, str]:
+    scripts = {it.name for it in distribution.entry_points if it.group in ("console_scripts", "gui_scripts")}
     digests = {}
     for file in distribution.files or []:
-        if file.suffix == ".py" and ".." not in file.parts:
-            # The file itself: RECORD says what was installed, not what stands there now.
-            digests[file.as_posix()] = _digest(Path(str(file.locate())).read_bytes())
+        if file.parts[0].endswith(".dist-info") or is_bytecode(file):
+            continue
+        # Written by the installer, with this machine's path in it.
+        if ".." in file.parts and file.name.removesuffix(".exe") in scripts:
+            continue
+        # How an editable installation finds its source tree; the tree itself is hashed instead.
+        if editable and len(file.parts) == 1 and (file.suffix == ".pth" or file.name.startswith("_")):
+            continue
+        # The file itself: RECORD says what was installed, not what stands there now.
+        path = "/".join(part for part in file.parts if part != "..")
+        digests[path] = _digest(Path(str(file.locate())).read_bytes())
     return digests
 
 
@@ -100,40 +135,3 @@ def _editable_source(distribution: metadata.Distribution) -> Path | None:
     if not origin.get("dir_info", {}).get("editable"):
         return None
     return Path(unquote(urlparse(origin["url"]).path))
-
-
-def _source_digests(folder: Path) -> dict[str, str]:
-    """As the wheel would list them, by path below the package."""
-    digests = {}
-    for package, directory in _packages(folder).items():
-        for file in sorted(directory.glob("*.py")):
-            digests[f"{package.replace('.', '/')}/{file.name}"] = _digest(file.read_bytes())
-    return digests
-
-
-def _packages(folder: Path) -> dict[str, Path]:
-    """Packages of a source tree and their folders: from `tool.setuptools`, else whatever has an `__init__.py`."""
-    pyproject = folder / "pyproject.toml"
-    document = tomllib.loads(pyproject.read_text()) if pyproject.is_file() else {}
-    settings = document.get("tool", {}).get("setuptools", {})
-    names = settings.get("packages")
-    if not isinstance(names, list):
-        root = folder / "src" if (folder / "src").is_dir() else folder
-        found = (path.parent for path in root.rglob("__init__.py") if not _ignored(path.relative_to(root)))
-        return {".".join(path.relative_to(root).parts): path for path in found}
-    mapping: dict[str, str] = settings.get("package-dir", {})
-    return {name: folder / _directory(name, mapping) for name in names}
-
-
-def _directory(package: str, mapping: dict[str, str]) -> str:
-    """Where setuptools looks for a package: the longest mapped prefix, then the rest of its name."""
-    parts = package.split(".")
-    for length in range(len(parts), 0, -1):
-        prefix = ".".join(parts[:length])
-        if prefix in mapping:
-            return "/".join([mapping[prefix], *parts[length:]])
-    return "/".join([part for part in (mapping.get(""),) if part] + parts)
-
-
-def _ignored(path: Path) -> bool:
-    return any(part.startswith(".") or part in ("site-packages", "build", "tests") for part in path.parts)
