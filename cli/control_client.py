@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Self, TypeVar
 
 import httpx
@@ -17,6 +17,8 @@ from hansa.server.replies import KnobChange, KnobState, MemberState, Release
 
 T = TypeVar("T")
 _TIMEOUT_S = 5.0
+# Rows of one answer.
+_PAGE = 1000
 _INPUT_WAS_WRONG = (404, 422)
 
 
@@ -74,12 +76,12 @@ class Control:
         return self._ask("POST", f"/v1/jobs/{job}/resume", JobRecord)
 
     def rounds(self, job: str, after: int = 0) -> list[RoundRecord]:
-        """Rounds with a number above `after`, the newest last."""
-        return self._ask("GET", f"/v1/jobs/{job}/rounds", list[RoundRecord], query={"after": after})
+        """All rounds with a number above `after`, the newest last."""
+        return self._pages(f"/v1/jobs/{job}/rounds", list[RoundRecord], after, lambda it: it.round)
 
     def attempts(self, job: str, after: int = 0) -> list[AttemptRecord]:
-        """Attempts with a number above `after`, the newest last."""
-        return self._ask("GET", f"/v1/jobs/{job}/attempts", list[AttemptRecord], query={"after": after})
+        """All attempts with a number above `after`, the newest last."""
+        return self._pages(f"/v1/jobs/{job}/attempts", list[AttemptRecord], after, lambda it: it.attempt)
 
     def knobs(self, job: str) -> list[KnobState]:
         """A job's knobs and the charter's ranges."""
@@ -98,8 +100,8 @@ class Control:
         return self._send("GET", f"/v1/jobs/{job}/model.safetensors").content
 
     def events(self, after: int = 0) -> list[EventRecord]:
-        """Lines of the event log above `after`, the newest last."""
-        return self._ask("GET", "/v1/events", list[EventRecord], query={"after": after})
+        """All lines of the event log above `after`, the newest last."""
+        return self._pages("/v1/events", list[EventRecord], after, lambda it: it.id)
 
     def members(self) -> list[MemberState]:
         """Members of the charter and what is known of each now."""
@@ -112,6 +114,16 @@ class Control:
     def let_go(self, member: str) -> MemberState:
         """Let a member be selected again."""
         return self._ask("POST", f"/v1/members/{member}/release", MemberState)
+
+    def _pages(self, path: str, kind: type[list[T]], after: int, number: Callable[[T], int]) -> list[T]:
+        """Everything above `after`: asked for again and again, until a short answer says that this was all."""
+        found: list[T] = []
+        while True:
+            newest = number(found[-1]) if found else after
+            page = self._ask("GET", path, kind, query={"after": newest, "limit": _PAGE})
+            found += page
+            if len(page) < _PAGE:
+                return found
 
     def _ask(
         self,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -14,6 +15,9 @@ from federation import JOB, make_plan
 from safetensors.numpy import load_file
 from served import serve
 
+from hansa.cli import control_client
+from hansa.cli.control_client import Control
+from hansa.cli.follow import Followed, look
 from hansa.contract.jobs import AttemptResult, MetricValue, Participation
 from hansa.server.control.desk import ControlDesk
 from hansa.strategies.apply import ModelState
@@ -132,6 +136,25 @@ def test_watching_a_job_ends_with_it(run: Run, desk: ControlDesk) -> None:
     code, out, _ = run("rounds", "watch", JOB[:6])
     assert code == 0
     assert "round 2: 4 members" in out
+
+
+@pytest.mark.parametrize("page", [2, 5])
+def test_a_job_of_many_rounds_is_read_to_its_end(
+    run: Run, desk: ControlDesk, monkeypatch: pytest.MonkeyPatch, page: int
+) -> None:
+    # Control answers with so many rows at most, the oldest first.
+    monkeypatch.setattr(control_client, "_PAGE", page)
+    work(desk, 5)
+    code, out, _ = run("rounds", "watch", "--json")
+    assert (code, [json.loads(line)["round"] for line in out.splitlines()]) == (0, [1, 2, 3, 4, 5])
+    with Control(os.environ["HANSA_CONTROL"], SECRETS["read"]) as control:
+        followed = Followed(control.job(JOB))
+        look(control, followed)
+        assert [it.attempt for it in control.attempts(JOB, after=1)] == [2, 3, 4, 5]
+    assert sorted(followed.rounds) == [1, 2, 3, 4, 5]
+    # The last attempt brought the figures of the model before it.
+    assert followed.lines[-2].metrics["auc"].value == 0.75
+    assert [it.id for it in followed.events] == [it.id for it in desk.store.history.events()]
 
 
 def test_watching_a_job_that_was_paused_fails_with_its_reason(run: Run, desk: ControlDesk) -> None:
