@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import io
 import os
 import subprocess
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 # Spellings of an absent value in a CSV file, beside the empty cell.
 ABSENT = ["", "NA", "N/A", "NaN", "nan", "NULL", "null", "?"]
+_BLOCK_BYTES = 1 << 20
 
 
 def read_source(source: Source, folder: Path) -> pl.DataFrame:
@@ -77,6 +79,8 @@ def read_csv(path: Path) -> pl.DataFrame:
     import polars as pl
 
     try:
+        # Polars reads bytes that are no text as if they were some.
+        _check_text(path)
         with path.open("rb") as file:
             header = file.readline().removeprefix(b"\xef\xbb\xbf")
         if not header.strip():
@@ -87,7 +91,7 @@ def read_csv(path: Path) -> pl.DataFrame:
         )
     except OSError as error:
         raise DataError(f"{path}: {_reason(error)}") from None
-    except (pl.exceptions.PolarsError, UnicodeDecodeError) as error:
+    except pl.exceptions.PolarsError as error:
         raise DataError(f"{path}: not a CSV file in UTF-8: {_first_line(error)}") from None
     return _checked(table, path)
 
@@ -102,6 +106,31 @@ def read_parquet(path: Path) -> pl.DataFrame:
         raise DataError(f"{path}: {_reason(error)}") from None
     except pl.exceptions.PolarsError as error:
         raise DataError(f"{path}: not a Parquet file: {_first_line(error)}") from None
+
+
+def _check_text(path: Path) -> None:
+    """Refuse a file that is not text in UTF-8, by the line where it stops being that."""
+    decoder, line = codecs.getincrementaldecoder("utf-8")(errors="strict"), 1
+    with path.open("rb") as file:
+        while True:
+            block = file.read(_BLOCK_BYTES)
+            # Bytes of a character that the block before cut in two.
+            pending = len(decoder.getstate()[0])
+            try:
+                decoder.decode(block, final=not block)
+            except UnicodeDecodeError as error:
+                line += block.count(b"\n", 0, max(0, error.start - pending))
+                raise DataError(
+                    f"{path}: not a CSV file in UTF-8: line {line} has bytes that are no text; save it as UTF-8"
+                ) from None
+            if (place := block.find(b"\0")) >= 0:
+                line += block.count(b"\n", 0, place)
+                raise DataError(
+                    f"{path}: not a CSV file in UTF-8: line {line} has a NUL byte; save it as UTF-8"
+                )
+            if not block:
+                return
+            line += block.count(b"\n")
 
 
 def _checked(table: pl.DataFrame, path: Path) -> pl.DataFrame:

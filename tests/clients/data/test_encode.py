@@ -111,6 +111,30 @@ def test_ragged_rows_and_other_encodings_are_refused(tmp_path: Path) -> None:
         read_csv(tmp_path / "latin.csv")
 
 
+BINARY = {
+    "two bytes of nothing": (b"\xff\xfe\x00\x01,y\n1,0\n", "line 1 has bytes that are no text"),
+    "UTF-16": ("y,age\n1,2\n".encode("utf-16-le"), "line 1 has a NUL byte"),
+    "a NUL far below": (b"y,age\n" + b"1,2\n" * 300_000 + b"1,\x00\n", "line 300002 has a NUL byte"),
+    "a character cut off": ("y,age\n1,€".encode()[:-1], "line 2 has bytes that are no text"),
+}
+
+
+@pytest.mark.parametrize("name", BINARY)
+def test_bytes_that_are_no_text_are_refused(tmp_path: Path, name: str) -> None:
+    content, sentence = BINARY[name]
+    (tmp_path / "odd.csv").write_bytes(content)
+    with pytest.raises(DataError, match=rf"odd\.csv: not a CSV file in UTF-8: {sentence}"):
+        read_csv(tmp_path / "odd.csv")
+
+
+def test_a_character_may_lie_across_two_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hansa.clients.data.sources._BLOCK_BYTES", 1)
+    assert table(tmp_path, "y,straße\n1,€\n").rows() == [("1", "€")]
+    (tmp_path / "odd.csv").write_bytes(b"y,age\n1,\xe2\x82\n3,4\n")
+    with pytest.raises(DataError, match="line 2 has bytes"):
+        read_csv(tmp_path / "odd.csv")
+
+
 @pytest.mark.parametrize("separator", [",", ";", "\t"])
 def test_separators_byte_order_marks_and_blanks_are_understood(tmp_path: Path, separator: str) -> None:
     lines = [("y", " age ", "ward", "code"), ("1", " 30", "a ", "1"), ("0", "NA", "", "?")]
