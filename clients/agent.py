@@ -131,7 +131,7 @@ def serve(folder: Path, ready_file: Path | None) -> int:
     if not isolated:
         log.warning("agent not isolated: this process can reach a network")
 
-    from hansa.clients.admin import Administration
+    from hansa.clients.admin import MAX_COMMAND_BYTES, Administration
     from hansa.contract.frames import serve_frames
 
     stopped = threading.Event()
@@ -140,14 +140,23 @@ def serve(folder: Path, ready_file: Path | None) -> int:
     agent = build(folder, config, isolated=isolated, table=table)
     administration = Administration(agent, owner=os.getuid())
     work_mode = 0o660
+    largest = agent.largest_request
     with (
-        serve_frames(folder / config.work_socket, lambda payload, _: agent.handle(payload), mode=work_mode),
-        serve_frames(folder / config.admin_socket, administration.answer, mode=0o600),
+        serve_frames(
+            folder / config.work_socket,
+            lambda payload, _: agent.handle(payload),
+            mode=work_mode,
+            limit=largest,
+        ),
+        serve_frames(
+            folder / config.admin_socket, administration.answer, mode=0o600, limit=MAX_COMMAND_BYTES
+        ),
     ):
         log.info("agent of %s is ready%s", config.name, "" if isolated else " (agent not isolated)")
         if ready_file is not None:
             write_atomically(ready_file, b"ready\n")
         stopped.wait()
+    agent.attempts.close()
     return 0
 
 

@@ -34,6 +34,11 @@ class LocalWork:
     folder: Path | None = None
     keep_scores: bool = False
 
+    @property
+    def parameters(self) -> int:
+        """Coordinates of the charter's model."""
+        return self.model.parameters
+
     def check(self, order: Order, segments: Segments) -> None:
         """Refuse arrays of another length than the charter's model has."""
         needed = {"weights"} if order.kind == "train" else set()

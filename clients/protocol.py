@@ -28,6 +28,9 @@ from hansa.contract.errors import MessageError, RefusalError
 from hansa.contract.jobs import JobPlan
 from hansa.contract.keys import SigningKey, to_text
 from hansa.contract.messages import (
+    MAX_HEADER_BYTES,
+    PREFIX,
+    SIGNATURE_BYTES,
     AgreeReply,
     AgreeRequest,
     CloseReply,
@@ -60,6 +63,11 @@ log = logging.getLogger("hansa.agent")
 
 class Work(Protocol):
     """What a member does with its records; `clients.attempt.LocalWork` is the real one."""
+
+    @property
+    def parameters(self) -> int:
+        """Coordinates of the charter's model."""
+        ...
 
     def check(self, order: Order, segments: Segments) -> None:
         """Refuse segments that are not what the order needs, before the attempt is accepted."""
@@ -136,6 +144,11 @@ class Agent:
         self._now = now
         self._strangers = Seldom(monotonic)
         self._jobs: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
+
+    @property
+    def largest_request(self) -> int:
+        """Bytes of the largest request that can be in order: header, weights and released model."""
+        return PREFIX.size + MAX_HEADER_BYTES + SIGNATURE_BYTES + 2 * 8 * self._work.parameters
 
     def handle(self, request: bytes) -> bytes:
         """Answer one request. Never raises: what cannot be obeyed is refused, typed and signed."""

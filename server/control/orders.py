@@ -107,6 +107,8 @@ def _check_hello(body: HelloRequest) -> None:
 
 def _check_attempt(body: TrainRequest, segments: Sequence[SegmentHeader], facts: Facts) -> None:
     order, attempt = body.order, _open(body.order.attempt, facts)
+    if body.participants or body.shares or body.proof or order.prekeys:
+        raise Conflict(f"mode '{facts.charter.protection.mode}' has no prekeys, shares or proofs")
     if order.arrays != {it.name: it.sha256 for it in segments}:
         raise Conflict(f"the arrays of attempt {order.attempt} are not those that its order names")
     asked = (order.kind, order.base, order.cohort, order.left_out, order.knobs)

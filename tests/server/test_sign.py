@@ -96,6 +96,33 @@ def test_only_the_token_for_signing_signs(desk: ControlDesk) -> None:
         assert client(desk, scope).post("/v1/sign", json=body).status_code == status
 
 
+def test_an_attempt_has_one_order_ever(desk: ControlDesk) -> None:
+    def asked(**changes: Any) -> Any:
+        arrays = changes.pop("arrays", {"weights": "1" * 64})
+        segments = tuple(
+            SegmentHeader(name=name, dtype="f64", count=3, sha256=sha) for name, sha in arrays.items()
+        )
+        body = TrainRequest(order=order(arrays=arrays, **changes))
+        return sign(desk, header(desk, body, segments=segments))
+
+    assert asked().status_code == 200
+    assert asked().status_code == 200
+    other = asked(arrays={"weights": "2" * 64})
+    assert (other.status_code, "another order" in other.json()["detail"]) == (409, True)
+    more = asked(arrays={"weights": "1" * 64, "released": "1" * 64}, evaluate=True)
+    assert (more.status_code, "another order" in more.json()["detail"]) == (409, True)
+
+
+def test_arrays_that_the_order_does_not_name_are_not_signed(desk: ControlDesk) -> None:
+    weights = SegmentHeader(name="weights", dtype="f64", count=3, sha256="1" * 64)
+    assert "not those that its order names" in refused(desk, TrainRequest(order=order()), segments=(weights,))
+
+
+def test_shares_have_no_place_in_the_clear(desk: ControlDesk) -> None:
+    assert "no prekeys" in refused(desk, TrainRequest(order=order(), shares=("x",)))
+    assert "no prekeys" in refused(desk, TrainRequest(order=order(prekeys={"a": 1})))
+
+
 ORDERS: dict[str, tuple[dict[str, Any], str]] = {
     "an attempt that was never opened": ({"attempt": 2}, "attempt 2 is not open"),
     "another cohort": ({"cohort": ("a", "b", "c")}, "not the one in the store"),
