@@ -97,9 +97,10 @@ def supervised(
 def check_given_up(supervisor: Supervisor) -> None:
     """Raise with the sentence of a process that ended because its input is wrong."""
     supervisor.check()
+    unsaid = "see above" if supervisor.logs is None else "it ended and said nothing"
     for it in supervisor.processes:
         if it.state == "given-up":
-            raise InputError(f"{it.name}: {it.sentence or 'it ended and said nothing'}")
+            raise InputError(f"{it.name}: {it.sentence or unsaid}")
 
 
 def keep_running(

@@ -75,6 +75,13 @@ class _Child:
         return last_line(self.log, self.log_start) if self.log else ""
 
     @property
+    def said(self) -> str:
+        """Its last words; where it spoke on our own terminal they stand there, and we have not heard them."""
+        if self.log is None:
+            return self.sentence or "see above"
+        return self.sentence or self.last_line or "it said nothing"
+
+    @property
     def see(self) -> str:
         """Where there is more, for the end of a sentence."""
         return f"; see {self.log}" if self.log else ""
@@ -155,9 +162,8 @@ class Supervisor:
                     return True
                 if time.monotonic() > give_up:
                     child = late[0]
-                    said = child.last_line or "it said nothing"
                     raise HansaError(
-                        f"{child.spec.name}: not ready after {deadline_s:g} s: {said}{child.see}"
+                        f"{child.spec.name}: not ready after {deadline_s:g} s: {child.said}{child.see}"
                     )
                 self._lock.wait(_TICK_S)
         return False
@@ -256,7 +262,7 @@ class Supervisor:
         )
         if code == INPUT_IS_WRONG or not child.spec.restart:
             child.state = "given-up"
-            self.report(f"{name} {how}: {child.sentence}")
+            self.report(f"{name} {how}: {child.said}")
             return
         if ran_s > _STEADY_S:
             child.pause = _BACK_OFF_S[0]
@@ -289,7 +295,6 @@ class Supervisor:
 
 
 def _failure(child: _Child) -> HansaError:
-    said = child.sentence or f"it ended with code {child.code}"
     if child.code == INPUT_IS_WRONG:
-        return InputError(f"{child.spec.name}: {said}")
-    return HansaError(f"{child.spec.name}: ended with code {child.code}: {said}{child.see}")
+        return InputError(f"{child.spec.name}: {child.said}")
+    return HansaError(f"{child.spec.name}: ended with code {child.code}: {child.said}{child.see}")

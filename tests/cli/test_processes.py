@@ -15,6 +15,7 @@ import pytest
 from cli_side import still_running
 
 from hansa.cli.children import last_line, marked
+from hansa.cli.federation import check_given_up
 from hansa.cli.processes import ProcessFacts, ProcessSpec, Supervisor
 from hansa.contract.errors import HansaError, InputError
 
@@ -217,3 +218,22 @@ def test_the_last_sentence_of_ours_counts_more_than_the_last_line(tmp_path: Path
     assert last_line(log) == "no key"
     assert last_line(log, start=log.read_text().index("Traceback")) == "Traceback"
     assert last_line(tmp_path / "none") == ""
+
+
+@pytest.mark.parametrize("logs", [True, False])
+def test_a_process_that_spoke_on_the_terminal_is_not_said_to_have_been_silent(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], logs: bool
+) -> None:
+    code = "import sys; print('hansa node: no key', file=sys.stderr); sys.exit(2)"
+    spec = ProcessSpec("node-a", (sys.executable, "-S", "-c", code), dict(os.environ))
+    reported: list[str] = []
+    folder = tmp_path / "logs" if logs else None
+    with Supervisor(logs=folder, report=reported.append) as supervisor:
+        supervisor.start([spec])
+        until(lambda: one(supervisor, "node-a").state == "given-up")
+        until(lambda: bool(reported))
+        with pytest.raises(InputError) as given_up:
+            check_given_up(supervisor)
+    assert ("no key" in capfd.readouterr().err) != logs
+    assert str(given_up.value) == ("node-a: no key" if logs else "node-a: see above")
+    assert reported == [f"node-a ended with code 2: {'no key' if logs else 'see above'}"]
