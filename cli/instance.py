@@ -3,7 +3,7 @@
     INSTANCE/
       instance.toml          which scenario it was made from
       ca/                    the CA's key, needed again only to renew certificates
-      server/                SuperLink and ServerApp: server.toml, charter, TLS, SuperExec secret, nodes
+      server/                SuperLink and ServerApp: server.toml, charter, TLS, SuperExec secret
       control/               control: server.toml, charter, operator's key, tokens, job.toml
       store/                 jobs, rounds, metrics, checkpoints; both of the above write there
       members/NAME/          the agent: keys, charter, pin, member.toml, its own records of what it did

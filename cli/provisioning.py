@@ -151,7 +151,7 @@ def _build(
     )
     content = to_toml(charter)
     signatures = _sign_by_all(instance, charter_hash(content), list(public))
-    _write_server(instance, scenario, charter, addresses, now)
+    _write_server(instance, scenario, addresses, now)
     operator.save(instance.control / "operator.key")
     authority = (instance.ca / "ca.crt").read_bytes()
     for it in scenario.members:
@@ -187,9 +187,7 @@ def _sign_by_all(instance: Instance, digest: str, names: Sequence[str]) -> Signa
     )
 
 
-def _write_server(
-    instance: Instance, scenario: Scenario, charter: Charter, addresses: Addresses, now: datetime
-) -> None:
+def _write_server(instance: Instance, scenario: Scenario, addresses: Addresses, now: datetime) -> None:
     authority = issue_authority(scenario.name, now)
     server = issue_server(authority, addresses.certified, now)
     write_atomically(instance.ca / "ca.crt", authority.certificate)
@@ -198,8 +196,6 @@ def _write_server(
     write_atomically(instance.server / "server.crt", server.certificate)
     write_atomically(instance.server / "server.key", server.key, mode=0o600)
     write_atomically(instance.server / "superexec.secret", secrets.token_urlsafe(48).encode(), mode=0o600)
-    nodes = [{"name": member.name, "public_key": member.node_key} for member in charter.members]
-    write_atomically(instance.server / "nodes.json", _json(nodes))
     config = ServerConfig(
         store=f"{_SQLITE}../store/store.sqlite",
         superlink=addresses.superlink,

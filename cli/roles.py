@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 
 from hansa.cli.instance import MemberFolder
 from hansa.cli.processes import ProcessSpec
-from hansa.contract.charter import Charter
 from hansa.contract.errors import InputError
-from hansa.contract.typed import write_atomically
+from hansa.contract.signatures import verify_charter
 from hansa.server.config import ServerConfig, read_server_config
 
 # One organisation's process shares its machine with others, in a demo with all of them.
@@ -27,6 +25,8 @@ _ONE_THREAD = dict.fromkeys(
 )
 # As hansa.server.app reads it; importing it here would load Flower for every command.
 CONFIG_VARIABLE = "HANSA_SERVER_CONFIG"
+# Both spellings: the lower one wins where it is set already.
+_PROXY = ("HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy")
 _FLOWER = {"FLWR_TELEMETRY_ENABLED": "0", "FLWR_DISABLE_UPDATE_CHECK": "1"}
 # Whatever lies in the current directory must not be imported in place of a package.
 _PYTHON = (sys.executable, "-P", "-u", "-m")
@@ -41,7 +41,9 @@ def superlink(config_path: Path, run: Path) -> ProcessSpec:
         ("--certificate", config.tls_certificate),
         ("--key", config.tls_key),
         ("--ca", config.root_certificates),
-        ("--nodes", "nodes.json"),
+        # Read by the SuperLink itself at each start, so that a new version's members are the ones that join.
+        ("--charter", config.charter),
+        ("--signatures", config.signatures),
         ("--superexec-secret", config.superexec_secret),
         ("--database", config.flower_database),
         ("--ready-file", str(run.resolve() / "superlink.ready")),
@@ -86,25 +88,20 @@ def node(member: MemberFolder, run: Path, after: tuple[str, ...] = ()) -> Proces
     argv += ["--work-socket", str(member.folder / config.work_socket)]
     if config.root_certificates is not None:
         argv += ["--ca", str(member.folder / config.root_certificates)]
+    environment = _environment(run)
     if config.proxy is not None:
-        argv += ["--proxy", config.proxy]
-    return ProcessSpec(f"node-{config.name}", tuple(argv), _environment(run), after=after)
-
-
-def write_nodes(charter: Charter, path: Path) -> None:
-    """The nodes that may join, from the charter; a SuperLink reads them at its start."""
-    import json
-
-    nodes = [{"name": member.name, "public_key": member.node_key} for member in charter.members]
-    write_atomically(path, json.dumps(nodes, indent=2).encode() + b"\n")
+        # It may hold a password, and every user of a machine sees every command line.
+        environment |= dict.fromkeys(_PROXY, config.proxy)
+    return ProcessSpec(f"node-{config.name}", tuple(argv), environment, after=after)
 
 
 def check_files(config_path: Path, config: ServerConfig) -> None:
-    """Say which file of a server is missing before anything is started.
+    """Say which file of a server is missing, or who has not signed, before anything is started.
 
     Raises
     ------
     InputError : naming the file and the field of server.toml
+    CharterError : a member's signature does not stand under the charter
     """
     for field in (
         "charter",
@@ -117,7 +114,8 @@ def check_files(config_path: Path, config: ServerConfig) -> None:
         name = getattr(config, field)
         if name is not None and not (config_path.parent / name).is_file():
             raise InputError(f"{config_path.parent / name}: no such file; {config_path} names it as {field}")
+    verify_charter(config_path.parent / config.charter, config_path.parent / config.signatures)
 
 
-def _environment(run: Path) -> Mapping[str, str]:
+def _environment(run: Path) -> dict[str, str]:
     return {**os.environ, **_FLOWER, "FLWR_HOME": str(run.resolve() / "flower")}

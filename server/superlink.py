@@ -28,7 +28,15 @@ from cryptography import x509
 from starlette.types import ASGIApp
 
 from hansa.contract.errors import HansaError, InputError
-from hansa.server.lane import FleetOnly, Lane, read_node_keys, reasons_to_step_aside, register_nodes
+from hansa.contract.signatures import verify_charter
+from hansa.server.lane import (
+    FleetOnly,
+    Lane,
+    NodeKey,
+    read_node_keys,
+    reasons_to_step_aside,
+    register_nodes,
+)
 from hansa.server.lane.app import MAX_BODY_BYTES
 from hansa.server.lane.own_app import OwnAppOnly
 
@@ -53,6 +61,8 @@ class Options:
     inner_tls: bool
     node_auth: bool
     nodes: Path | None
+    charter: Path | None
+    signatures: Path | None
     superexec_secret: Path | None
     database: str | None
     lane: bool
@@ -79,7 +89,7 @@ def serve(options: Options) -> None:
     os.environ.setdefault("FLWR_DISABLE_UPDATE_CHECK", "1")
     if not options.insecure:
         _check_certificate(options.certificate, options.key, options.ca)
-    nodes = read_node_keys(options.nodes) if options.nodes else []
+    nodes = _nodes(options)
     with contextlib.ExitStack() as stack:
         # Listening sockets first: a port in use is known before Flower is built.
         inner = stack.enter_context(_listening(options.inner))
@@ -97,6 +107,15 @@ def serve(options: Options) -> None:
             runner_options["loop_factory"] = uvloop.new_event_loop
         with asyncio.Runner(**runner_options) as runner:
             runner.run(_serve(options, outer, lane, inner, fleet))
+
+
+def _nodes(options: Options) -> list[NodeKey]:
+    """The nodes that may join: the charter's, once all its members have signed it, or those of a list."""
+    if options.charter is None:
+        return read_node_keys(options.nodes) if options.nodes else []
+    signatures = options.signatures or options.charter.with_name("charter.signatures.json")
+    charter = verify_charter(options.charter, signatures).charter
+    return [NodeKey(name=member.name, public_key=member.node_key) for member in charter.members]
 
 
 def build_app(options: Options) -> tuple[Any, Lane | None]:
@@ -312,9 +331,10 @@ def _parse(argv: Sequence[str] | None) -> Options:
         action="store_false",
         help="let any node join; to try things out only",
     )
-    add(
-        "--nodes", type=Path, help="JSON or TOML list of name and public_key (OpenSSH) of nodes that may join"
-    )
+    who = parser.add_mutually_exclusive_group()
+    who.add_argument("--charter", type=Path, help="charter.toml, signed by all: its members' nodes may join")
+    who.add_argument("--nodes", type=Path, help="instead: JSON or TOML list of name and public_key (OpenSSH)")
+    add("--signatures", type=Path, help="default: charter.signatures.json beside the charter")
     add("--superexec-secret", type=Path, help="file with the secret that executors must know")
     add("--database", help="SQLite file for Flower's state; in memory without")
     add("--no-lane", dest="lane", action="store_false", help="serve the stock application")

@@ -136,6 +136,8 @@ def _options(secret: Any, *, lane: bool, max_body: int) -> Options:
         inner_tls=False,
         node_auth=True,
         nodes=None,
+        charter=None,
+        signatures=None,
         superexec_secret=secret,
         database=None,
         lane=lane,

@@ -5,17 +5,23 @@ from __future__ import annotations
 import datetime
 import json
 import socket
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+from cli_side import write_scenario
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.x509.oid import NameOID
 from lane_side import Side, ssh_public
 
+from hansa.cli.provisioning import provision
 from hansa.contract.errors import InputError
+from hansa.contract.scenario import read_scenario
+from hansa.contract.signatures import Signatures, read_charter, read_signatures, write_signatures
+from hansa.server import superlink
 from hansa.server.lane import NodeKey, read_node_keys, register_nodes
 from hansa.server.superlink import main
 
@@ -112,3 +118,41 @@ def test_only_elliptic_curve_keys_are_registered(tmp_path: Path, key: str) -> No
         key = public.public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH).decode()
     with pytest.raises(InputError, match="node gamma"):
         register_nodes(Side(tmp_path, lane=False).state, [NodeKey("gamma", key)])
+
+
+def test_a_charter_that_somebody_has_not_signed_admits_nobody(capsys: Any, tmp_path: Path) -> None:
+    charter = _signed(tmp_path, names=("a", "b"))
+    assert "the signature of member 'c' is missing" in _refused(
+        capsys, "--insecure", "--charter", str(charter)
+    )
+
+
+def test_the_charters_nodes_are_registered_whatever_list_lies_beside_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    charter = _signed(tmp_path)
+    stale = [{"name": "gone", "public_key": ssh_public(ec.generate_private_key(ec.SECP256R1()))}]
+    (tmp_path / "nodes.json").write_text(json.dumps(stale))
+    found: list[NodeKey] = []
+
+    def register(state: Any, nodes: list[NodeKey]) -> None:
+        found.extend(nodes)
+        raise InputError("enough")
+
+    monkeypatch.setattr(superlink, "register_nodes", register)
+    listen = ["--insecure", "--inner", "127.0.0.1:0", "--fleet", "127.0.0.1:0"]
+    assert main([*listen, "--charter", str(charter)]) == 2
+    members = read_charter(charter)[0].members
+    assert found == [NodeKey(it.name, it.node_key) for it in members]
+    assert len(found) == 3
+
+
+def _signed(folder: Path, names: Sequence[str] = ("a", "b", "c")) -> Path:
+    """A charter of the members a, b and c, signed by `names`."""
+    origin = write_scenario(folder / "tiny")
+    scenario, features = read_scenario(origin)
+    made = provision(scenario, features, origin=origin, out=folder / "made")
+    signed = read_signatures(made.signatures)
+    kept = {name: signed.signatures[name] for name in names}
+    write_signatures(made.signatures, Signatures(charter=signed.charter, signatures=kept))
+    return made.charter
