@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SCENARIO ?= consortium
 
-.PHONY: install up test lint types e2e compose clean
+.PHONY: install up test unit lint types e2e compose clean
 
 install: $(VENV)/.installed
 
@@ -17,7 +17,9 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 up: install
 	$(BIN)/hansa up $(SCENARIO)
 
-test: install lint types
+test: install lint types unit
+
+unit: install
 	$(BIN)/pytest -n 2
 
 lint: install
