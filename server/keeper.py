@@ -170,7 +170,8 @@ class Keeper:
             self._runs.stop(run.run)
             self._store.runs.ended(run, "stopped")
         if self._store.jobs.get(job.job).status not in (status, "finished"):
-            self._store.jobs.settle(job.job, status, f"{status} by the operator", "keeper")
+            reason = f"{status} by the operator"
+            self._store.jobs.settle(job.job, status, reason, "keeper", wanted=job.wanted)
 
     def _end_runs_of_jobs_that_are_over(self) -> None:
         for run in self._store.runs.live_of_jobs_over():

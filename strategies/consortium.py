@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from hansa.contract.charter import Charter
 from hansa.contract.content import unwrap, wrap
 from hansa.contract.errors import HansaError, MessageError
-from hansa.contract.jobs import AttemptKind, AttemptResult
+from hansa.contract.jobs import AttemptKind, AttemptResult, JobStatus
 from hansa.contract.keys import from_text, verify
 from hansa.contract.messages import (
     AgreeReply,
@@ -39,7 +39,7 @@ from hansa.models.scores import histogram_bound, histogram_length
 from hansa.strategies.apply import ModelState, apply
 from hansa.strategies.attempt import Attempt
 from hansa.strategies.exchange import MESSAGE_TYPE, Exchange, ExchangeError
-from hansa.strategies.ports import Journal, Operator
+from hansa.strategies.ports import Journal, Operator, Wanted
 from hansa.strategies.requests import Desk
 from hansa.strategies.roster import Roster
 from hansa.strategies.selection import Selection, select
@@ -338,12 +338,12 @@ class ConsortiumStrategy(Strategy):
     def _obey(self) -> None:
         wanted = self.journal.wanted()
         if wanted == "pause":
-            self._interrupt("paused", "paused by the operator")
+            self._interrupt("paused", "paused by the operator", wanted)
         if wanted == "stop":
-            self._interrupt("stopped", "stopped by the operator")
+            self._interrupt("stopped", "stopped by the operator", wanted)
 
-    def _interrupt(self, status: Any, reason: str) -> None:
-        self.journal.set_status(status, reason)
+    def _interrupt(self, status: JobStatus, reason: str, wanted: Wanted | None = None) -> None:
+        self.journal.set_status(status, reason, wanted=wanted)
         raise JobInterrupted(f"job {self.journal.plan.job} {status}: {reason}")
 
     # --- Flower's hooks -------------------------------------------------------------------------

@@ -105,9 +105,11 @@ class MemoryJournal:
         """What the operator wants of this job."""
         return self.job.wanted
 
-    def set_status(self, status: JobStatus, reason: str = "") -> None:
-        """Write the job's status and why."""
+    def set_status(self, status: JobStatus, reason: str = "", *, wanted: Wanted | None = None) -> None:
+        """Write the job's status and why, or queue it where `wanted` is not wanted any more."""
         self._check_lease()
+        if wanted not in (None, self.job.wanted):
+            status, reason = "queued", ""
         self.job.status, self.job.reason = status, reason
 
     def event(

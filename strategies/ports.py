@@ -91,8 +91,12 @@ class Journal(Protocol):
         """What the operator wants of this job."""
         ...
 
-    def set_status(self, status: JobStatus, reason: str = "") -> None:
-        """Write the job's status and why."""
+    def set_status(self, status: JobStatus, reason: str = "", *, wanted: Wanted | None = None) -> None:
+        """Write the job's status and why.
+
+        A status that obeys the operator names what was `wanted`: where that is not wanted any more by the time
+        of the write, the job is queued instead, so that what came after it is not forgotten.
+        """
         ...
 
     def event(

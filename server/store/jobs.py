@@ -14,7 +14,7 @@ from hansa.contract.typed import canonical_json
 from hansa.server.records import JobRecord, RunRecord
 from hansa.server.store import events
 from hansa.server.store.database import Database
-from hansa.server.store.journal import JobJournal, abandon_open, newest_round, write_status
+from hansa.server.store.journal import JobJournal, abandon_open, newest_round, queue_again
 from hansa.server.store.moments import moment
 from hansa.server.store.tables import attempts, jobs, knobs, rounds, runs
 from hansa.strategies.ports import Wanted
@@ -104,13 +104,12 @@ class Jobs:
                 raise HansaError(f"job {job} is not in the store")
             if row.status == "finished" or (row.status in OVER and wanted != "run"):
                 raise HansaError(f"job {job} is {row.status}; it cannot be asked to {wanted}")
-            now = time.time()
-            connection.execute(update(jobs).where(jobs.c.id == job).values(wanted=wanted, updated=now))
+            values = {"wanted": wanted, "updated": time.time()}
+            connection.execute(update(jobs).where(jobs.c.id == job).values(values))
             if row.wanted != wanted:
                 events.append(connection, "job-wanted", f"{by} asks the job to {wanted}", job=job)
             if wanted == "run" and row.status in ("paused", "stopped", "failed"):
-                connection.execute(update(jobs).where(jobs.c.id == job).values(queued=now))
-                write_status(connection, job, "queued", "")
+                queue_again(connection, job)
         return self.get(job)
 
     def claim(self, job: str, holder: str) -> JobJournal:
@@ -133,9 +132,11 @@ class Jobs:
             abandon_open(connection, job, f"taken over by {holder}")
         return JobJournal(self._database, JobPlan.model_validate_json(row.plan), row.epoch)
 
-    def settle(self, job: str, status: JobStatus, reason: str, by: str) -> None:
-        """Write a job's status from outside its run, whose lease ends with it."""
-        self.claim(job, by).set_status(status, reason)
+    def settle(
+        self, job: str, status: JobStatus, reason: str, by: str, *, wanted: Wanted | None = None
+    ) -> None:
+        """Write a job's status from outside its run, whose lease ends with it; as `JobJournal.set_status`."""
+        self.claim(job, by).set_status(status, reason, wanted=wanted)
 
 
 class Runs:

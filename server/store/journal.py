@@ -143,10 +143,14 @@ class JobJournal:
             ).scalar_one()
             return wanted
 
-    def set_status(self, status: JobStatus, reason: str = "") -> None:
-        """Write the job's status and why."""
+    def set_status(self, status: JobStatus, reason: str = "", *, wanted: Wanted | None = None) -> None:
+        """Write the job's status and why; see `strategies.ports.Journal`."""
         with self._write() as connection:
-            write_status(connection, self._job, status, reason)
+            now = connection.execute(select(jobs.c.wanted).where(jobs.c.id == self._job)).scalar_one()
+            if wanted in (None, now):
+                write_status(connection, self._job, status, reason)
+            else:
+                queue_again(connection, self._job)
 
     def event(
         self,
@@ -206,6 +210,12 @@ def write_status(connection: Connection, job: str, status: JobStatus, reason: st
     )
     sentence = f"job is {status}" + (f": {reason}" if reason else "")
     events.append(connection, "job-status", sentence, job=job, facts={"status": status})
+
+
+def queue_again(connection: Connection, job: str) -> None:
+    """Have the keeper start a run for the job; runs before now do not count against it."""
+    connection.execute(update(jobs).where(jobs.c.id == job).values(queued=time.time()))
+    write_status(connection, job, "queued", "")
 
 
 def _newest_attempt(connection: Connection, job: str) -> int:

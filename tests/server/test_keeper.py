@@ -248,6 +248,47 @@ def test_a_run_that_does_not_stop_by_itself_is_stopped(scene: Scene) -> None:
         journal.set_status("running")
 
 
+@pytest.mark.parametrize(("wanted", "status"), [("stop", "stopped"), ("pause", "paused")])
+def test_a_resume_that_overtakes_the_pause_is_not_forgotten(scene: Scene, wanted: str, status: str) -> None:
+    job = scene.submit()
+    scene.look()
+    run = scene.newest_run(job).run
+    journal = scene.store.claim(job, keeping.holder_of(run))
+    journal.set_status("running")
+    scene.store.jobs.want(job, wanted, "operator")  # type: ignore[arg-type]
+    read = journal.wanted()
+    scene.store.jobs.want(job, "run", "operator")
+    journal.set_status(status, f"{status} by the operator", wanted=read)  # type: ignore[arg-type]
+    assert (scene.job(job).status, scene.job(job).reason) == ("queued", "")
+    scene.runs.known[run] = "finished"
+    scene.look()
+    assert scene.runs.started == [job, job]
+
+
+def test_a_resume_while_the_keeper_settles_a_job_is_not_forgotten(scene: Scene) -> None:
+    job = scene.submit()
+    scene.store.jobs.want(job, "pause", "operator")
+    stale = scene.job(job)
+    scene.store.jobs.want(job, "run", "operator")
+    scene.keeper._look_after(stale, 1)
+    assert scene.job(job).status == "queued"
+    scene.look()
+    assert scene.runs.started == [job]
+
+
+def test_a_pause_that_the_strategy_decided_stays(scene: Scene) -> None:
+    job = scene.submit()
+    scene.look()
+    run = scene.newest_run(job).run
+    scene.store.claim(job, keeping.holder_of(run)).set_status("paused", "5 attempts came to nothing")
+    scene.runs.known[run] = "finished"
+    scene.look(60)
+    assert (scene.job(job).status, scene.runs.started) == ("paused", [job])
+    scene.store.jobs.want(job, "run", "operator")
+    scene.look()
+    assert scene.runs.started == [job, job]
+
+
 def test_a_run_that_has_not_begun_its_work_is_stopped_at_once(scene: Scene) -> None:
     job = scene.submit()
     scene.look()

@@ -223,6 +223,15 @@ def test_stop_and_pause_are_obeyed_between_rounds(federation: Federation) -> Non
     assert federation.job.status == "stopped"
 
 
+def test_a_pause_that_was_taken_back_leaves_the_job_in_the_queue(
+    federation: Federation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The operator resumes between the strategy's look and its write.
+    monkeypatch.setattr(MemoryJournal, "wanted", lambda _: "pause")
+    federation.run()
+    assert (federation.job.wanted, federation.job.status) == ("run", "queued")
+
+
 def test_a_lost_reply_is_asked_for_again_and_counted_once() -> None:
     federation = Federation(make_federation(4), reask_s=0.2)
     honest, dropped = federation.nodes[4], []
