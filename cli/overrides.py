@@ -33,8 +33,13 @@ def override(scenario: Scenario, settings: Sequence[str]) -> Scenario:
     InputError : not key=value, a key that is not known, or a value that does not fit
     """
     document = scenario.model_dump(mode="json")
-    for setting in settings:
-        _assign(document, *_parsed(setting))
+    follows = scenario.job.evaluate_every == scenario.metrics.every
+    parsed = [_parsed(setting) for setting in settings]
+    for key, value in parsed:
+        _assign(document, key, value)
+    if follows and all(_SHORT.get(key, key) != "job.evaluate_every" for key, _ in parsed):
+        # As in a scenario file: a job that does not say otherwise is evaluated as often as the charter has it.
+        document["job"]["evaluate_every"] = document["metrics"]["every"]
     return parse_document(document, Scenario, "--set " + " ".join(settings)) if settings else scenario
 
 

@@ -22,7 +22,7 @@ from hansa.cli.certificates import issue_authority, issue_server
 from hansa.cli.instance import Instance, InstanceFacts
 from hansa.cli.member_keys import PublicPart, make_member_keys, private_folder
 from hansa.cli.placing import building_place, is_mounted, put_in_place
-from hansa.contract.charter import Charter, Member, Task, charter_hash, unbuilt_mode
+from hansa.contract.charter import Charter, Member, Task, charter_hash, unbuilt
 from hansa.contract.errors import InputError
 from hansa.contract.features import FeatureContract
 from hansa.contract.keys import SigningKey, to_text
@@ -123,7 +123,7 @@ def make_charter(
     except ValueError as error:
         sentence = str(error.errors()[0]["msg"]) if hasattr(error, "errors") else str(error)
         raise InputError(f"scenario '{scenario.name}': {sentence.removeprefix('Value error, ')}") from None
-    if sentence := unbuilt_mode(charter):
+    if sentence := unbuilt(charter):
         raise InputError(f"scenario '{scenario.name}': {sentence}")
     return charter
 

@@ -188,12 +188,21 @@ class Charter(Frozen):
         return now.astimezone(UTC) >= self.expires.astimezone(UTC)
 
 
-def unbuilt_mode(charter: Charter) -> str:
-    """One sentence where the charter asks for a protection that this version does not have; empty otherwise."""
+def unbuilt(charter: Charter) -> str:
+    """One sentence on the first field that asks for what this version does not have; empty where there is none.
+
+    A charter is never run as if such a field stood in it for nothing.
+    """
     mode = charter.protection.mode
-    if mode in BUILT_MODES:
-        return ""
-    return f"field 'protection.mode': this version has no mode '{mode}'; it has {', '.join(BUILT_MODES)}"
+    if mode not in BUILT_MODES:
+        return f"field 'protection.mode': this version has no mode '{mode}'; it has {', '.join(BUILT_MODES)}"
+    if charter.protection.audit_groups is not None:
+        return "field 'protection.audit_groups': this version has no audit groups; leave the field out"
+    if charter.metrics.per_member:
+        return (
+            "field 'metrics.per_member': this version releases no figures of single members; set it to false"
+        )
+    return ""
 
 
 def charter_hash(content: bytes) -> str:

@@ -37,6 +37,7 @@ class ScenarioJob(Frozen):
     steps: Annotated[int, Field(ge=1)] = 1
     rule: ServerRule = ServerRule()
     seed: int = 0
+    # A multiple of the charter's metrics.every; a scenario that does not say takes that itself.
     evaluate_every: Annotated[int, Field(ge=1)] = 1
     deadline_s: Annotated[float, Field(gt=0)] = 60.0
     reask_s: Annotated[float, Field(gt=0)] = 2.0
@@ -65,6 +66,18 @@ class Scenario(Frozen):
         for name in names:
             if names.count(name) > 1:
                 raise ValueError(f"member '{name}' appears twice")
+        return self
+
+    @model_validator(mode="after")
+    def _job_evaluates_as_the_charter_has_it(self) -> Scenario:
+        every = self.metrics.every
+        if "evaluate_every" not in self.job.model_fields_set:
+            # The model is frozen for everybody else.
+            object.__setattr__(self, "job", self.job.model_copy(update={"evaluate_every": every}))
+        if self.job.evaluate_every % every:
+            raise ValueError(
+                f"job.evaluate_every = {self.job.evaluate_every} must be a multiple of metrics.every = {every}"
+            )
         return self
 
 

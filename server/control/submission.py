@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from hansa.contract.charter import Charter, unbuilt_mode
+from hansa.contract.charter import Charter, unbuilt
 from hansa.contract.errors import InputError
 from hansa.contract.jobs import JobPlan
 
@@ -22,7 +22,12 @@ def check_plan(plan: JobPlan, charter: Charter, now: datetime) -> None:
         raise InputError(
             f"field 'reask_s': expected at most deadline_s = {plan.deadline_s:g} (got {plan.reask_s:g})"
         )
-    if sentence := unbuilt_mode(charter):
+    if plan.evaluate_every % charter.metrics.every:
+        raise InputError(
+            f"field 'evaluate_every': expected a multiple of the charter's metrics.every = {charter.metrics.every} "
+            f"(got {plan.evaluate_every})"
+        )
+    if sentence := unbuilt(charter):
         raise InputError(sentence)
 
 

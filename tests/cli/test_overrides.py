@@ -44,6 +44,19 @@ def test_an_optional_field_that_stands_nowhere_can_be_set(scenario: Scenario) ->
     assert override(scenario, ["protection.minimum_cohort=3"]).protection.minimum_cohort == 3
 
 
+def test_a_job_is_evaluated_as_often_as_the_charter_has_it_unless_it_says_less_often(
+    scenario: Scenario, tmp_path: Path
+) -> None:
+    assert override(scenario, ["metrics.every=5"]).job.evaluate_every == 5
+    assert override(scenario, ["metrics.every=5", "evaluate_every=10"]).job.evaluate_every == 10
+    assert override(scenario, ["evaluate_every=3"]).job.evaluate_every == 3
+    with pytest.raises(InputError, match=r"job\.evaluate_every = 7 must be a multiple of metrics\.every = 5"):
+        override(scenario, ["metrics.every=5", "evaluate_every=7"])
+    path = tmp_path / "scenario.toml"
+    path.write_text(path.read_text().replace("[job]", "[metrics]\nevery = 4\n\n[job]"))
+    assert read_scenario(tmp_path)[0].job.evaluate_every == 4
+
+
 @pytest.mark.parametrize(
     ("setting", "said"),
     [

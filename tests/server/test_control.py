@@ -15,7 +15,7 @@ from desks import NOWHERE, SECRETS, client, open_test_desk
 from federation import JOB, make_plan
 from safetensors.numpy import load
 
-from hansa.contract.charter import Protection
+from hansa.contract.charter import MetricsPolicy, Protection
 from hansa.contract.jobs import AttemptResult, MetricValue, Participation
 from hansa.contract.typed import canonical_json
 from hansa.server.control.desk import ControlDesk
@@ -244,6 +244,30 @@ def test_a_mode_that_is_not_built_starts_no_job(tmp_path: Path) -> None:
         answer = client(desk).post("/v1/jobs", json=make_plan().model_dump(mode="json"))
     assert answer.status_code == 422
     assert "this version has no mode 'he'" in answer.json()["detail"]
+
+
+UNBUILT: dict[str, dict[str, object]] = {
+    "protection.audit_groups": {"protection": Protection(mode="clear", audit_groups=3)},
+    "metrics.per_member": {"metrics": MetricsPolicy(per_member=True)},
+}
+
+
+@pytest.mark.parametrize("field", UNBUILT)
+def test_a_field_that_would_do_nothing_starts_no_job(tmp_path: Path, field: str) -> None:
+    with open_test_desk(tmp_path, **UNBUILT[field]) as desk:
+        answer = client(desk).post("/v1/jobs", json=make_plan().model_dump(mode="json"))
+    assert (answer.status_code, f"field '{field}': this version" in answer.json()["detail"]) == (422, True)
+
+
+def test_a_job_is_not_evaluated_more_often_than_the_charter_allows(tmp_path: Path) -> None:
+    with open_test_desk(tmp_path, metrics=MetricsPolicy(every=4)) as desk:
+        answer = client(desk).post("/v1/jobs", json=make_plan(evaluate_every=6).model_dump(mode="json"))
+        assert answer.status_code == 422
+        assert (
+            "'evaluate_every': expected a multiple of the charter's metrics.every = 4 (got 6)" in answer.text
+        )
+        allowed = make_plan(evaluate_every=8).model_dump(mode="json")
+        assert client(desk).post("/v1/jobs", json=allowed).is_success
 
 
 def test_in_mode_he_the_server_has_no_model_to_hand_out(
