@@ -13,9 +13,12 @@ from hansa.cli.overrides import override, override_job
 from hansa.cli.provisioning import provision
 from hansa.cli.run_record import is_held
 from hansa.contract.charter import Charter
-from hansa.contract.errors import InputError
+from hansa.contract.errors import DataError, InputError
+from hansa.contract.features import FeatureContract
 from hansa.contract.library import scenario_folder
 from hansa.contract.scenario import ScenarioJob, read_scenario
+from hansa.contract.sources import Source, SqlSource, SyntheticSource
+from hansa.contract.typed import read_toml
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,7 @@ def prepare(scenario: str | None, *, instance: Path | None, settings: Sequence[s
     Raises
     ------
     InputError : an unknown scenario, a setting that does not fit, an instance that runs already
+    DataError : records on this machine that depart from the feature contract; nothing was written
     """
     if instance is not None and Instance(instance).exists and scenario is None:
         return _go_on(Instance(instance), settings)
@@ -46,6 +50,8 @@ def prepare(scenario: str | None, *, instance: Path | None, settings: Sequence[s
         if keep or not found.facts.passing or instance is not None:
             return _go_on(found, settings)
     changed = override(described, settings)
+    for member in changed.members:
+        _check_records(member.data, features, folder)
     made = provision(
         changed,
         features,
@@ -80,10 +86,28 @@ def warnings_of(charter: Charter) -> list[str]:
 
 def _go_on(instance: Instance, settings: Sequence[str]) -> Demo:
     _check_not_running(instance)
+    features = read_toml(instance.charter, Charter).task.features
+    for name in instance.members:
+        member = instance.member(name)
+        _check_records(member.config.data, features, member.folder)
     config = instance.server_config
     if not all(is_free(address) for address in (config.superlink, config.fleet, config.control)):
         move(instance, free_addresses())
     return Demo(instance, override_job(instance.job, settings, instance.folder))
+
+
+def _check_records(source: Source, features: FeatureContract, folder: Path) -> None:
+    """Refuse records on this machine that no agent could train on, before anything is made or started."""
+    from hansa.clients.data.check import check_data
+
+    if isinstance(source, SyntheticSource) or (
+        isinstance(source, SqlSource) and not source.url.startswith("sqlite")
+    ):
+        return
+    errors = check_data(source, features, folder).errors
+    if errors:
+        more = len(errors) - 1
+        raise DataError(errors[0] + (f"; and {more} more problem{'s' if more > 1 else ''}" if more else ""))
 
 
 def _check_not_running(instance: Instance) -> None:

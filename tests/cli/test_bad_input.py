@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import socket
+import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 
+import polars as pl
 import pytest
 from cli_side import hansa, still_running, write_scenario
 
@@ -139,3 +141,39 @@ def test_records_that_depart_from_the_contract(
     last = capsys.readouterr().err.strip().splitlines()[-1]
     assert "b.csv: column 'ward'" in last
     assert "west" in last
+
+
+def in_a_database(folder: Path) -> None:
+    with sqlite3.connect(folder / "b.sqlite") as connection:
+        connection.execute("CREATE TABLE records AS SELECT 0.5 AS age, 'west' AS ward, 1 AS y")
+    connection.close()
+    source = '{ kind = "sql", url = "sqlite:///b.sqlite", query = "SELECT * FROM records" }'
+    edit(folder / "scenario.toml", '{ kind = "csv", path = "b.csv" }', source)
+
+
+def in_parquet(folder: Path) -> None:
+    pl.DataFrame({"age": [0.5], "ward": ["west"], "y": [1]}).write_parquet(folder / "b.parquet")
+    edit(folder / "scenario.toml", 'kind = "csv", path = "b.csv"', 'kind = "parquet", path = "b.parquet"')
+
+
+BAD_TABLES: dict[str, tuple[Callable[[Path], object], str]] = {
+    "a category": (lambda it: edit(it / "b.csv", ",north,", ",west,"), "b.csv: column 'ward', row"),
+    "no file": (lambda it: (it / "b.csv").unlink(), "b.csv: no such file"),
+    "no text": (lambda it: (it / "b.csv").write_bytes(b"\xff\xfe\x00\x01,y\n1,0\n"), "b.csv: not a CSV file"),
+    "parquet": (in_parquet, "b.parquet: column 'ward', row 1"),
+    "sqlite": (in_a_database, "SQL query: column 'ward', row 1"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_TABLES)
+def test_up_says_that_a_table_is_bad_before_it_makes_anything(tmp_path: Path, say: Say, name: str) -> None:
+    spoil, sentence = BAD_TABLES[name]
+    spoil(write_scenario(tmp_path / "tiny"))
+    assert sentence in say("up", "tiny")
+
+
+def test_up_checks_the_records_of_an_instance_that_is_there_too(
+    tmp_path: Path, say: Say, made: Instance
+) -> None:
+    edit(tmp_path / "tiny" / "b.csv", ",north,", ",west,")
+    assert "b.csv: column 'ward'" in say("up", "--instance", "made")
