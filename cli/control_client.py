@@ -42,7 +42,7 @@ class Control:
         """Control of an instance, with its token of that scope."""
         tokens = instance.tokens
         if scope not in tokens:
-            raise InputError(f"{instance.control / 'tokens.json'}: field '{scope}' is missing")
+            raise InputError(f"{instance.tokens_path}: field '{scope}' is missing")
         return cls(instance.control_url, tokens[scope])
 
     def __enter__(self) -> Self:

@@ -5,6 +5,7 @@
       ca/                    the CA's key, needed again only to renew certificates
       server/                SuperLink and ServerApp: server.toml, charter, TLS, SuperExec secret
       control/               control: server.toml, charter, operator's key, tokens, job.toml
+      operator/              who works with control: its tokens to read and to write, job.toml
       store/                 jobs, rounds, metrics, checkpoints; both of the above write there
       members/NAME/          the agent: keys, charter, pin, member.toml, its own records of what it did
       members/NAME/node/     the node: its key and the CA's certificate, nothing else
@@ -126,6 +127,11 @@ class Instance:
         return self.folder / "control"
 
     @property
+    def operator(self) -> Path:
+        """What commands need of control: neither its key nor what signs."""
+        return self.folder / "operator"
+
+    @property
     def store(self) -> Path:
         return self.folder / "store"
 
@@ -162,9 +168,15 @@ class Instance:
         return self.server / "charter.signatures.json"
 
     @property
+    def tokens_path(self) -> Path:
+        """The operator's tokens; control's own in an instance from before there was that folder."""
+        path = self.operator / "tokens.json"
+        return path if path.exists() else self.control / "tokens.json"
+
+    @property
     def tokens(self) -> dict[str, str]:
-        """The control API's bearer tokens by what they allow: read, write, sign."""
-        path = self.control / "tokens.json"
+        """The control API's bearer tokens by what they allow: read, write."""
+        path = self.tokens_path
         try:
             document = json.loads(read_file(path))
         except ValueError as error:
@@ -178,7 +190,8 @@ class Instance:
     @property
     def job(self) -> ScenarioJob:
         """The job that `hansa up` submits."""
-        return read_toml(self.control / "job.toml", ScenarioJob)
+        path = self.operator / "job.toml"
+        return read_toml(path if path.exists() else self.control / "job.toml", ScenarioJob)
 
     @property
     def members(self) -> list[str]:

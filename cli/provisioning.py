@@ -142,7 +142,8 @@ def _build(
     keep_scores: bool,
 ) -> None:
     now = datetime.now(UTC)
-    for folder in (instance.ca, instance.server, instance.control, instance.store, instance.members_folder):
+    own = (instance.ca, instance.server, instance.control, instance.operator, instance.store)
+    for folder in (*own, instance.members_folder):
         private_folder(folder)
     public = {it.name: make_member_keys(instance.members_folder / it.name) for it in scenario.members}
     operator = SigningKey.generate()
@@ -209,7 +210,11 @@ def _write_server(instance: Instance, scenario: Scenario, addresses: Addresses, 
     # The ServerApp asks for signatures; it starts no jobs and turns no knobs by hand.
     own = {name: tokens[name] for name in ("read", "sign")}
     write_atomically(instance.server / "tokens.json", _json(own), mode=0o600)
-    write_atomically(instance.control / "job.toml", to_toml(scenario.job))
+    # Who works with control needs neither its key nor the token that has orders signed.
+    desk = {name: tokens[name] for name in ("read", "write")}
+    write_atomically(instance.operator / "tokens.json", _json(desk), mode=0o600)
+    for folder in (instance.control, instance.operator):
+        write_atomically(folder / "job.toml", to_toml(scenario.job))
 
 
 def _member(member: ScenarioMember, public: PublicPart) -> Member:

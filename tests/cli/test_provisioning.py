@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import stat
 import tomllib
 from datetime import UTC, datetime
@@ -49,6 +50,11 @@ def test_private_parts_stand_under_their_owner(tmp_path: Path) -> None:
     assert [path.parent for path in instance.folder.rglob("operator.key")] == [instance.control]
     assert [path.parent for path in instance.folder.rglob("ca.key")] == [instance.ca]
     assert [path.parent for path in instance.folder.rglob("server.key")] == [instance.server]
+    assert {path.name for path in instance.operator.iterdir()} == {"tokens.json", "job.toml"}
+    held = json.loads((instance.operator / "tokens.json").read_text())
+    assert set(held) == {"read", "write"}
+    assert held.items() < json.loads((instance.control / "tokens.json").read_text()).items()
+    assert instance.tokens == held
     node = {path.name for path in (instance.members_folder / "a" / "node").iterdir()}
     assert node == {"node.key", "node.pub", "ca.crt"}
 

@@ -155,6 +155,29 @@ def test_neither_executor_nor_superlink_holds_the_operators_key(federation: http
     assert inside("control", program) != "[]"
 
 
+def test_the_job_is_submitted_without_any_key_and_without_the_token_that_signs(
+    federation: httpx.Client,
+) -> None:
+    program = (
+        "import json, os\n"
+        "print(json.dumps({os.path.join(d, f): open(os.path.join(d, f)).read()"
+        " for d, _, fs in os.walk('/instance') for f in fs}))"
+    )
+    # The container has ended by now: look into one like it.
+    held = json.loads(
+        compose("run", "--rm", "--no-deps", "-T", "--entrypoint", "python3", "job", "-c", program)
+    )
+    assert sorted(held) == [
+        "/instance/instance.toml",
+        "/instance/operator/job.toml",
+        "/instance/operator/tokens.json",
+    ]
+    tokens = json.loads(inside("control", "print(open('/instance/control/tokens.json').read())"))
+    assert json.loads(held["/instance/operator/tokens.json"]) == {
+        scope: tokens[scope] for scope in ("read", "write")
+    }
+
+
 def test_a_killed_organisation_comes_back(federation: httpx.Client) -> None:
     name = ORGANISATIONS[1]
     container = compose("ps", "--quiet", f"agent-{name}").strip()
