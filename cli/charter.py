@@ -11,7 +11,7 @@ import typer
 if TYPE_CHECKING:
     from hansa.contract.charter import Charter
 
-app = typer.Typer(no_args_is_help=True, help="Sign, verify and show a charter.")
+app = typer.Typer(no_args_is_help=True, add_completion=False, help="Sign, verify and show a charter.")
 
 CharterPath = Annotated[Path, typer.Argument(metavar="CHARTER", help="charter.toml")]
 SignaturesPath = Annotated[

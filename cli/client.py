@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-app = typer.Typer(no_args_is_help=True, help="One organisation's node and agent.")
+app = typer.Typer(no_args_is_help=True, add_completion=False, help="One organisation's node and agent.")
 
 Org = Annotated[str | None, typer.Option("--org", help="The organisation's name in the charter.")]
 Folder = Annotated[Path | None, typer.Option("--folder", help="Its folder, with member.toml and its keys.")]

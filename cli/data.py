@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from hansa.contract.features import FeatureContract
     from hansa.contract.sources import Source
 
-app = typer.Typer(no_args_is_help=True, help="Check a table against the feature contract.")
+app = typer.Typer(
+    no_args_is_help=True, add_completion=False, help="Check a table against the feature contract."
+)
 
 
 @app.callback()

@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from hansa.contract.jobs import JobPlan
     from hansa.server.records import JobRecord
 
-app = typer.Typer(no_args_is_help=True, help="Submit, follow, stop, resume and export jobs.")
+app = typer.Typer(
+    no_args_is_help=True, add_completion=False, help="Submit, follow, stop, resume and export jobs."
+)
 
 Setting = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="E.g. rounds=10, rule=fedavg.")

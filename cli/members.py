@@ -8,7 +8,7 @@ import typer
 
 from hansa.cli.reach import ControlOption, InstanceOption, JsonOption, reach
 
-app = typer.Typer(no_args_is_help=True, help="Members of the consortium.")
+app = typer.Typer(no_args_is_help=True, add_completion=False, help="Members of the consortium.")
 
 Name = Annotated[str, typer.Argument(help="The member's name in the charter.")]
 
@@ -38,7 +38,7 @@ def list_members(
         )
         for it in members
     )
-    columns = ("member", "title", "here", "isolated", "seen", "held out because")
+    columns = ("member", "title", "sector", "here", "isolated", "seen", "held out because")
     print_table(columns, rows, nothing="the charter has no members")
 
 

@@ -13,7 +13,7 @@ from hansa.contract.errors import HansaError, InputError
 if TYPE_CHECKING:
     from hansa.cli.follow import Followed
 
-app = typer.Typer(no_args_is_help=True, help="Rounds of a job.")
+app = typer.Typer(no_args_is_help=True, add_completion=False, help="Rounds of a job.")
 
 
 @app.command("list")

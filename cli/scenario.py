@@ -9,7 +9,9 @@ from typing import Annotated
 
 import typer
 
-app = typer.Typer(no_args_is_help=True, help="List scenarios or make one from CSV files.")
+app = typer.Typer(
+    no_args_is_help=True, add_completion=False, help="List scenarios or make one from CSV files."
+)
 
 
 @app.command("list")

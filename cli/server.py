@@ -9,7 +9,7 @@ import typer
 
 from hansa.contract.errors import InputError
 
-app = typer.Typer(no_args_is_help=True, help="The consortium's server.")
+app = typer.Typer(no_args_is_help=True, add_completion=False, help="The consortium's server.")
 
 
 @app.callback()

@@ -224,3 +224,14 @@ def test_a_wrong_token_gets_one_line(run: Run, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.delenv("HANSA_TOKEN")
     code, _, err = run("jobs", "list")
     assert (code, "HANSA_TOKEN" in err) == (2, True)
+
+
+def test_members_list_names_every_column(run: Run) -> None:
+    out = run("members", "list")[1]
+    header = [it.strip() for it in out.splitlines()[1].strip("┃").split("┃")]
+    assert header == ["member", "title", "sector", "here", "isolated", "seen", "held out because"]
+
+
+def test_the_version_is_told_and_no_help_offers_completion(run: Run) -> None:
+    assert run("--version")[1].startswith("hansa ")
+    assert "--install-completion" not in run("jobs", "--help")[1]
