@@ -46,7 +46,7 @@ class PlainProgress:
     def __init__(self, console: Console) -> None:
         self._console = console
         self._round = 0
-        self._status = ""
+        self._status = self._reason = ""
         self._waiting = ""
         self._first_seen: float | None = None
 
@@ -75,8 +75,10 @@ class PlainProgress:
                 figures = ", ".join(f"{name} {shown_metric(value)}" for name, value in line.metrics.items())
                 said = f"round {line.round}: {len(line.cohort)} members, {line.seconds:.2f} s"
                 self.note(f"{said}, {figures}" if figures else said)
-        if followed.job.status != self._status:
-            self._status = followed.job.status
+        status, reason = followed.job.status, followed.job.reason
+        changed = status != self._status or (reason and reason != self._reason)
+        self._status, self._reason = status, reason
+        if changed:
             self.note(f"job {followed.job.job[:8]} is {self._status}{_because(followed)}")
 
 
@@ -127,7 +129,7 @@ class LiveProgress:
             return "starting"
         if followed.problem:
             return followed.problem
-        waiting = _waiting_for(followed)
+        waiting = followed.job.reason or _waiting_for(followed)
         if waiting:
             return waiting
         done, planned = followed.job.round, followed.job.plan.rounds
@@ -135,7 +137,8 @@ class LiveProgress:
 
 
 def _waiting_for(followed: Followed) -> str:
-    if followed.over or followed.rounds or not followed.absent:
+    # The job's own reason says it better.
+    if followed.over or followed.rounds or followed.job.reason or not followed.absent:
         return ""
     return f"waiting for {', '.join(followed.absent)}"
 

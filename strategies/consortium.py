@@ -151,7 +151,7 @@ class ConsortiumStrategy(Strategy):
 
     def select(self) -> Selection:
         """The next cohort. Waits while there are too few members, and says for whom."""
-        began, reminded = time.monotonic(), -REMIND_S
+        began, reminded, said = time.monotonic(), -REMIND_S, ""
         while True:
             self._obey()
             self.roster.refresh()
@@ -165,10 +165,17 @@ class ConsortiumStrategy(Strategy):
             hopeful = [name for name, why in selection.left_out.items() if why == "not connected"]
             if not selection.shortfall and (self._gathered or not hopeful or waited >= self._gather_s):
                 self._gathered = True
+                if said:
+                    self.journal.set_status("running")
                 return selection
-            if waited - reminded >= REMIND_S:
-                reminded = waited
-                self.journal.event("waiting", selection.shortfall or f"waiting for {', '.join(hopeful)}")
+            names = ", ".join(hopeful)
+            sentence = selection.shortfall or f"waiting up to {self._gather_s:g} s for {names}"
+            if sentence != said:
+                log.log(logging.WARNING if selection.shortfall else logging.INFO, "%s", sentence)
+                self.journal.set_status("running", sentence)
+            if sentence != said or waited - reminded >= REMIND_S:
+                said, reminded = sentence, waited
+                self.journal.event("waiting", sentence)
             self._sleep(LOOK_AGAIN_S)
 
     # --- train ----------------------------------------------------------------------------------

@@ -293,6 +293,25 @@ def test_the_server_never_starts_below_the_minimum_cohort(federation: Federation
     waiting = [sentence for kind, sentence, _, _ in federation.job.events if kind == "waiting"]
     assert "a (not connected)" in waiting[0]
     assert "b (not connected)" in waiting[0]
+    assert len(waiting) == 1
+
+
+def test_a_job_that_waits_says_so_in_its_reason_until_it_starts(federation: Federation) -> None:
+    late = federation.nodes.pop(1)
+    reasons: list[str] = []
+
+    def sleep(seconds: float) -> None:
+        reasons.append(federation.job.reason)
+        federation.nodes[1] = late
+
+    strategy = federation.strategy()
+    strategy._sleep, strategy._gather_s = sleep, 60.0
+    grid = InMemoryGrid(federation.nodes)
+    strategy.connect(grid)
+    strategy.select()
+    grid.close()
+    assert reasons[0] == "waiting up to 60 s for a"
+    assert (federation.job.status, federation.job.reason) == ("running", "")
 
 
 def test_a_run_that_dies_before_the_end_is_written_closes_again(federation: Federation) -> None:
