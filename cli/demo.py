@@ -15,7 +15,9 @@ from hansa.cli.run_record import is_held
 from hansa.contract.charter import Charter
 from hansa.contract.errors import DataError, InputError
 from hansa.contract.features import FeatureContract
+from hansa.contract.jobs import JobPlan
 from hansa.contract.library import scenario_folder
+from hansa.contract.plan import make_plan
 from hansa.contract.scenario import ScenarioJob, read_scenario
 from hansa.contract.sources import Source, SqlSource, SyntheticSource
 from hansa.contract.typed import read_toml
@@ -26,7 +28,9 @@ class Demo:
     """An instance ready to be started, and the job that it is for."""
 
     instance: Instance
-    job: ScenarioJob
+    plan: JobPlan
+    # An earlier run's instance stood in its place.
+    replaced: bool = False
 
 
 def prepare(scenario: str | None, *, instance: Path | None, settings: Sequence[str], keep: bool) -> Demo:
@@ -37,7 +41,7 @@ def prepare(scenario: str | None, *, instance: Path | None, settings: Sequence[s
 
     Raises
     ------
-    InputError : an unknown scenario, a setting that does not fit, an instance that runs already
+    InputError : an unknown scenario, a setting or a job that does not fit, an instance that runs already
     DataError : records on this machine that depart from the feature contract; nothing was written
     """
     if instance is not None and Instance(instance).exists and scenario is None:
@@ -52,6 +56,8 @@ def prepare(scenario: str | None, *, instance: Path | None, settings: Sequence[s
     changed = override(described, settings)
     for member in changed.members:
         _check_records(member.data, features, folder)
+    plan = _plan(changed.name, changed.job)
+    replaced = found.exists
     made = provision(
         changed,
         features,
@@ -62,7 +68,7 @@ def prepare(scenario: str | None, *, instance: Path | None, settings: Sequence[s
         force=True,
         passing=True,
     )
-    return Demo(made, changed.job)
+    return Demo(made, plan, replaced)
 
 
 def warnings_of(charter: Charter) -> list[str]:
@@ -73,9 +79,7 @@ def warnings_of(charter: Charter) -> list[str]:
             "two members: each can subtract its own update from the sum, so nothing is hidden from the other"
         )
     if charter.protection.mode == "clear":
-        found.append(
-            "mode clear: the server sees each member's update; name another mode in the charter for real use"
-        )
+        found.append("mode clear: the server reads each member's update; this version has no other mode yet")
     derived = sum(column.derived for column in charter.task.features.columns)
     if derived:
         found.append(
@@ -86,6 +90,7 @@ def warnings_of(charter: Charter) -> list[str]:
 
 def _go_on(instance: Instance, settings: Sequence[str]) -> Demo:
     _check_not_running(instance)
+    plan = _plan(instance.facts.name, override_job(instance.job, settings, instance.folder))
     features = read_toml(instance.charter, Charter).task.features
     for name in instance.members:
         member = instance.member(name)
@@ -93,7 +98,17 @@ def _go_on(instance: Instance, settings: Sequence[str]) -> Demo:
     config = instance.server_config
     if not all(is_free(address) for address in (config.superlink, config.fleet, config.control)):
         move(instance, free_addresses())
-    return Demo(instance, override_job(instance.job, settings, instance.folder))
+    return Demo(instance, plan)
+
+
+def _plan(name: str, job: ScenarioJob) -> JobPlan:
+    """The job as control will be asked for it; what control would refuse is refused here, before all else."""
+    plan = make_plan(name, job)
+    if plan.reask_s > plan.deadline_s:
+        raise InputError(
+            f"field 'job.reask_s': expected at most deadline_s = {plan.deadline_s:g} (got {plan.reask_s:g})"
+        )
+    return plan
 
 
 def _check_records(source: Source, features: FeatureContract, folder: Path) -> None:

@@ -26,6 +26,7 @@ class ScenarioOrCommand(TyperGroup):
 
 
 app = typer.Typer(
+    add_completion=False,
     cls=ScenarioOrCommand,
     no_args_is_help=True,
     help="Make keys, certificates and a signed charter.",
@@ -48,7 +49,7 @@ def scenario(
     control: Annotated[str, typer.Option(help="HOST:PORT of control.")] = "127.0.0.1:9480",
     settings: Annotated[
         list[str] | None,
-        typer.Option("--set", help="key=value, e.g. steps=1, model=mlp, protection.mode=masked."),
+        typer.Option("--set", help="key=value, e.g. steps=1, model=mlp."),
     ] = None,
     keep_scores: Annotated[
         bool, typer.Option("--keep-scores", help="Members keep exact held-out scores; for demos.")

@@ -50,8 +50,12 @@ def _not_offered(choice: ModelChoice) -> str:
     if others:
         holds = " and ".join(f"'{it}'" for it in others)
         return f"{missing}; {holds} has one, but the charter names '{choice.distribution}': correct model.distribution"
+    here = installed(choice.distribution)
+    if here is not None:
+        held = ", ".join(sorted(it.name for it in here.entry_points.select(group=GROUP))) or "none"
+        return f"model '{choice.name}': distribution '{choice.distribution}' has no model of that name; it has {held}"
     known = ", ".join(sorted({it.name for it in everywhere})) or "none"
-    return f"{missing}; install the version that holds it (pip install {choice.distribution}); found here: {known}"
+    return f"{missing}; install the package that holds it (pip install {choice.distribution}); found here: {known}"
 
 
 def check_distribution(choice: ModelChoice) -> None:
