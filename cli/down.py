@@ -16,7 +16,10 @@ def down(
         Path | None, typer.Option(help="Instance folder; default: the newest under .hansa.")
     ] = None,
 ) -> None:
-    """Stop a federation that was started with `hansa up --detach`; keys, ledgers and results stay."""
+    """Stop what `hansa up --detach` started.
+
+    Keys, ledgers and results stay until the next `hansa up` without --keep.
+    """
     from hansa.cli.federation import record_path
     from hansa.cli.instance import find_instance
     from hansa.cli.stopping import stop_record

@@ -35,10 +35,12 @@ def up(
         typer.Option("--set", metavar="KEY=VALUE", help="Change the scenario, e.g. model=mlp, steps=1."),
     ] = None,
     instance: Annotated[
-        Path | None, typer.Option(help="Instance folder; default .hansa/SCENARIO. One that is there is used.")
+        Path | None,
+        typer.Option(help="Folder of an instance to go on with, or to make; default .hansa/SCENARIO."),
     ] = None,
     keep: Annotated[
-        bool, typer.Option("--keep", help="Go on with the instance of the last run instead of a new one.")
+        bool,
+        typer.Option("--keep", help="Go on with .hansa/SCENARIO of the last run instead of replacing it."),
     ] = False,
     detach: Annotated[
         bool, typer.Option("--detach", help="Leave it running in the background; see status and down.")
@@ -57,6 +59,10 @@ def up(
         console = Console(stderr=as_json)
         changes = [*(settings or []), *([f"rounds={rounds}"] if rounds else [])]
         demo = prepare(scenario, instance=instance, settings=changes, keep=keep)
+        if demo.replaced:
+            print(
+                f"replacing {demo.instance.folder} of an earlier run; --keep goes on with it", file=sys.stderr
+            )
         charter = verify_charter(demo.instance.charter, demo.instance.signatures).charter
         for warning in warnings_of(charter):
             print(f"warning: {warning}", file=sys.stderr)
@@ -74,10 +80,8 @@ def _attached(
     from hansa.cli.federation import START_S, check_given_up, federation_specs, record_path, supervised
     from hansa.cli.follow import follow
     from hansa.cli.progress import progress_on
-    from hansa.contract.plan import make_plan
 
     instance = demo.instance
-    plan = make_plan(instance.facts.name, demo.job)
     titles = {member.name: member.title for member in charter.members}
     _forget_scores(demo)
     with (
@@ -97,7 +101,7 @@ def _attached(
         with Control.of(instance, "write") as control:
             followed = follow(
                 control,
-                control.submit(plan),
+                control.submit(demo.plan),
                 wait=interruption.wait,
                 seen=progress.seen,
                 check=lambda: check_given_up(supervisor),
@@ -112,15 +116,13 @@ def _detached(
 ) -> int:
     from hansa.cli.background import start_in_background
     from hansa.cli.control_client import Control
-    from hansa.contract.plan import make_plan
 
     instance = demo.instance
-    plan = make_plan(instance.facts.name, demo.job)
     _forget_scores(demo)
     if not start_in_background(instance, interruption):
         return interruption.exit_code
     with Control.of(instance, "write") as control:
-        job = control.submit(plan)
+        job = control.submit(demo.plan)
     if as_json:
         facts = {"status": job.status, "job": job.job, "instance": str(instance.folder)}
         print(json.dumps({**facts, "control": instance.control_url}), flush=True)

@@ -98,6 +98,25 @@ def test_a_setting_that_does_not_fit(say: Say, made: Instance) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("steps=999999", "field 'steps'"),
+        ("reask_s=90", "field 'job.reask_s': expected at most deadline_s = 60"),
+    ],
+)
+def test_a_job_that_is_refused_leaves_the_instance_of_the_last_run(
+    say: Say, tmp_path: Path, setting: str, said: str
+) -> None:
+    origin = write_scenario(tmp_path / "tiny")
+    scenario, features = read_scenario(origin)
+    out = tmp_path / ".hansa" / "tiny"
+    last = provision(scenario, features, origin=origin, out=out, addresses=free_addresses(), passing=True)
+    before = last.charter.read_bytes()
+    assert said in say("up", "tiny", "--set", setting)
+    assert last.charter.read_bytes() == before
+
+
 def test_a_server_file_that_is_not_there(say: Say, made: Instance) -> None:
     (made.server / "server.crt").unlink()
     line = say("server", "start", "--instance", "made")
