@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hansa.contract.errors import InputError
+from hansa.contract.errors import HansaError, InputError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from hansa.cli.control_client import Control
     from hansa.cli.demo import Demo
     from hansa.cli.follow import Followed
     from hansa.cli.interrupts import Interruption
@@ -106,9 +107,10 @@ def _attached(
                 seen=progress.seen,
                 check=lambda: check_given_up(supervisor),
             )
-        if not followed.over:
-            return interruption.exit_code
-    return _show(demo, charter, followed, console, as_json=as_json)
+            if not followed.over:
+                return interruption.exit_code
+            model = _export(control, followed, charter, instance.folder / "model")
+    return _show(demo, charter, followed, console, model, as_json=as_json)
 
 
 def _detached(
@@ -134,7 +136,27 @@ def _detached(
     return 0
 
 
-def _show(demo: Demo, charter: Charter, followed: Followed, console: Console, *, as_json: bool) -> int:
+def _export(control: Control, followed: Followed, charter: Charter, folder: Path) -> Path | None:
+    """Write the released model while there is a control to ask; None where the server has none to give."""
+    from hansa.contract.typed import write_atomically
+
+    if followed.job.status != "finished" or charter.protection.mode == "he":
+        return None
+    try:
+        release = control.release(followed.job.job)
+        path = folder / f"{release.name}.safetensors"
+        write_atomically(path, control.release_tensors(followed.job.job))
+        write_atomically(path.with_suffix(".json"), release.model_dump_json(indent=2).encode() + b"\n")
+    except (HansaError, OSError) as error:
+        # The job is done and stays so; its model can be asked for again.
+        print(f"warning: the released model was not written: {error}", file=sys.stderr)
+        return None
+    return path
+
+
+def _show(
+    demo: Demo, charter: Charter, followed: Followed, console: Console, model: Path | None, *, as_json: bool
+) -> int:
     """Print the result; 0 where the job finished."""
     from hansa.cli.results import local_table, result_object, rounds_table
 
@@ -144,12 +166,15 @@ def _show(demo: Demo, charter: Charter, followed: Followed, console: Console, *,
     released = followed.lines[-1].metrics if followed.lines else {}
     if as_json:
         more = {"job": job.job, "reason": job.reason, "instance": str(demo.instance.folder)}
+        more["model"] = str(model) if model else ""
         found = result_object(job.status, followed.lines, released=released, local=local, more=more)
         print(json.dumps(found), flush=True)
     else:
         console.print(rounds_table(followed.lines, last=10))
         if local:
             console.print(local_table(local, {member.name: member.title for member in charter.members}))
+        if model:
+            console.print(f"released model: {model}", markup=False, highlight=False, soft_wrap=True)
     if not finished:
         print(f"hansa: job {job.job[:8]} is {job.status}: {job.reason or 'see its events'}", file=sys.stderr)
         return 1
