@@ -107,14 +107,14 @@ def test_down_cleans_up_after_a_supervisor_that_was_killed(machine: Machine) -> 
     assert still_running(machine.folder) == []
 
 
-def test_wrong_records_are_said_in_one_sentence_and_stop_everything(machine: Machine) -> None:
+def test_wrong_records_are_said_in_one_sentence_before_anything_is_made(machine: Machine) -> None:
     table = machine.folder / "scenario" / "b.csv"
     table.write_text(table.read_text().replace("age,ward,y", "age,ward,target"))
     assert machine.run("up", "scenario")[0] == 2
     last = machine.errors.strip().splitlines()[-1]
-    assert last.startswith("hansa: agent-b: ")
-    assert "b.csv: column 'y' is missing" in last
+    assert last.startswith("hansa: scenario/b.csv: column 'y' is missing")
     assert "Traceback" not in machine.errors
+    assert not (machine.folder / ".hansa").exists()
 
 
 def test_organisations_join_a_server_each_under_its_own_supervisor(machine: Machine) -> None:
