@@ -10,6 +10,7 @@ import typer
 
 if TYPE_CHECKING:
     from hansa.contract.charter import Charter
+    from hansa.contract.features import Column
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Sign, verify and show a charter.")
 
@@ -79,45 +80,46 @@ def _signatures(charter: Path, given: Path | None) -> Path:
 def _print(charter: Charter, digest: str, problem: str | None) -> None:
     from datetime import UTC, datetime
 
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
+    from hansa.cli.listing import print_facts, print_table
     from hansa.contract.expiry import charter_expiry
 
-    console = Console()
-    facts = Table.grid(padding=(0, 2))
-    model, rules = charter.task.model, charter.protection
-    for name, value in (
+    model, rules, features = charter.task.model, charter.protection, charter.task.features
+    facts = (
         ("charter", f"{charter.name}, version {charter.version}"),
         ("hash", digest),
         ("signatures", problem or "of all members, verified"),
         ("expires", f"{charter.expires:%Y-%m-%d %H:%M %Z}"),
         ("task", charter.task.title),
-        (
-            "model",
-            f"{model.name} from {model.distribution}, {len(charter.task.features.encoded)} model columns",
-        ),
-        ("label", f"{charter.task.features.label.kind}, column '{charter.task.features.label.column}'"),
+        ("model", f"{model.name} from {model.distribution}, {len(features.encoded)} model columns"),
+        ("label", f"{features.label.kind}, column '{features.label.column}'"),
         (
             "protection",
             f"{rules.mode}, t = {charter.threshold}, c = {rules.c}, cohort >= {charter.minimum_cohort}",
         ),
         ("training", f"{charter.training.mechanism}, clip {charter.training.clip:g}"),
         ("approval of jobs", charter.approval),
-    ):
-        facts.add_row(name, escape(value))
-    console.print(facts)
-    members = Table("member", "title", "sector", "controller", "records", "identity key")
-    for it in charter.members:
-        members.add_row(
-            it.name, it.title, it.sector, it.controller, f"~{it.records}", it.identity_key[:16] + "..."
-        )
-    console.print(members)
-    knobs = Table("knob", "default", "low", "high")
-    for name, reach in sorted(charter.knobs.items()):
-        knobs.add_row(name, f"{reach.default:g}", f"{reach.low:g}", f"{reach.high:g}")
-    console.print(knobs)
+    )
+    # Keys are facts, not cells: whole on one line, so that they can be compared and copied.
+    print_facts([*facts, *((f"key of {it.name}", it.identity_key) for it in charter.members)])
+    members = ((it.name, it.title, it.sector, it.controller, f"~{it.records}") for it in charter.members)
+    columns = ("member", "title", "sector", "controller", "records")
+    print_table(columns, members, nothing="no members")
+    print_table(
+        ("column", "kind", "range"),
+        ((it.name, it.kind, _range(it)) for it in features.columns),
+        nothing="no columns",
+    )
+    knobs = (
+        (name, f"{reach.default:g}", f"{reach.low:g}", f"{reach.high:g}")
+        for name, reach in sorted(charter.knobs.items())
+    )
+    print_table(("knob", "default", "low", "high"), knobs, nothing="the charter opens no knob")
     warning = charter_expiry(charter).warning(datetime.now(UTC))
     if warning:
-        console.print(f"warning: {warning}", style="yellow")
+        typer.secho(f"warning: {warning}", fg="yellow")
+
+
+def _range(column: Column) -> str:
+    if column.kind == "numeric":
+        return f"{column.low:g} to {column.high:g}"
+    return ", ".join(column.categories)

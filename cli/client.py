@@ -56,21 +56,31 @@ def status(
     if answer is not None and not answer["isolated"]:
         warnings.append("agent not isolated: it can reach a network")
     if as_json:
-        facts: dict[str, Any] = {"member": member.config.name, "running": answer is not None, "agent": answer}
-        typer.echo(json.dumps({**facts, "warnings": warnings}))
+        said: dict[str, Any] = {"member": member.config.name, "running": answer is not None, "agent": answer}
+        typer.echo(json.dumps({**said, "warnings": warnings}))
         return
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
+    from hansa.cli.listing import print_facts
 
-    console = Console()
-    table = Table.grid(padding=(0, 2))
-    facts = {"member": member.config.name, "server": member.config.server, "agent": "does not run"}
-    if answer is not None:
-        facts["agent"] = "runs"
-        facts |= {name: str(value) for name, value in answer.items() if name not in ("ok", "member", "agent")}
-    for name, value in facts.items():
-        table.add_row(name, escape(str(value)))
-    console.print(table)
+    facts = [("member", member.config.name), ("server", member.config.server)]
+    print_facts([*facts, *_agent_facts(answer)])
     for warning in warnings:
-        console.print(f"warning: {warning}", style="yellow", markup=False)
+        typer.secho(f"warning: {warning}", fg="yellow")
+
+
+def _agent_facts(answer: dict[str, Any] | None) -> list[tuple[str, str]]:
+    from datetime import UTC, datetime
+
+    from hansa.cli.listing import shown_time
+
+    if answer is None:
+        return [("agent", "does not run")]
+    expires = datetime.fromisoformat(answer["expires"])
+    return [
+        ("agent", f"runs since {shown_time(datetime.fromtimestamp(answer['started'], UTC))}"),
+        ("isolated", {True: "yes", False: "no"}.get(answer["isolated"], "?")),
+        ("charter", f"{answer['charter']}, version {answer['charter_version']}"),
+        ("hash", answer["charter_hash"]),
+        ("expires", f"{expires:%Y-%m-%d %H:%M %Z}"),
+        ("mode", answer["mode"]),
+        *(("job", f"{it['job']} {it['state']}") for it in answer["jobs"]),
+    ]

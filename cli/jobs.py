@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hansa.cli.reach import ControlOption, InstanceOption, JobArgument, JsonOption, choose_job, reach
-from hansa.contract.errors import InputError
+from hansa.contract.errors import HansaError, InputError
 
 if TYPE_CHECKING:
+    from hansa.cli.control_client import Control
+    from hansa.cli.instance import MemberFolder
     from hansa.contract.jobs import JobPlan
     from hansa.server.records import JobRecord
 
@@ -113,7 +115,7 @@ def stop(
 ) -> None:
     """Stop a job after the attempt under way; `resume` goes on from its last round."""
     with reach(control, instance, "write") as desk:
-        _say(desk.stop(choose_job(desk, job).job), as_json)
+        _say(desk.stop(_unfinished(desk, job)), as_json)
 
 
 @app.command()
@@ -125,7 +127,7 @@ def pause(
 ) -> None:
     """Pause a job after the attempt under way."""
     with reach(control, instance, "write") as desk:
-        _say(desk.pause(choose_job(desk, job).job), as_json)
+        _say(desk.pause(_unfinished(desk, job)), as_json)
 
 
 @app.command()
@@ -137,7 +139,7 @@ def resume(
 ) -> None:
     """Go on with a paused, stopped or failed job, from its last round."""
     with reach(control, instance, "write") as desk:
-        _say(desk.resume(choose_job(desk, job).job), as_json)
+        _say(desk.resume(_unfinished(desk, job)), as_json)
 
 
 @app.command()
@@ -216,7 +218,7 @@ def knobs(
 
 @app.command()
 def approve(
-    job: Annotated[str, typer.Argument(help="The job's whole id.")],
+    job: Annotated[str, typer.Argument(help="The job's id or its beginning.")],
     org: Annotated[str | None, typer.Option("--org", help="The organisation that approves.")] = None,
     folder: Annotated[Path | None, typer.Option("--folder", help="Its folder, with member.toml.")] = None,
     instance: InstanceOption = None,
@@ -226,8 +228,29 @@ def approve(
     from hansa.cli.instance import choose_member
 
     member = choose_member(org, folder, instance)
+    job = _whole_id(member, job)
     command_agent(member, "approve", job=job)
     typer.echo(f"{member.config.name} takes part in job {job}")
+
+
+def _unfinished(desk: Control, job: str | None) -> str:
+    found = choose_job(desk, job)
+    if found.status == "finished":
+        raise HansaError(f"job {found.job[:8]} is finished; a new one starts with: hansa jobs submit")
+    return found.job
+
+
+def _whole_id(member: MemberFolder, beginning: str) -> str:
+    """The one job of the agent that begins so; what the agent does not know is left for it to refuse."""
+    from hansa.cli.agent_client import command_agent
+
+    known = [it["job"] for it in command_agent(member, "jobs")["jobs"]]
+    found = [it for it in known if it.startswith(beginning)]
+    if beginning in known or not found:
+        return beginning
+    if len(found) > 1:
+        raise InputError(f"job {beginning}: {len(found)} jobs begin so: {', '.join(found)}")
+    return str(found[0])
 
 
 def _plan(

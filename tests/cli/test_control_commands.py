@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from federation import JOB, make_plan
 from safetensors.numpy import load_file
 from served import serve
 
-from hansa.cli import control_client
+from hansa.cli import agent_client, attention, control_client, instance
 from hansa.cli.control_client import Control
 from hansa.cli.follow import Followed, look
 from hansa.contract.jobs import AttemptResult, MetricValue, Participation
@@ -235,3 +236,55 @@ def test_members_list_names_every_column(run: Run) -> None:
 def test_the_version_is_told_and_no_help_offers_completion(run: Run) -> None:
     assert run("--version")[1].startswith("hansa ")
     assert "--install-completion" not in run("jobs", "--help")[1]
+
+
+def test_a_finished_job_is_told_to_be_finished(run: Run, desk: ControlDesk) -> None:
+    work(desk, 1)
+    for command in ("pause", "resume", "stop"):
+        code, _, err = run("jobs", command)
+        assert code == 1
+        assert "is finished; a new one starts with: hansa jobs submit" in err
+
+
+def test_a_job_may_be_approved_by_its_beginning(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    member = SimpleNamespace(config=SimpleNamespace(name="a"))
+    approved: list[str] = []
+
+    def command_agent(_: object, command: str, **arguments: str) -> dict[str, object]:
+        approved.extend(arguments.values())
+        return {"jobs": [{"job": "abc1"}, {"job": "abd2"}]}
+
+    monkeypatch.setattr(instance, "choose_member", lambda *_: member)
+    monkeypatch.setattr(agent_client, "command_agent", command_agent)
+    assert hansa(["jobs", "approve", "abc"], monkeypatch) == 0
+    assert hansa(["jobs", "approve", "zz"], monkeypatch) == 0
+    assert hansa(["jobs", "approve", "ab"], monkeypatch) == 2
+    assert approved == ["abc1", "zz"]
+    assert "2 jobs begin so" in capsys.readouterr().err
+
+
+def test_a_client_status_is_for_people(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    member = SimpleNamespace(config=SimpleNamespace(name="a", server="s:1"))
+    answer = {
+        "charter": "fraud",
+        "charter_version": 1,
+        "charter_hash": "f" * 64,
+        "expires": "2027-01-02T03:04:05.678901+00:00",
+        "mode": "clear",
+        "isolated": True,
+        "started": 1.5,
+        "jobs": [{"job": "j" * 32, "state": "approved"}, {"job": "k" * 32, "state": "asked"}],
+    }
+    monkeypatch.setattr(instance, "choose_member", lambda *_: member)
+    monkeypatch.setattr(agent_client, "ask_agent", lambda _: answer)
+    monkeypatch.setattr(attention, "member_warnings", lambda _: [])
+    assert hansa(["client", "status"], monkeypatch) == 0
+    lines = [line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines()]
+    assert ["isolated", "yes"] in lines
+    assert ["hash", "f" * 64] in lines
+    assert ["expires", "2027-01-02 03:04 UTC"] in lines
+    assert [value for name, value in lines if name == "job"] == [f"{'j' * 32} approved", f"{'k' * 32} asked"]

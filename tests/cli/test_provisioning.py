@@ -165,7 +165,13 @@ def test_members_that_made_their_own_keys_sign_one_after_another(
         assert hansa(["charter", "sign", str(charter), "--name", name, "--identity", key], monkeypatch) == 0
     assert "all members have signed" in capsys.readouterr().out
     assert hansa(["charter", "verify", str(charter), "--json"], monkeypatch) == 0
+    capsys.readouterr()
+    monkeypatch.setenv("COLUMNS", "60")
     assert hansa(["charter", "show", str(charter)], monkeypatch) == 0
+    agreed = verify_charter(charter, signatures)
+    out = capsys.readouterr().out
+    whole = [agreed.hash, *(it.identity_key for it in agreed.charter.members)]
+    assert all(it in out for it in [*whole, *(it.name for it in agreed.charter.task.features.columns)])
 
 
 def test_an_expired_charter_shows_in_its_warning(tmp_path: Path) -> None:
