@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from hansa.cli.control_client import Control
 from hansa.cli.results import RoundLine
 from hansa.contract.errors import ConnectionFailed
+from hansa.contract.jobs import JobPlan
 from hansa.server.records import EventRecord, JobRecord, RoundRecord
 
 LOOK_EVERY_S = 0.25
@@ -38,6 +39,17 @@ class Followed:
             RoundLine(number, record.seconds, record.active, record.metrics)
             for number, record in sorted(self.rounds.items())
         ]
+
+
+def start_job(control: Control, plan: JobPlan) -> tuple[JobRecord, str]:
+    """Submit a job, unless an unfinished one is there that it would wait behind: then that one, and a sentence."""
+    for job in control.jobs():
+        if job.status in ("queued", "running") and job.wanted == "run":
+            return job, (
+                f"going on with job {job.job[:8]}, which stands at round {job.round} of {job.plan.rounds}; "
+                "no new job is submitted"
+            )
+    return control.submit(plan), ""
 
 
 def follow(

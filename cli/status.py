@@ -121,7 +121,10 @@ def _print(facts: dict[str, Any]) -> None:
     from rich.table import Table
 
     console = Console()
-    running = f"runs, control at {facts['control']}" if facts["control"] else "control does not answer"
+    if facts["control"]:
+        running = f"runs, control at {facts['control']}"
+    else:
+        running = "control does not answer" if facts["running"] else "stopped"
     console.print(f"{facts['instance']}: {running}", markup=False, highlight=False)
     if facts["processes"]:
         table = Table("process", "state", "pid", "restarts", "started by")

@@ -79,7 +79,7 @@ def _attached(
 ) -> int:
     from hansa.cli.control_client import Control
     from hansa.cli.federation import START_S, check_given_up, federation_specs, record_path, supervised
-    from hansa.cli.follow import follow
+    from hansa.cli.follow import follow, start_job
     from hansa.cli.progress import progress_on
 
     instance = demo.instance
@@ -100,9 +100,12 @@ def _attached(
         if not supervisor.wait_ready(START_S, lambda: interruption.requested):
             return interruption.exit_code
         with Control.of(instance, "write") as control:
+            job, sentence = start_job(control, demo.plan)
+            if sentence:
+                progress.note(sentence)
             followed = follow(
                 control,
-                control.submit(demo.plan),
+                job,
                 wait=interruption.wait,
                 seen=progress.seen,
                 check=lambda: check_given_up(supervisor),
@@ -118,21 +121,21 @@ def _detached(
 ) -> int:
     from hansa.cli.background import start_in_background
     from hansa.cli.control_client import Control
+    from hansa.cli.follow import start_job
 
     instance = demo.instance
     _forget_scores(demo)
     if not start_in_background(instance, interruption):
         return interruption.exit_code
     with Control.of(instance, "write") as control:
-        job = control.submit(demo.plan)
+        job, sentence = start_job(control, demo.plan)
     if as_json:
         facts = {"status": job.status, "job": job.job, "instance": str(instance.folder)}
         print(json.dumps({**facts, "control": instance.control_url}), flush=True)
         return 0
     console.print(f"{len(charter.members)} members run in the background, control at {instance.control_url}")
-    console.print(
-        f"job {job.job[:8]} is submitted; see: hansa status, hansa rounds watch; stop it with: hansa down"
-    )
+    console.print(sentence or f"job {job.job[:8]} is submitted", markup=False, highlight=False)
+    console.print("see: hansa status, hansa rounds watch; stop it with: hansa down")
     return 0
 
 
