@@ -10,17 +10,16 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
+from flwr.app import ArrayRecord, ConfigRecord, MetricRecord
 from flwr.serverapp import Grid
-from flwr.serverapp.strategy import Result, Strategy
+from flwr.serverapp.strategy import Result
 from numpy.typing import NDArray
 
 from hansa.contract.charter import Charter
-from hansa.contract.content import unwrap, wrap
 from hansa.contract.errors import HansaError, MessageError
 from hansa.contract.jobs import AttemptKind, AttemptResult, JobStatus
 from hansa.contract.keys import from_text, verify
@@ -38,7 +37,8 @@ from hansa.models.model import Model
 from hansa.models.scores import histogram_bound, histogram_length
 from hansa.strategies.apply import ModelState, apply
 from hansa.strategies.attempt import Attempt
-from hansa.strategies.exchange import MESSAGE_TYPE, Exchange, ExchangeError
+from hansa.strategies.exchange import Exchange, ExchangeError
+from hansa.strategies.flower_hooks import FlowerHooks
 from hansa.strategies.ports import Journal, Operator, Wanted
 from hansa.strategies.requests import Desk
 from hansa.strategies.roster import Roster
@@ -59,7 +59,7 @@ class JobInterrupted(Exception):
     """The job was paused or stopped; the journal says which and why."""
 
 
-class ConsortiumStrategy(Strategy):
+class ConsortiumStrategy(FlowerHooks):
     """Runs one job of a consortium.
 
     Parameters
@@ -91,14 +91,14 @@ class ConsortiumStrategy(Strategy):
         self._roster: Roster | None = None
         self._gathered = False
         self._failures = 0
-        self._pending: Attempt | None = None
+        super().__init__()
         progress = journal.progress()
         self.state = (
             ModelState.from_arrays(progress.state)
             if progress.state is not None
             else ModelState.start(model.initial(journal.plan.seed))
         )
-        self._evaluated = progress.evaluated
+        self.evaluated = progress.evaluated
 
     # --- a job ----------------------------------------------------------------------------------
 
@@ -130,7 +130,7 @@ class ConsortiumStrategy(Strategy):
             self.close()
         except JobInterrupted as interruption:
             log.info("%s", interruption)
-        result.arrays = self._array_record()
+        result.arrays = self.array_record()
         return result
 
     def connect(self, grid: Grid) -> None:
@@ -183,7 +183,7 @@ class ConsortiumStrategy(Strategy):
     def open(self, kind: AttemptKind, selection: Selection) -> Attempt:
         """Take an attempt number, durably, and write the signed request."""
         plan, state = self.journal.plan, self.state
-        evaluate = kind == "evaluate" or (not self._evaluated and state.round % plan.evaluate_every == 0)
+        evaluate = kind == "evaluate" or (not self.evaluated and state.round % plan.evaluate_every == 0)
         knobs = self.journal.knobs()
         segments: dict[str, NDArray[Any]] = {}
         if kind == "train":
@@ -284,22 +284,20 @@ class ConsortiumStrategy(Strategy):
         plan = attempt.plan
         shortfall = attempt.shortfall()
         if shortfall:
-            return self._fail(attempt, shortfall)
+            return self.fail(attempt, shortfall)
         rate = attempt.order.knobs.get("server_rate", 1.0)
         state = apply(self.state, attempt.mean_update(), plan.rule, rate, plan.rounds)
         if not (np.isfinite(state.weights).all() and np.isfinite(state.released).all()):
-            return self._fail(
-                attempt, "the new model has values that are not finite; the one before it stays"
-            )
+            return self.fail(attempt, "the new model has values that are not finite; the one before it stays")
         result = attempt.result("applied", round_number=state.round)
         self.journal.commit(result, state.arrays())
-        self.state, self._evaluated, self._failures = state, False, 0
+        self.state, self.evaluated, self._failures = state, False, 0
         log.info(
             "round %d of %d: %d members, %.2f s", state.round, plan.rounds, len(result.active), result.seconds
         )
         return result
 
-    def _fail(self, attempt: Attempt, reason: str) -> AttemptResult:
+    def fail(self, attempt: Attempt, reason: str) -> AttemptResult:
         result = attempt.result("failed", round_number=None, reason=reason)
         self.journal.commit(result, None)
         self._failures += 1
@@ -314,16 +312,16 @@ class ConsortiumStrategy(Strategy):
 
     def evaluate_final(self) -> None:
         """Have the final model evaluated, so that its figures are known too."""
-        while not self._evaluated:
+        while not self.evaluated:
             attempt = self.open("evaluate", self.select())
             self.gather_uploads(attempt)
             self.unmask(attempt)
             shortfall = attempt.shortfall()
             if shortfall:
-                self._fail(attempt, shortfall)
+                self.fail(attempt, shortfall)
                 continue
             self.journal.commit(attempt.result("evaluated", round_number=None), None)
-            self._evaluated, self._failures = True, 0
+            self.evaluated, self._failures = True, 0
 
     def close(self) -> None:
         """Tell the members, who keep the final model, and write that the job is finished."""
@@ -353,44 +351,6 @@ class ConsortiumStrategy(Strategy):
         self.journal.set_status(status, reason, wanted=wanted)
         raise JobInterrupted(f"job {self.journal.plan.job} {status}: {reason}")
 
-    # --- Flower's hooks -------------------------------------------------------------------------
-
-    def configure_train(
-        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
-    ) -> Iterable[Message]:
-        """Select and order: one message for every member of the cohort."""
-        return self._messages("train", grid)
-
-    def aggregate_train(
-        self, server_round: int, replies: Iterable[Message]
-    ) -> tuple[ArrayRecord | None, MetricRecord | None]:
-        """Sum, unmask and apply; (None, None) when the attempt came to nothing."""
-        attempt = self._receive(replies)
-        self.unmask(attempt)
-        result = self.apply(attempt)
-        return (self._array_record(), _metric_record(result)) if result.status == "applied" else (None, None)
-
-    def configure_evaluate(
-        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
-    ) -> Iterable[Message]:
-        """Order an evaluation of the current model."""
-        return [] if self._evaluated else self._messages("evaluate", grid)
-
-    def aggregate_evaluate(self, server_round: int, replies: Iterable[Message]) -> MetricRecord | None:
-        """Figures of the current model from the summed histograms."""
-        if self._pending is None:
-            return None
-        attempt = self._receive(replies)
-        self.unmask(attempt)
-        shortfall = attempt.shortfall()
-        if shortfall:
-            self._fail(attempt, shortfall)
-            return None
-        result = attempt.result("evaluated", round_number=None)
-        self.journal.commit(result, None)
-        self._evaluated = True
-        return _metric_record(result)
-
     def summary(self) -> None:
         """Log what this job sets out to do."""
         plan, protection = self.journal.plan, self.charter.protection
@@ -408,26 +368,13 @@ class ConsortiumStrategy(Strategy):
         if protection.mode == "clear":
             log.warning("mode clear: the server reads every member's update; for debugging only")
 
-    def _messages(self, kind: AttemptKind, grid: Grid) -> list[Message]:
-        if self._exchange is None:
-            self.connect(grid)
-        self._pending = self.open(kind, self.select())
-        ttl = 2 * self.journal.plan.deadline_s
-        return [
-            Message(wrap(payload), node, MESSAGE_TYPE, ttl=ttl)
-            for node, payload in self._pending.requests.items()
-        ]
-
-    def _receive(self, replies: Iterable[Message]) -> Attempt:
-        if self._pending is None:
-            raise HansaError("replies came before an attempt was configured")
-        attempt, self._pending = self._pending, None
-        for message in replies:
-            attempt.receive(message.metadata.src_node_id, _payload(message))
-        return attempt
-
-    def _array_record(self) -> ArrayRecord:
+    def array_record(self) -> ArrayRecord:
         return ArrayRecord([self.state.released])
+
+    @property
+    def connected(self) -> bool:
+        """Whether this run has its grid."""
+        return self._exchange is not None
 
     @property
     def exchange(self) -> Exchange:
@@ -442,17 +389,3 @@ class ConsortiumStrategy(Strategy):
         if self._roster is None:
             raise HansaError("the strategy has no grid yet; call start or connect")
         return self._roster
-
-
-def _payload(message: Message) -> bytes | HansaError:
-    if message.has_error():
-        return ExchangeError(message.error.reason or "failed without a reason", message.error.code)
-    try:
-        return unwrap(message.content)
-    except MessageError as error:
-        return error
-
-
-def _metric_record(result: AttemptResult) -> MetricRecord:
-    figures: Mapping[str, float] = {name: metric.value for name, metric in result.metrics.items()}
-    return MetricRecord(dict(figures))
