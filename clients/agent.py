@@ -23,6 +23,8 @@ from hansa.contract.scenario import MemberConfig
 from hansa.contract.typed import read_toml, write_atomically
 
 if TYPE_CHECKING:
+    import polars as pl
+
     from hansa.clients.protocol import Agent
 
 log = logging.getLogger("hansa.agent")
@@ -41,7 +43,7 @@ def beat(elapsed: float, floor: float) -> float:
     return floor + beats * BEAT_S - elapsed
 
 
-def build(folder: Path, config: MemberConfig, *, isolated: bool, table: object = None) -> Agent:
+def build(folder: Path, config: MemberConfig, *, isolated: bool, table: pl.DataFrame | None = None) -> Agent:
     """An agent from a member's folder.
 
     Raises
@@ -78,7 +80,7 @@ def build(folder: Path, config: MemberConfig, *, isolated: bool, table: object =
     pinned = pin(folder, verified)
     model = load_model(charter.task.model, charter.task.features)
     table = read_source(config.data, folder) if table is None else table
-    records = encode(table, charter.task.features, origin(config.data, folder))  # type: ignore[arg-type]
+    records = encode(table, charter.task.features, origin(config.data, folder))
     parts = split(
         records,
         secret=read_private(folder / "split.key", length=32),
@@ -160,7 +162,7 @@ def serve(folder: Path, ready_file: Path | None) -> int:
     return 0
 
 
-def _read_over_network(config: MemberConfig, folder: Path) -> object:
+def _read_over_network(config: MemberConfig, folder: Path) -> pl.DataFrame | None:
     """Read a database before the network is cut, in a child process that ends with it."""
     if config.data.kind != "sql" or config.network != "none":
         return None

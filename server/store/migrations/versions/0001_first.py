@@ -22,7 +22,7 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     """There is nothing before the first."""
-    raise NotImplementedError
+    raise RuntimeError("revision 0001 is the first; there is no older store to go back to")
 
 
 def _jobs_and_runs() -> None:
