@@ -49,6 +49,7 @@ from hansa.contract.messages import (
     UnmaskReply,
     UnmaskRequest,
     UploadReply,
+    WitnessRequest,
     active_statement,
     describe,
     digest,
@@ -184,6 +185,8 @@ class Agent:
         body = header.body
         if isinstance(body, HelloRequest):
             return self._reply(asked, self._hello(body), {})
+        if isinstance(body, WitnessRequest):
+            raise RefusalError("not-approved", "mode 'clear' has no prekeys and no witnesses")
         if isinstance(body, JobRequest):
             return self._reply(asked, self._propose(body.plan), {})
         if isinstance(body, TrainRequest):

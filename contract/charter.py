@@ -147,6 +147,11 @@ class Charter(Frozen):
             )
         if self.threshold > n:
             raise ValueError(f"threshold t = {self.threshold} is above the number of members, {n}")
+        groups = self.protection.audit_groups
+        if groups is not None and groups < c + 2:
+            raise ValueError(f"protection.audit_groups = {groups} is below c + 2 = {c + 2}")
+        if groups is not None and self.protection.mode == "clear":
+            raise ValueError("protection.audit_groups has no meaning in mode 'clear'; leave it out")
         if n == 2 and self.protection.minimum_cohort != 2:
             raise ValueError(
                 "two members: protection.minimum_cohort = 2 must be written out, "
@@ -174,6 +179,12 @@ class Charter(Frozen):
         """Fewest controllers in an active set: max(t, c + 2), two only where n is 2 (PROTOCOL 4.3)."""
         return 2 if len(self.members) == 2 else max(self.threshold, self.protection.c + 2)
 
+    @property
+    def witnesses_needed(self) -> int:
+        """Other members that must have signed an agent's start: n + c - t + 1, or all (PROTOCOL section 7)."""
+        n = len(self.members)
+        return min(n - 1, n + self.protection.c - self.threshold + 1)
+
     def controllers(self, names: Iterable[str]) -> frozenset[str]:
         """Who controls these members: two members of one controller hide nothing from each other."""
         wanted = set(names)
@@ -196,8 +207,6 @@ def unbuilt(charter: Charter) -> str:
     mode = charter.protection.mode
     if mode not in BUILT_MODES:
         return f"field 'protection.mode': this version has no mode '{mode}'; it has {', '.join(BUILT_MODES)}"
-    if charter.protection.audit_groups is not None:
-        return "field 'protection.audit_groups': this version has no audit groups; leave the field out"
     if charter.metrics.per_member:
         return (
             "field 'metrics.per_member': this version releases no figures of single members; set it to false"

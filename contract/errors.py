@@ -41,6 +41,7 @@ RefusalCode = Literal[
     "ledger-fork",
     "attempt-limit",
     "bad-size",
+    "bad-share",
     "bad-sum",
     "replayed",
     "training-failed",

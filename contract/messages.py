@@ -44,6 +44,11 @@ DTYPES: Mapping[DtypeName, np.dtype[Any]] = {
     "u8": np.dtype("u1"),
 }
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Nonce = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
+# Prekeys of each member that the server keeps ahead (PROTOCOL section 3).
+PREKEY_STOCK = 4
+# The one segment of a message that holds prekeys, one behind the other.
+PREKEYS = "prekeys"
 
 
 class SegmentHeader(Frozen):
@@ -55,13 +60,6 @@ class SegmentHeader(Frozen):
     sha256: Digest
 
 
-class Prekey(Frozen):
-    """One one-time key of a member (PROTOCOL section 3); its fields come with secure aggregation."""
-
-    member: Slug
-    number: Annotated[int, Field(ge=0)]
-
-
 class Order(Frozen):
     """What the operator asks of a cohort: the part of a request that every member sees alike."""
 
@@ -70,7 +68,10 @@ class Order(Frozen):
     kind: AttemptKind
     base: Annotated[int, Field(ge=0)]
     cohort: Annotated[tuple[Slug, ...], Field(min_length=1, max_length=1000)]
-    prekeys: dict[str, int] = {}
+    # Number of the one-time key that each of the cohort uses; empty in mode `clear` (PROTOCOL section 3).
+    prekeys: dict[str, Annotated[int, Field(ge=0, lt=2**63)]] = {}
+    # How the cohort is split where the charter has `audit_groups`; empty where it is not.
+    groups: tuple[tuple[Slug, ...], ...] = ()
     # Members that are left out, each with its reason; the cohort sees it.
     left_out: dict[str, str] = {}
     knobs: dict[str, float] = {}
@@ -83,6 +84,11 @@ class Order(Frozen):
         """Hash that agree signatures and pair keys hang on."""
         return hashlib.sha256(b"hansa/order/1\x00" + canonical_json(self)).hexdigest()
 
+    @property
+    def circles(self) -> tuple[tuple[str, ...], ...]:
+        """Members that mask with each other: the groups, or the whole cohort."""
+        return self.groups or (self.cohort,)
+
 
 class Head(Frozen):
     """The newest row of a member's ledger: sequence number and hash (PROTOCOL section 7)."""
@@ -92,10 +98,28 @@ class Head(Frozen):
 
 
 class Receipt(Frozen):
-    """What a member was charged in an attempt, with its ledger's head."""
+    """What a member was charged in an attempt, with its ledger's head; signed on its own, to be shown to others."""
 
-    charges: tuple[dict[str, float | str], ...] = ()
-    head: Head
+    charges: Annotated[tuple[dict[str, float | str], ...], Field(max_length=16)] = ()
+    # None until there is a ledger.
+    head: Head | None = None
+    signature: str = ""
+
+
+class Witness(Frozen):
+    """One member's word on another's start: the head it saw of it, and from which prekey on its own are valid for it.
+
+    A member that came back from a backup does not know which shares it gave; of prekeys that were
+    made after its start it gave none (PROTOCOL section 7).
+    """
+
+    witness: Slug
+    member: Slug
+    # The start nonce of `member` that this answers.
+    start: Nonce
+    first: Annotated[int, Field(ge=0, lt=2**63)]
+    head: Head | None = None
+    signature: str = ""
 
 
 class HelloRequest(Frozen):
@@ -105,6 +129,18 @@ class HelloRequest(Frozen):
     protocols: tuple[int, ...] = SERVED
     # Fresh at each sending, so that an old reply cannot pass for a new one.
     nonce: str
+    # So many new prekeys are asked for.
+    prekeys: Annotated[int, Field(ge=0, le=PREKEY_STOCK)] = 0
+
+
+class WitnessRequest(Frozen):
+    """Sign for these starts, take these signatures on your own; make so many new prekeys after that."""
+
+    type: Literal["witness"] = "witness"
+    # Member to the nonce of its start.
+    starts: dict[Slug, Nonce] = {}
+    shown: Annotated[tuple[Witness, ...], Field(max_length=1000)] = ()
+    prekeys: Annotated[int, Field(ge=0, le=PREKEY_STOCK)] = 0
 
 
 class JobRequest(Frozen):
@@ -115,12 +151,10 @@ class JobRequest(Frozen):
 
 
 class TrainRequest(Frozen):
-    """An attempt (`order.kind`: train, evaluate or statistics). Segments: `weights`, `released`."""
+    """An attempt (`order.kind`: train, evaluate or statistics). Segments: `weights`, `released`, `prekeys`."""
 
     type: Literal["attempt"] = "attempt"
     order: Order
-    participants: tuple[Prekey, ...] = ()
-    shares: tuple[str, ...] = ()
     # Signed answers to the last finished attempt's unmask (PROTOCOL section 7).
     proof: tuple[str, ...] = ()
 
@@ -141,8 +175,12 @@ class UnmaskRequest(Frozen):
     job: JobId
     attempt: int
     active: tuple[Slug, ...]
-    receipts: tuple[Receipt, ...] = ()
-    signatures: dict[str, str] = {}
+    # The rest of the cohort.
+    dropped: tuple[Slug, ...] = ()
+    # The receipt of every active member.
+    receipts: dict[Slug, Receipt] = {}
+    # Signatures of active members on the active set; none are needed where nobody dropped.
+    signatures: dict[Slug, str] = {}
 
 
 class CloseRequest(Frozen):
@@ -154,7 +192,7 @@ class CloseRequest(Frozen):
 
 
 class HelloReply(Frozen):
-    """A member's presence: nonce, ledger head, and what it pinned."""
+    """A member's presence: nonce, ledger head, and what it pinned. Segment `prekeys`: as many as were asked for."""
 
     type: Literal["hello"] = "hello"
     nonce: str
@@ -162,7 +200,20 @@ class HelloReply(Frozen):
     started: float
     isolated: bool
     head: Head | None = None
-    prekeys: tuple[Prekey, ...] = ()
+    # Nonce of the agent's start, and from which number on it takes each peer's prekeys; empty in mode `clear`.
+    start: Nonce | Literal[""] = ""
+    accepts: dict[Slug, int] = {}
+
+
+class WitnessReply(Frozen):
+    """Signatures on the starts, and from which number on this agent takes each peer's prekeys now.
+
+    Segment `prekeys`: as many as were asked for.
+    """
+
+    type: Literal["witness"] = "witness"
+    witnesses: tuple[Witness, ...] = ()
+    accepts: dict[Slug, int] = {}
 
 
 class JobReply(Frozen):
@@ -173,13 +224,12 @@ class JobReply(Frozen):
 
 
 class UploadReply(Frozen):
-    """A member's part of an attempt. Segments: `update`, `evaluation`."""
+    """A member's part of an attempt. Segments: `update`, `evaluation`, and one new prekey where one was used."""
 
     type: Literal["upload"] = "upload"
     job: JobId
     attempt: int
-    receipt: Receipt | None = None
-    prekey: Prekey | None = None
+    receipt: Receipt = Receipt()
 
 
 class AgreeReply(Frozen):
@@ -190,12 +240,12 @@ class AgreeReply(Frozen):
 
 
 class UnmaskReply(Frozen):
-    """One share for every participant."""
+    """One share for every participant: salt and share, 48 bytes in base64, of a seed or of a one-time key."""
 
     type: Literal["unmask"] = "unmask"
     job: JobId
     attempt: int
-    shares: dict[str, str] = {}
+    shares: dict[Slug, str] = {}
 
 
 class CloseReply(Frozen):
@@ -214,8 +264,12 @@ class RefusalReply(Frozen):
     facts: dict[str, str | int] = {}
 
 
-Request = HelloRequest | JobRequest | TrainRequest | AgreeRequest | UnmaskRequest | CloseRequest
-Reply = HelloReply | JobReply | UploadReply | AgreeReply | UnmaskReply | CloseReply | RefusalReply
+Request = (
+    HelloRequest | WitnessRequest | JobRequest | TrainRequest | AgreeRequest | UnmaskRequest | CloseRequest
+)
+Reply = (
+    HelloReply | WitnessReply | JobReply | UploadReply | AgreeReply | UnmaskReply | CloseReply | RefusalReply
+)
 
 
 class RequestHeader(Frozen):
@@ -271,6 +325,18 @@ def describe(segments: Segments) -> tuple[SegmentHeader, ...]:
 def active_statement(job: str, attempt: int, order_digest: str, active: tuple[str, ...]) -> bytes:
     """What an active member signs: who took part in this order of this attempt (PROTOCOL 4.3)."""
     return b"hansa/active/1\x00" + canonical_json([job, attempt, order_digest, sorted(active)])
+
+
+def receipt_statement(job: str, attempt: int, order_digest: str, member: str, receipt: Receipt) -> bytes:
+    """What a receipt's signature covers: the member uploaded for this order and was charged so much."""
+    content = receipt.model_dump(mode="json", exclude={"signature"})
+    return b"hansa/receipt/1\x00" + canonical_json([job, attempt, order_digest, member, content])
+
+
+def witness_statement(charter: str, witness: Witness) -> bytes:
+    """What a witness's signature covers."""
+    content = witness.model_dump(mode="json", exclude={"signature"})
+    return b"hansa/witness/1\x00" + canonical_json([charter, content])
 
 
 def signed_part(header: bytes, protocol: int = PROTOCOL) -> bytes:

@@ -23,6 +23,7 @@ from hansa.contract.messages import (
     SegmentHeader,
     TrainRequest,
     UnmaskRequest,
+    WitnessRequest,
 )
 from hansa.contract.typed import canonical_json, explain
 from hansa.server.control.problems import Conflict
@@ -66,6 +67,8 @@ def check_request(header: RequestHeader, facts: Facts) -> None:
     strange = {it.name for it in header.segments} - _SEGMENTS.get(body.type, set())
     if strange:
         raise Conflict(f"a request '{body.type}' carries no segment '{min(strange)}'")
+    if isinstance(body, WitnessRequest):
+        raise Conflict(f"mode '{facts.charter.protection.mode}' has no witnesses")
     if not isinstance(body, HelloRequest):
         _check_job(body, facts.job)
     match body:
@@ -107,8 +110,8 @@ def _check_hello(body: HelloRequest) -> None:
 
 def _check_attempt(body: TrainRequest, segments: Sequence[SegmentHeader], facts: Facts) -> None:
     order, attempt = body.order, _open(body.order.attempt, facts)
-    if body.participants or body.shares or body.proof or order.prekeys:
-        raise Conflict(f"mode '{facts.charter.protection.mode}' has no prekeys, shares or proofs")
+    if body.proof or order.prekeys:
+        raise Conflict(f"mode '{facts.charter.protection.mode}' has no prekeys or proofs")
     if order.arrays != {it.name: it.sha256 for it in segments}:
         raise Conflict(f"the arrays of attempt {order.attempt} are not those that its order names")
     asked = (order.kind, order.base, order.cohort, order.left_out, order.knobs)

@@ -118,8 +118,8 @@ def test_arrays_that_the_order_does_not_name_are_not_signed(desk: ControlDesk) -
     assert "not those that its order names" in refused(desk, TrainRequest(order=order()), segments=(weights,))
 
 
-def test_shares_have_no_place_in_the_clear(desk: ControlDesk) -> None:
-    assert "no prekeys" in refused(desk, TrainRequest(order=order(), shares=("x",)))
+def test_prekeys_have_no_place_in_the_clear(desk: ControlDesk) -> None:
+    assert "no prekeys" in refused(desk, TrainRequest(order=order(), proof=("x",)))
     assert "no prekeys" in refused(desk, TrainRequest(order=order(prekeys={"a": 1})))
 
 
