@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -68,3 +70,14 @@ def test_every_package_is_installed() -> None:
         for path in (ROOT / package).rglob("*.py")
     }
     assert found <= listed, f"missing in [tool.setuptools] packages: {sorted(found - listed)}"
+
+
+def test_no_process_loads_tenseal_when_it_starts() -> None:
+    modules = (
+        *("cli", "clients.agent", "clients.attempt", "clients.protocol", "clients.node"),
+        *("server.app", "server.superlink", "server.executor", "server.control.app"),
+    )
+    program = "import sys; import " + ", ".join(f"hansa.{name}" for name in modules)
+    program += "; print([name for name in sys.modules if 'tenseal' in name])"
+    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"
