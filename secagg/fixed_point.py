@@ -16,6 +16,9 @@ from numpy.typing import NDArray
 
 MODULUS = 2**32
 
+# Coordinates worked on at a time: what lies between input and output stays in the processor's cache.
+_CHUNK = 32_768
+
 
 @dataclass(frozen=True)
 class Grid:
@@ -27,6 +30,8 @@ class Grid:
     tail: float = 0.0
 
     def __post_init__(self) -> None:
+        if not 2 <= self.modulus <= MODULUS:
+            raise ValueError(f"a grid has words of 32 bits; its modulus cannot be {self.modulus}")
         if not (self.bound > 0 and math.isfinite(self.bound) and self.summands >= 1 and self.tail >= 0):
             raise ValueError(f"grid needs a positive bound and at least one summand: {self}")
         if self.scale < 1:
@@ -46,26 +51,71 @@ class Grid:
         ------
         ValueError : a value that is not finite
         """
-        if not np.isfinite(values).all():
-            raise ValueError("an update holds values that are not finite")
+        scale = float(self.scale)
         # Rounding may lift a value at the bound by half a unit, K of them past m/2: clamp the units too.
-        most = (self.modulus // 2 - 1) // self.summands
-        units = (
-            np.rint(np.clip(values, -self.bound, self.bound) * self.scale).astype(np.int64).clip(-most, most)
-        )
-        encoded: NDArray[np.uint32] = np.mod(units, self.modulus).astype(np.uint32)
+        most = float((self.modulus // 2 - 1) // self.summands)
+        encoded = np.empty(values.size, dtype=np.uint32)
+        room = np.empty(min(_CHUNK, values.size))
+        for start in range(0, values.size, _CHUNK):
+            part, words = values[start : start + _CHUNK], encoded[start : start + _CHUNK]
+            if not np.isfinite(part).all():
+                raise ValueError("an update holds values that are not finite")
+            units = room[: part.size]
+            np.clip(part, -self.bound, self.bound, out=units)
+            np.multiply(units, scale, out=units)
+            np.rint(units, out=units)
+            np.clip(units, -most, most, out=units)
+            # Below m/2, a unit fits 31 bits and its sign; as words of 32 bits they are units modulo 2^32.
+            words.view(np.int32)[:] = units
+            if self.modulus != MODULUS:
+                words -= (words >> 31) * np.uint32(MODULUS - self.modulus)
         return encoded
 
     def decode(self, total: NDArray[np.uint32]) -> NDArray[np.float64]:
-        """A sum modulo m back to real numbers, exact in the integers. Shape (d,)."""
-        units = total.astype(np.int64)
-        units[units >= self.modulus // 2] -= self.modulus
-        return units / float(self.scale)
+        """A sum modulo m, in [0, m), back to real numbers, exact in the integers. Shape (d,)."""
+        scale = float(self.scale)
+        decoded = np.empty(total.size)
+        for start in range(0, total.size, _CHUNK):
+            words, part = total[start : start + _CHUNK], decoded[start : start + _CHUNK]
+            if self.modulus != MODULUS:
+                words = words + _times(words >= self.modulus // 2, MODULUS - self.modulus)
+            part[:] = words.view(np.int32)
+            part /= scale
+        return decoded
 
 
 def add_into(total: NDArray[np.uint32], part: NDArray[np.uint32], modulus: int = MODULUS) -> None:
-    """total += part modulo m, in place."""
+    """total += part modulo m, in place. Shape (d,)."""
     if modulus == MODULUS:
         np.add(total, part, out=total)  # uint32 wraps at 2^32 by itself
-    else:
-        np.copyto(total, ((total.astype(np.uint64) + part) % modulus).astype(np.uint32))
+        return
+    for start in range(0, total.size, _CHUNK):
+        here = total[start : start + _CHUNK]
+        # Whoever sent the part may have sent words that are not below m.
+        np.copyto(here, _below(here, modulus))
+        add_words(here, _below(part[start : start + _CHUNK], modulus), modulus)
+
+
+def add_words(total: NDArray[np.uint32], words: NDArray[np.uint32], modulus: int) -> None:
+    """total += words modulo m < 2^32, in place; both are below m. For at most a cache's worth of words."""
+    over = total >= np.uint32(modulus) - words
+    total += words
+    total -= _times(over, modulus)
+
+
+def subtract_words(total: NDArray[np.uint32], words: NDArray[np.uint32], modulus: int) -> None:
+    """total -= words modulo m < 2^32, in place; both are below m. For at most a cache's worth of words."""
+    under = total < words
+    total -= words
+    total += _times(under, modulus)
+
+
+def _times(mask: NDArray[np.bool_], word: int) -> NDArray[np.uint32]:
+    """`word` where the mask holds, else 0: numpy does this far quicker than anything under a mask."""
+    chosen: NDArray[np.uint32] = mask.view(np.uint8) * np.uint32(word)
+    return chosen
+
+
+def _below(words: NDArray[np.uint32], modulus: int) -> NDArray[np.uint32]:
+    """The words modulo m, themselves where they are below it already."""
+    return words if words.size == 0 or int(words.max()) < modulus else words % np.uint32(modulus)

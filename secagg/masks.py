@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from hansa.contract.messages import PROTOCOL
 from hansa.contract.typed import canonical_json
-from hansa.secagg.fixed_point import MODULUS
+from hansa.secagg.fixed_point import MODULUS, add_words, subtract_words
 from hansa.secagg.prekeys import Prekey
 
 # The plaintext prime of mode `he` (DESIGN section 5).
@@ -155,10 +155,7 @@ def _add(part: NDArray[np.uint32], words: NDArray[np.uint32], sign: int, modulus
         # uint32 wraps at 2^32 by itself
         (np.add if sign > 0 else np.subtract)(part, words, out=part)
         return
-    wide = part.astype(np.uint64)
-    wide += words if sign > 0 else modulus - words.astype(np.uint64)
-    wide[wide >= modulus] -= np.uint64(modulus)
-    part[:] = wide
+    (add_words if sign > 0 else subtract_words)(part, words, modulus)
 
 
 class _Keystream:
@@ -169,5 +166,7 @@ class _Keystream:
 
     def into(self, buffer: NDArray[np.uint32], count: int) -> NDArray[np.uint32]:
         """The next `count` words, little-endian, written to the buffer's beginning."""
+        if count > _CHUNK:
+            raise ValueError(f"{count} words at once; a chunk has {_CHUNK}")
         self._encryptor.update_into(memoryview(_ZEROS)[: 4 * count], buffer.data.cast("B"))
         return buffer[:count]
