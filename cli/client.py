@@ -82,5 +82,14 @@ def _agent_facts(answer: dict[str, Any] | None) -> list[tuple[str, str]]:
         ("hash", answer["charter_hash"]),
         ("expires", f"{expires:%Y-%m-%d %H:%M %Z}"),
         ("mode", answer["mode"]),
+        *_start_facts(answer),
         *(("job", f"{it['job']} {it['state']}") for it in answer["jobs"]),
     ]
+
+
+def _start_facts(answer: dict[str, Any]) -> list[tuple[str, str]]:
+    """Who signed the agent's start; nothing in mode `clear`, where nobody has to."""
+    if answer["witnessed"] is None:
+        return []
+    signed = f"{answer['witnesses']} members signed this start, {answer['witnesses_needed']} must"
+    return [("witnessed", f"{'yes' if answer['witnessed'] else 'not yet'}: {signed}")]

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from hansa.cli.provisioning import make_charter, to_toml
 from hansa.clients.attempt import LocalWork
@@ -20,7 +21,7 @@ from hansa.clients.attempt_log import AttemptLog
 from hansa.clients.data.encode import encode
 from hansa.clients.data.sources import origin, read_source
 from hansa.clients.data.split import Split, split
-from hansa.clients.protocol import Agent, Membership
+from hansa.clients.protocol import Agent, Membership, new_ring
 from hansa.contract.charter import Charter, Member, charter_hash
 from hansa.contract.errors import HansaError
 from hansa.contract.features import FeatureContract
@@ -56,13 +57,15 @@ class SimulatedFederation:
     model: Model
     records: dict[str, Split]
     identities: dict[str, SigningKey]
+    sealing_keys: dict[str, X25519PrivateKey]
     operator: SigningKey
 
     def agents(self) -> dict[str, Agent]:
         """One agent a member, each with a log in memory."""
-        return {name: self._agent(name) for name in self.records}
+        return {name: self.agent(name) for name in self.records}
 
-    def _agent(self, name: str) -> Agent:
+    def agent(self, name: str, log: Path | str = ":memory:") -> Agent:
+        """One member's agent as it starts, over a log that may have been used before."""
         work = LocalWork(
             name=name,
             charter=self.charter,
@@ -71,8 +74,12 @@ class SimulatedFederation:
             randomness=np.random.default_rng,
         )
         membership = Membership(name, self.charter, self.hash, self.identities[name])
+        attempts, ring = AttemptLog(log), None
+        if self.charter.protection.mode == "masked":
+            first = attempts.first_prekey(time.time_ns() // 1000)
+            ring = new_ring(membership, self.sealing_keys[name], first=first)
         return Agent(
-            membership, AttemptLog(":memory:"), work=work, pace=lambda _: None, monotonic=time.monotonic
+            membership, attempts, work=work, pace=lambda _: None, monotonic=time.monotonic, ring=ring
         )
 
 
@@ -100,6 +107,7 @@ def federation(
     """
     operator = SigningKey.generate()
     identities = {member.name: SigningKey.generate() for member in scenario.members}
+    sealing_keys = {member.name: X25519PrivateKey.generate() for member in scenario.members}
     members = [
         Member(
             name=member.name,
@@ -107,8 +115,8 @@ def federation(
             sector=member.sector,
             controller=member.controller or member.name,
             identity_key=to_text(identities[member.name].public),
-            # Nothing is sealed and no node authenticates here; the charter wants distinct entries.
-            sealing_key=to_text(SigningKey.generate().public),
+            sealing_key=to_text(sealing_keys[member.name].public_key().public_bytes_raw()),
+            # No node authenticates here; the charter wants distinct entries.
             node_key=f"ecdsa-sha2-nistp256 simulated-{member.name}",
             records=member.records,
         )
@@ -131,6 +139,7 @@ def federation(
         model=load_model(charter.task.model, features),
         records=records,
         identities=identities,
+        sealing_keys=sealing_keys,
         operator=operator,
     )
 

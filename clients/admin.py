@@ -49,7 +49,7 @@ class Administration:
         return command(asked)
 
     def _status(self, _: Answer) -> Answer:
-        membership = self._agent.membership
+        membership, ring = self._agent.membership, self._agent.ring
         return {
             "ok": True,
             "member": membership.name,
@@ -58,6 +58,10 @@ class Administration:
             "charter_hash": membership.charter_hash,
             "expires": membership.charter.expires.isoformat(),
             "mode": membership.charter.protection.mode,
+            # Attempts are taken part in once enough other members signed this start; None in mode `clear`.
+            "witnessed": None if ring is None else ring.witnessed,
+            "witnesses": 0 if ring is None else len(ring.accepts),
+            "witnesses_needed": 0 if ring is None else membership.charter.witnesses_needed,
             "isolated": self._agent.isolated,
             "started": self._agent.started,
             "jobs": [{"job": job, "state": state} for job, state, _ in self._agent.attempts.jobs()],

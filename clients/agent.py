@@ -24,8 +24,10 @@ from hansa.contract.typed import read_toml, write_atomically
 
 if TYPE_CHECKING:
     import polars as pl
+    from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
     from hansa.clients.protocol import Agent
+    from hansa.contract.charter import Member
 
 log = logging.getLogger("hansa.agent")
 
@@ -58,7 +60,7 @@ def build(folder: Path, config: MemberConfig, *, isolated: bool, table: pl.DataF
     from hansa.clients.data.encode import encode
     from hansa.clients.data.sources import origin, read_source
     from hansa.clients.data.split import split
-    from hansa.clients.protocol import Agent, Membership
+    from hansa.clients.protocol import Agent, Membership, new_ring
     from hansa.contract.errors import CharterError
     from hansa.contract.keys import SigningKey, from_text, read_private, to_text
     from hansa.contract.signatures import pin, verify_charter
@@ -76,6 +78,7 @@ def build(folder: Path, config: MemberConfig, *, isolated: bool, table: pl.DataF
             f"that the charter names for '{config.name}'"
         )
     check_distribution(charter.task.model)
+    sealing_key = _sealing_key(folder, member) if charter.protection.mode == "masked" else None
     # Only now: a charter that is not this member's own must not displace the one that is.
     pinned = pin(folder, verified)
     model = load_model(charter.task.model, charter.task.features)
@@ -89,9 +92,11 @@ def build(folder: Path, config: MemberConfig, *, isolated: bool, table: pl.DataF
         max_entities=charter.training.max_entities,
     )
     floor = charter.metrics.seconds_floor
+    membership = Membership(config.name, charter, verified.hash, identity, frozenset(pinned.superseded))
+    attempts = AttemptLog(folder / "agent.sqlite")
     return Agent(
-        Membership(config.name, charter, verified.hash, identity, frozenset(pinned.superseded)),
-        AttemptLog(folder / "agent.sqlite"),
+        membership,
+        attempts,
         work=LocalWork(
             name=config.name,
             charter=charter,
@@ -104,7 +109,28 @@ def build(folder: Path, config: MemberConfig, *, isolated: bool, table: pl.DataF
         pace=lambda elapsed: time.sleep(beat(elapsed, floor)),
         monotonic=time.monotonic,
         isolated=isolated,
+        ring=None
+        if sealing_key is None
+        else new_ring(membership, sealing_key, first=attempts.first_prekey(time.time_ns() // 1000)),
     )
+
+
+def _sealing_key(folder: Path, member: Member) -> X25519PrivateKey:
+    """The private part of the sealing key that the charter names for this member."""
+    from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+
+    from hansa.contract.errors import CharterError
+    from hansa.contract.keys import from_text, read_private, to_text
+
+    path = folder / "sealing.key"
+    private = X25519PrivateKey.from_private_bytes(read_private(path, length=32))
+    public = private.public_key().public_bytes_raw()
+    if from_text(member.sealing_key) != public:
+        raise CharterError(
+            f"{path}: its public part {to_text(public)} is not the sealing key "
+            f"that the charter names for '{member.name}'"
+        )
+    return private
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -52,7 +52,8 @@ class LocalWork:
 
     def run(self, plan: JobPlan, order: Order, segments: Segments) -> Segments:
         """The upload of one attempt: `update` u32[d] and, where asked for, `evaluation` u32[h]."""
-        summands = len(order.cohort)
+        # Only members that mask with each other are summed together.
+        summands = len(next(circle for circle in order.circles if self.name in circle))
         upload: dict[str, NDArray[np.uint32]] = {}
         if order.kind == "train":
             update = local_update(

@@ -12,7 +12,7 @@ from hansa.contract.charter import BUILT_MODES, Charter
 from hansa.contract.errors import RefusalError
 from hansa.contract.jobs import JobPlan
 from hansa.contract.keys import from_text
-from hansa.contract.messages import SERVED, Order, Packed, check_signature
+from hansa.contract.messages import PREKEYS, SERVED, Order, Packed, Segments, check_signature
 
 
 def check_operator(packed: Packed, charter: Charter) -> None:
@@ -139,18 +139,26 @@ def check_cohort_size(cohort: tuple[str, ...], charter: Charter) -> None:
         )
 
 
-def check_active_set(active: tuple[str, ...], cohort: tuple[str, ...], charter: Charter, me: str) -> None:
-    """An active set this member may sign: holds itself, lies in the cohort, is large enough (PROTOCOL 4.3)."""
-    if not set(active) <= set(cohort) or len(set(active)) != len(active):
-        raise RefusalError("active-set-not-agreed", "the active set is not a part of the cohort")
-    if me not in active:
-        raise RefusalError(
-            "not-in-active-set", "this member's upload arrived late or not at all", {"member": me}
-        )
-    controllers = charter.controllers(active)
-    if len(controllers) < charter.least_active:
-        raise RefusalError(
-            "active-set-too-small",
-            f"an active set of {len(controllers)} controllers is below {charter.least_active}",
-            {"active": len(controllers), "minimum": charter.least_active},
-        )
+def check_groups(order: Order, charter: Charter) -> None:
+    """A split cohort: only where the charter has it, everybody once, every group large enough (PROTOCOL 4.1)."""
+    if not order.groups:
+        return
+    least = charter.protection.audit_groups
+    if least is None:
+        raise RefusalError("cohort-too-small", "the order splits the cohort; the charter has no audit_groups")
+    if sorted(name for group in order.groups for name in group) != sorted(order.cohort):
+        raise RefusalError("unknown-member", "the groups are not the cohort, each member in one of them")
+    for group in order.groups:
+        controllers = charter.controllers(group)
+        if len(controllers) < least:
+            raise RefusalError(
+                "cohort-too-small",
+                f"a group of {len(controllers)} controllers is below the charter's audit_groups of {least}",
+                {"group": len(controllers), "minimum": least},
+            )
+
+
+def check_unmasked(order: Order, segments: Segments) -> None:
+    """In mode `clear` an order has no prekeys: whoever sends some believes that something is hidden."""
+    if order.prekeys or PREKEYS in segments:
+        raise RefusalError("prekey-unknown", "the charter asks for mode 'clear', the order has prekeys")

@@ -7,6 +7,7 @@ whoever speaks: both are checked before anything else, every refusal is typed an
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from collections import defaultdict
 from collections.abc import Callable
@@ -14,15 +15,20 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Protocol, assert_never
 
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+
 from hansa.clients.attempt_log import AcceptedAttempt, AttemptLog
 from hansa.clients.checks import (
-    check_active_set,
     check_charter,
+    check_groups,
     check_knobs,
     check_mode,
     check_operator,
     check_order,
+    check_unmasked,
 )
+from hansa.clients.masked import MaskedAttempts
+from hansa.clients.seldom import Seldom
 from hansa.contract.charter import Charter
 from hansa.contract.errors import MessageError, RefusalError
 from hansa.contract.jobs import JobPlan
@@ -30,6 +36,7 @@ from hansa.contract.keys import SigningKey, to_text
 from hansa.contract.messages import (
     MAX_HEADER_BYTES,
     PREFIX,
+    PREKEYS,
     SIGNATURE_BYTES,
     AgreeReply,
     AgreeRequest,
@@ -40,10 +47,10 @@ from hansa.contract.messages import (
     JobReply,
     JobRequest,
     Order,
+    Receipt,
     RefusalReply,
     Reply,
     ReplyHeader,
-    RequestHeader,
     Segments,
     TrainRequest,
     UnmaskReply,
@@ -53,11 +60,15 @@ from hansa.contract.messages import (
     active_statement,
     describe,
     digest,
+    receipt_statement,
     request_header,
     seal,
     segments_of,
     unpack,
 )
+from hansa.secagg.active_set import check_active_set
+from hansa.secagg.member import MemberAttempt, PrekeyRing
+from hansa.secagg.parties import Parties
 
 log = logging.getLogger("hansa.agent")
 
@@ -85,28 +96,6 @@ class Work(Protocol):
 
 # Refusals of requests that nobody we know has signed.
 UNSIGNED = ("not-operator", "protocol-number")
-_SELDOM_S = 10.0
-
-
-class Seldom:
-    """Logs the first of many alike, and later how many came meanwhile: a flood must not fill a disk."""
-
-    def __init__(self, monotonic: Callable[[], float]) -> None:
-        self._monotonic = monotonic
-        self._lock = threading.Lock()
-        self._last: dict[str, float] = {}
-        self._more: dict[str, int] = {}
-
-    def note(self, error: RefusalError | MessageError) -> None:
-        """Log `error`, unless one of its kind was logged a moment ago."""
-        kind = error.code if isinstance(error, RefusalError) else "undecodable"
-        with self._lock:
-            now = self._monotonic()
-            if now - self._last.get(kind, -_SELDOM_S) < _SELDOM_S:
-                self._more[kind] = self._more.get(kind, 0) + 1
-                return
-            self._last[kind], more = now, self._more.pop(kind, 0)
-        log.warning("refused: %s%s", error, f" ({more} more like it since the last line)" if more else "")
 
 
 @dataclass(frozen=True)
@@ -119,6 +108,23 @@ class Membership:
     identity: SigningKey
     # Hashes of the charters this member has left behind.
     superseded: frozenset[str] = frozenset()
+
+
+def new_ring(membership: Membership, sealing_key: X25519PrivateKey, *, first: int) -> PrekeyRing:
+    """The prekeys of a member that starts now, from the operating system's generator.
+
+    Parameters
+    ----------
+    first : number of its first prekey; see `AttemptLog.first_prekey`
+    """
+    return PrekeyRing(
+        Parties.of(membership.charter, membership.charter_hash),
+        membership.name,
+        signer=membership.identity,
+        sealing_key=sealing_key,
+        randomness=os.urandom,
+        first=first,
+    )
 
 
 class Agent:
@@ -134,7 +140,12 @@ class Agent:
         monotonic: Callable[[], float],
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         isolated: bool = False,
+        ring: PrekeyRing | None = None,
     ) -> None:
+        if (ring is not None) != (membership.charter.protection.mode == "masked"):
+            raise ValueError(
+                "an agent has a ring of prekeys where its charter's mode is 'masked', and only there"
+            )
         self.membership = membership
         self.attempts = attempts
         self.isolated = isolated
@@ -143,13 +154,23 @@ class Agent:
         self._pace = pace
         self._monotonic = monotonic
         self._now = now
+        self._masked = None
+        if ring is not None:
+            parties = Parties.of(membership.charter, membership.charter_hash)
+            self._masked = MaskedAttempts(parties, ring)
         self._strangers = Seldom(monotonic)
         self._jobs: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
 
     @property
     def largest_request(self) -> int:
-        """Bytes of the largest request that can be in order: header, weights and released model."""
-        return PREFIX.size + MAX_HEADER_BYTES + SIGNATURE_BYTES + 2 * 8 * self._work.parameters
+        """Bytes of the largest request that can be in order: header, weights, released model and prekeys."""
+        prekeys = 0 if self._masked is None else self._masked.largest_segment
+        return PREFIX.size + MAX_HEADER_BYTES + SIGNATURE_BYTES + 2 * 8 * self._work.parameters + prekeys
+
+    @property
+    def ring(self) -> PrekeyRing | None:
+        """The prekeys since this agent's start, and who signed that start; None in mode `clear`."""
+        return None if self._masked is None else self._masked.ring
 
     def handle(self, request: bytes) -> bytes:
         """Answer one request. Never raises: what cannot be obeyed is refused, typed and signed."""
@@ -184,9 +205,11 @@ class Agent:
         )
         body = header.body
         if isinstance(body, HelloRequest):
-            return self._reply(asked, self._hello(body), {})
+            return self._reply(asked, *self._hello(body))
         if isinstance(body, WitnessRequest):
-            raise RefusalError("not-approved", "mode 'clear' has no prekeys and no witnesses")
+            if self._masked is None:
+                raise RefusalError("not-approved", "only mode 'masked' has prekeys and witnesses")
+            return self._reply(asked, *self._masked.witness(body))
         if isinstance(body, JobRequest):
             return self._reply(asked, self._propose(body.plan), {})
         if isinstance(body, TrainRequest):
@@ -196,13 +219,19 @@ class Agent:
             with self._jobs[body.order.job]:
                 return self._attempt(asked, body.order, segments_of(packed, header.segments), began)
         with self._jobs[body.job]:
-            return self._reply(asked, self._follow_up(body, header, segments_of(packed, header.segments)), {})
+            return self._reply(asked, self._follow_up(body, asked, segments_of(packed, header.segments)), {})
 
-    def _hello(self, body: HelloRequest) -> HelloReply:
-        charter = self.membership.charter
-        return HelloReply(
-            nonce=body.nonce, charter_version=charter.version, started=self.started, isolated=self.isolated
+    def _hello(self, body: HelloRequest) -> tuple[HelloReply, Segments]:
+        masked = self._masked
+        reply = HelloReply(
+            nonce=body.nonce,
+            charter_version=self.membership.charter.version,
+            started=self.started,
+            isolated=self.isolated,
+            start="" if masked is None else masked.ring.start,
+            accepts={} if masked is None else masked.ring.accepts,
         )
+        return reply, {} if masked is None else masked.prekeys(body.prekeys)
 
     def _propose(self, plan: JobPlan) -> JobReply:
         check_knobs(plan.pinned, self.membership.charter, None)
@@ -244,18 +273,40 @@ class Agent:
                 f"attempt {order.attempt} comes after attempt {newest.attempt} was accepted",
                 {"asked": order.attempt, "newest": newest.attempt},
             )
-        check_mode(self.membership.charter)
-        check_order(order, self.membership.charter, plan, self.membership.name)
+        charter = self.membership.charter
+        check_mode(charter)
+        check_order(order, charter, plan, self.membership.name)
+        check_groups(order, charter)
         if order.kind == "statistics":
             raise RefusalError("not-approved", "the charter plans no statistics release")
-        self._work.check(order, segments)
+        masking, arrays = self._take_part(order, segments)
         self.attempts.accept(order.job, order.attempt, asked, order.cohort, order.digest)
-        outgoing = self._work.run(plan, order, segments)
-        reply = self._reply(asked, UploadReply(job=order.job, attempt=order.attempt), outgoing)
+        outgoing = dict(self._work.run(plan, order, arrays))
+        if self._masked is not None and masking is not None:
+            masking.mask(outgoing)
+            outgoing |= self._masked.prekeys(1)
+        body = UploadReply(job=order.job, attempt=order.attempt, receipt=self._receipt(order))
+        reply = self._reply(asked, body, outgoing)
         self.attempts.keep_reply(order.job, order.attempt, reply)
         # Compute time tells batch and data-set sizes: the upload leaves on a public beat (PROTOCOL section 6).
         self._pace(self._monotonic() - began)
         return reply
+
+    def _take_part(self, order: Order, segments: Segments) -> tuple[MemberAttempt | None, Segments]:
+        """The last checks; in mode `masked` the prekeys are used up from here on. Returns the other segments."""
+        if self._masked is None:
+            check_unmasked(order, segments)
+            self._work.check(order, segments)
+            return None, segments
+        prekeys = self._masked.decode(order, segments)
+        arrays = {name: array for name, array in segments.items() if name != PREKEYS}
+        self._work.check(order, arrays)
+        return self._masked.accept(order, prekeys), arrays
+
+    def _receipt(self, order: Order) -> Receipt:
+        name, receipt = self.membership.name, Receipt()
+        statement = receipt_statement(order.job, order.attempt, order.digest, name, receipt)
+        return receipt.model_copy(update={"signature": to_text(self.membership.identity.sign(statement))})
 
     def _again(self, known: AcceptedAttempt, asked: str) -> bytes:
         if known.request != asked:
@@ -273,7 +324,7 @@ class Agent:
         return known.reply
 
     def _follow_up(
-        self, body: AgreeRequest | UnmaskRequest | CloseRequest, header: RequestHeader, segments: Segments
+        self, body: AgreeRequest | UnmaskRequest | CloseRequest, asked: str, segments: Segments
     ) -> Reply:
         if isinstance(body, CloseRequest):
             plan = self.attempts.plan(body.job)
@@ -283,17 +334,26 @@ class Agent:
                 )
             self._work.keep(plan, segments)
             self.attempts.set_state(body.job, "closed", f"closed after {body.rounds} rounds")
+            if self._masked is not None:
+                self._masked.forget(body.job)
             return CloseReply(job=body.job)
-        attempt = self._bind(body.job, body.attempt, body.active)
+        attempt = self._uploaded(body.job, body.attempt)
         if isinstance(body, AgreeRequest):
+            if self._masked is not None:
+                self._masked.bind(body.job, body.attempt, body.active)
+            self._agree(attempt, body)
             statement = active_statement(body.job, body.attempt, attempt.order_digest, body.active)
             return AgreeReply(signature=to_text(self.membership.identity.sign(statement)))
         if isinstance(body, UnmaskRequest):
-            return UnmaskReply(job=body.job, attempt=body.attempt)
+            reply = UnmaskReply(job=body.job, attempt=body.attempt)
+            if self._masked is not None:
+                reply = self._masked.unmask(body, asked)
+            self._agree(attempt, body)
+            return reply
         assert_never(body)
 
-    def _bind(self, job: str, number: int, active: tuple[str, ...]) -> AcceptedAttempt:
-        """The newest attempt, bound to one active set for good."""
+    def _uploaded(self, job: str, number: int) -> AcceptedAttempt:
+        """The newest attempt, if this member's upload left for it."""
         attempt = self.attempts.newest(job)
         if attempt is None or attempt.attempt != number:
             raise RefusalError(
@@ -305,12 +365,17 @@ class Agent:
                 f"this member never answered attempt {number}; it takes no part in it",
                 {"attempt": number},
             )
-        check_active_set(active, attempt.cohort, self.membership.charter, self.membership.name)
-        if not self.attempts.agree(job, number, active):
-            raise RefusalError(
-                "second-active-set", f"attempt {number} has another active set already", {"attempt": number}
-            )
         return attempt
+
+    def _agree(self, attempt: AcceptedAttempt, body: AgreeRequest | UnmaskRequest) -> None:
+        """Bind the attempt to one active set, durably, before anything about it leaves."""
+        check_active_set(body.active, attempt.cohort, self.membership.charter, self.membership.name)
+        if not self.attempts.agree(body.job, attempt.attempt, body.active):
+            raise RefusalError(
+                "second-active-set",
+                f"attempt {attempt.attempt} has another active set already",
+                {"attempt": attempt.attempt},
+            )
 
     def _reply(self, asked: str, body: Reply, segments: Segments) -> bytes:
         header = ReplyHeader(

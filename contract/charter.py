@@ -20,7 +20,7 @@ PublicKey = Annotated[str, Field(pattern=r"^[A-Za-z0-9+/]{43}=$", description="3
 Hash = Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")]
 Mode = Literal["clear", "masked", "he"]
 # Modes that agents and strategy can do; a charter that asks for another one is never run in the clear instead.
-BUILT_MODES: tuple[Mode, ...] = ("clear",)
+BUILT_MODES: tuple[Mode, ...] = ("clear", "masked")
 
 
 class Member(Frozen):

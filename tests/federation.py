@@ -5,11 +5,12 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from hansa.cli.simulation import SimulatedFederation
 from hansa.clients.data.dataset import Dataset
 from hansa.clients.data.split import split
-from hansa.contract.charter import Charter, KnobRange, Member, ModelChoice, Protection, Task, Training
+from hansa.contract.charter import Charter, KnobRange, Member, Mode, ModelChoice, Protection, Task, Training
 from hansa.contract.features import BinaryLabel, FeatureContract, NumericColumn
 from hansa.contract.jobs import JobPlan, ServerRule
 from hansa.contract.keys import SigningKey, to_text
@@ -30,11 +31,17 @@ def names(members: int) -> list[str]:
 
 
 def make_federation(
-    members: int = 4, *, rows: int = 120, controllers: list[str] | None = None, **charter: object
+    members: int = 4,
+    *,
+    rows: int = 120,
+    controllers: list[str] | None = None,
+    mode: Mode = "clear",
+    **charter: object,
 ) -> SimulatedFederation:
     """A federation of so many members, each with its own few rows of one noisy linear truth."""
     operator = SigningKey.generate()
     identities = {name: SigningKey.generate() for name in names(members)}
+    sealing_keys = {name: X25519PrivateKey.generate() for name in names(members)}
     document: dict[str, object] = {
         "name": "test",
         "version": 1,
@@ -45,14 +52,14 @@ def make_federation(
                 name=name,
                 controller=(controllers or names(members))[number],
                 identity_key=to_text(identities[name].public),
-                sealing_key=to_text(bytes([number]) * 32),
+                sealing_key=to_text(sealing_keys[name].public_key().public_bytes_raw()),
                 node_key=f"ecdsa-sha2-nistp256 {name}",
                 records=rows,
             )
             for number, name in enumerate(names(members))
         ),
         "task": Task(title="test", features=FEATURES, model=ModelChoice(name="linear")),
-        "protection": Protection(mode="clear", minimum_cohort=2 if members == 2 else None),
+        "protection": Protection(mode=mode, minimum_cohort=2 if members == 2 else None),
         "training": Training(max_entities=1000),
         "knobs": {
             "server_rate": KnobRange(default=0.2, low=0.01, high=1.0),
@@ -70,6 +77,7 @@ def make_federation(
             for seed, name in enumerate(names(members))
         },
         identities=identities,
+        sealing_keys=sealing_keys,
         operator=operator,
     )
 

@@ -375,7 +375,7 @@ def test_the_encoded_columns_are_the_models_inputs(federation: SimulatedFederati
 
 
 def test_modes_that_are_not_built_are_not_obeyed() -> None:
-    masked = make_federation(4, protection=Protection(mode="masked"))
-    agent = masked.agents()["a"]
-    agent.handle(request(masked, JobRequest(plan=make_plan())))
-    assert said(agent, attempt_request(masked, make_order(masked))) == "mode-downgrade"
+    encrypted = make_federation(4, protection=Protection(mode="he"))
+    agent = encrypted.agents()["a"]
+    agent.handle(request(encrypted, JobRequest(plan=make_plan())))
+    assert said(agent, attempt_request(encrypted, make_order(encrypted))) == "mode-downgrade"

@@ -1,0 +1,128 @@
+"""What an agent holds in memory of mode `masked`: its prekeys, and the newest attempt of each job (PROTOCOL 3, 4).
+
+Nothing of it outlives the process. A restarted agent has no attempt here, so it gives no share of
+any prekey that an earlier one may have given a share of: it answers `attempt-lost`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from hansa.contract.errors import RefusalError
+from hansa.contract.keys import to_text
+from hansa.contract.messages import (
+    PREKEYS,
+    Order,
+    Segments,
+    UnmaskReply,
+    UnmaskRequest,
+    WitnessReply,
+    WitnessRequest,
+)
+from hansa.secagg.member import MemberAttempt, PrekeyRing
+from hansa.secagg.parties import Parties
+from hansa.secagg.prekeys import Prekey, decode_prekeys, prekey_bytes
+
+
+@dataclass
+class _Newest:
+    """The newest attempt of a job; of its unmasking the request's hash and the answer, to say it again."""
+
+    attempt: MemberAttempt
+    asked: str = ""
+    answer: UnmaskReply | None = None
+
+
+class MaskedAttempts:
+    """A member's part of masked attempts since the process began; attempts of one job come one at a time."""
+
+    def __init__(self, parties: Parties, ring: PrekeyRing) -> None:
+        self.ring = ring
+        self._parties = parties
+        self._newest: dict[str, _Newest] = {}
+
+    @property
+    def largest_segment(self) -> int:
+        """Bytes of the prekeys of the largest cohort."""
+        return len(self._parties.names) * prekey_bytes(self._parties)
+
+    def prekeys(self, count: int) -> Segments:
+        """So many new prekeys as the segment of a reply; no segment for none."""
+        return {PREKEYS: np.frombuffer(self.ring.make(count), np.uint8)} if count else {}
+
+    def witness(self, request: WitnessRequest) -> tuple[WitnessReply, Segments]:
+        """Sign others' starts, take what others signed on this one, and make prekeys after that."""
+        witnesses = self.ring.sign_starts(request.starts)
+        self.ring.take_witnesses(request.shown)
+        made = self.prekeys(request.prekeys)
+        return WitnessReply(witnesses=witnesses, accepts=self.ring.accepts), made
+
+    def decode(self, order: Order, segments: Segments) -> list[Prekey]:
+        """One prekey of each of the cohort, in its order; signatures are still to be checked.
+
+        Raises
+        ------
+        RefusalError : `mode-downgrade` where there are none, `bad-size` where there are not as many as members
+        """
+        content = segments.get(PREKEYS)
+        if content is None or not order.prekeys:
+            raise RefusalError(
+                "mode-downgrade", "the charter asks for mode 'masked', the order has no prekeys"
+            )
+        expected = len(order.cohort) * prekey_bytes(self._parties)
+        if content.dtype != np.uint8 or content.size != expected:
+            raise RefusalError(
+                "bad-size",
+                f"segment '{PREKEYS}' has {content.size} values of {content.dtype}; "
+                f"{len(order.cohort)} prekeys of this charter have {expected} bytes",
+                {"expected": expected},
+            )
+        return decode_prekeys(content.data, self._parties, len(order.cohort))
+
+    def accept(self, order: Order, prekeys: Sequence[Prekey]) -> MemberAttempt:
+        """Take part; the job's earlier attempt is over with that. Nothing is used up where it is refused."""
+        attempt = self.ring.accept(order, prekeys)
+        self._newest[order.job] = _Newest(attempt)
+        return attempt
+
+    def bind(self, job: str, number: int, active: Sequence[str]) -> None:
+        """Take one active set for good; to be called before it is signed."""
+        self._of(job, number).attempt.bind(active)
+
+    def unmask(self, request: UnmaskRequest, asked: str) -> UnmaskReply:
+        """The shares of an attempt, once; the very same request gets the very same answer again.
+
+        Parameters
+        ----------
+        asked : hash of the request's bytes
+        """
+        newest = self._of(request.job, request.attempt)
+        if newest.answer is not None and newest.asked == asked:
+            return newest.answer
+        given = newest.attempt.give(
+            request.active, request.dropped, receipts=request.receipts, signatures=request.signatures
+        )
+        newest.asked = asked
+        newest.answer = UnmaskReply(
+            job=request.job,
+            attempt=request.attempt,
+            shares={name: to_text(opening) for name, opening in given.items()},
+        )
+        return newest.answer
+
+    def forget(self, job: str) -> None:
+        """The job is over."""
+        self._newest.pop(job, None)
+
+    def _of(self, job: str, number: int) -> _Newest:
+        newest = self._newest.get(job)
+        if newest is None or newest.attempt.order.attempt != number:
+            raise RefusalError(
+                "attempt-lost",
+                f"this agent started after attempt {number}; it gives no share and signs nothing of it",
+                {"attempt": number},
+            )
+        return newest
