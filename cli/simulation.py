@@ -21,7 +21,8 @@ from hansa.clients.attempt_log import AttemptLog
 from hansa.clients.data.encode import encode
 from hansa.clients.data.sources import origin, read_source
 from hansa.clients.data.split import Split, split
-from hansa.clients.protocol import Agent, Membership, new_ring
+from hansa.clients.membership import Membership, new_ring
+from hansa.clients.protocol import Agent
 from hansa.contract.charter import Charter, Member, charter_hash
 from hansa.contract.errors import HansaError
 from hansa.contract.features import FeatureContract

@@ -60,7 +60,8 @@ def build(folder: Path, config: MemberConfig, *, isolated: bool, table: pl.DataF
     from hansa.clients.data.encode import encode
     from hansa.clients.data.sources import origin, read_source
     from hansa.clients.data.split import split
-    from hansa.clients.protocol import Agent, Membership, new_ring
+    from hansa.clients.membership import Membership, new_ring
+    from hansa.clients.protocol import Agent
     from hansa.contract.errors import CharterError
     from hansa.contract.keys import SigningKey, from_text, read_private, to_text
     from hansa.contract.signatures import pin, verify_charter

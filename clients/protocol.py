@@ -7,32 +7,28 @@ whoever speaks: both are checked before anything else, every refusal is typed an
 from __future__ import annotations
 
 import logging
-import os
 import threading
 from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Protocol, assert_never
+from typing import assert_never
 
-from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
-
+from hansa.clients.approval import approved, propose
 from hansa.clients.attempt_log import AcceptedAttempt, AttemptLog
 from hansa.clients.checks import (
     check_charter,
     check_groups,
-    check_knobs,
     check_mode,
     check_operator,
     check_order,
     check_unmasked,
 )
 from hansa.clients.masked import MaskedAttempts
+from hansa.clients.membership import Membership
 from hansa.clients.seldom import Seldom
-from hansa.contract.charter import Charter
+from hansa.clients.work import Work
 from hansa.contract.errors import MessageError, RefusalError
-from hansa.contract.jobs import JobPlan
-from hansa.contract.keys import SigningKey, to_text
+from hansa.contract.keys import to_text
 from hansa.contract.messages import (
     MAX_HEADER_BYTES,
     PREFIX,
@@ -73,58 +69,8 @@ from hansa.secagg.parties import Parties
 log = logging.getLogger("hansa.agent")
 
 
-class Work(Protocol):
-    """What a member does with its records; `clients.attempt.LocalWork` is the real one."""
-
-    @property
-    def parameters(self) -> int:
-        """Coordinates of the charter's model."""
-        ...
-
-    def check(self, order: Order, segments: Segments) -> None:
-        """Refuse segments that are not what the order needs, before the attempt is accepted."""
-        ...
-
-    def run(self, plan: JobPlan, order: Order, segments: Segments) -> Segments:
-        """Compute an attempt's upload."""
-        ...
-
-    def keep(self, plan: JobPlan, segments: Segments) -> None:
-        """Keep the final model."""
-        ...
-
-
 # Refusals of requests that nobody we know has signed.
 UNSIGNED = ("not-operator", "protocol-number")
-
-
-@dataclass(frozen=True)
-class Membership:
-    """Who this agent is and what it agreed to."""
-
-    name: str
-    charter: Charter
-    charter_hash: str
-    identity: SigningKey
-    # Hashes of the charters this member has left behind.
-    superseded: frozenset[str] = frozenset()
-
-
-def new_ring(membership: Membership, sealing_key: X25519PrivateKey, *, first: int) -> PrekeyRing:
-    """The prekeys of a member that starts now, from the operating system's generator.
-
-    Parameters
-    ----------
-    first : number of its first prekey; see `AttemptLog.first_prekey`
-    """
-    return PrekeyRing(
-        Parties.of(membership.charter, membership.charter_hash),
-        membership.name,
-        signer=membership.identity,
-        sealing_key=sealing_key,
-        randomness=os.urandom,
-        first=first,
-    )
 
 
 class Agent:
@@ -211,7 +157,8 @@ class Agent:
                 raise RefusalError("not-approved", "only mode 'masked' has prekeys and witnesses")
             return self._reply(asked, *self._masked.witness(body))
         if isinstance(body, JobRequest):
-            return self._reply(asked, self._propose(body.plan), {})
+            propose(body.plan, self.attempts, membership.charter)
+            return self._reply(asked, JobReply(), {})
         if isinstance(body, TrainRequest):
             began = self._monotonic()
             if body.order.arrays != {it.name: it.sha256 for it in header.segments}:
@@ -233,36 +180,8 @@ class Agent:
         )
         return reply, {} if masked is None else masked.prekeys(body.prekeys)
 
-    def _propose(self, plan: JobPlan) -> JobReply:
-        check_knobs(plan.pinned, self.membership.charter, None)
-        state = self.attempts.ask(plan)
-        if self.attempts.plan(plan.job) != plan:
-            raise RefusalError(
-                "not-approved", "the operator shows another plan for a job that was proposed before"
-            )
-        if state == "asked" and self.membership.charter.approval == "automatic":
-            self.attempts.set_state(plan.job, "approved", "the charter approves jobs automatically")
-        self._approved(plan.job)
-        return JobReply()
-
-    def _approved(self, job: str) -> JobPlan:
-        state, plan = self.attempts.state(job), self.attempts.plan(job)
-        if plan is None or state == "":
-            raise RefusalError("not-approved", "this job was never proposed to this member", {"job": job})
-        if state == "asked":
-            raise RefusalError(
-                "not-approved",
-                f"this member has not approved the job yet: hansa jobs approve {job}",
-                {"job": job},
-            )
-        if state == "closed":
-            raise RefusalError("not-approved", "the job is closed", {"job": job})
-        if state == "frozen":
-            raise RefusalError("grant-frozen", "this member froze the job", {"job": job})
-        return plan
-
     def _attempt(self, asked: str, order: Order, segments: Segments, began: float) -> bytes:
-        plan = self._approved(order.job)
+        plan = approved(order.job, self.attempts)
         known = self.attempts.accepted(order.job, order.attempt)
         if known is not None:
             return self._again(known, asked)

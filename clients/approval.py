@@ -1,0 +1,45 @@
+"""Jobs that a member was asked to take part in: what it says yes to, and what it takes no part in any more."""
+
+from __future__ import annotations
+
+from hansa.clients.attempt_log import AttemptLog
+from hansa.clients.checks import check_knobs
+from hansa.contract.charter import Charter
+from hansa.contract.errors import RefusalError
+from hansa.contract.jobs import JobPlan
+
+
+def propose(plan: JobPlan, attempts: AttemptLog, charter: Charter) -> None:
+    """Note a job and approve it where the charter has that done automatically.
+
+    Raises
+    ------
+    RefusalError : a plan outside the charter, another one than before, or a job that is not approved
+    """
+    check_knobs(plan.pinned, charter, None)
+    state = attempts.ask(plan)
+    if attempts.plan(plan.job) != plan:
+        raise RefusalError(
+            "not-approved", "the operator shows another plan for a job that was proposed before"
+        )
+    if state == "asked" and charter.approval == "automatic":
+        attempts.set_state(plan.job, "approved", "the charter approves jobs automatically")
+    approved(plan.job, attempts)
+
+
+def approved(job: str, attempts: AttemptLog) -> JobPlan:
+    """The plan of a job that this member takes part in; refused for every other job."""
+    state, plan = attempts.state(job), attempts.plan(job)
+    if plan is None or state == "":
+        raise RefusalError("not-approved", "this job was never proposed to this member", {"job": job})
+    if state == "asked":
+        raise RefusalError(
+            "not-approved",
+            f"this member has not approved the job yet: hansa jobs approve {job}",
+            {"job": job},
+        )
+    if state == "closed":
+        raise RefusalError("not-approved", "the job is closed", {"job": job})
+    if state == "frozen":
+        raise RefusalError("grant-frozen", "this member froze the job", {"job": job})
+    return plan
