@@ -25,6 +25,9 @@ Slug = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
 
 Fact = TypeVar("Fact", bound=BaseModel)
 
+# Of a document with more problems than this none is explained.
+MOST_PROBLEMS = 1000
+
 
 def canonical_json(value: Any) -> bytes:
     """Bytes that are the same for equal values: sorted keys, no spaces, UTF-8."""
@@ -75,6 +78,8 @@ def parse_document(document: Any, kind: type[Fact], origin: Path | str) -> Fact:
 
 def explain(error: ValidationError) -> str:
     """The first problem of a validation error, in one sentence, and how many more there are."""
+    if error.error_count() > MOST_PROBLEMS:  # listing them takes far more memory than the document
+        return f"{error.error_count()} problems; this is another kind of document"
     problems = error.errors(include_url=False)
     first = problems[0]
     field = ".".join(str(part) for part in first["loc"]) or "document"

@@ -30,6 +30,17 @@ def check_active_set(active: Sequence[str], cohort: Sequence[str], charter: Char
         )
 
 
+def check_circles(order: Order, charter: Charter, me: str) -> None:
+    """The cohort has this member, and everybody once; its groups, if the charter has any, split it."""
+    cohort = order.cohort
+    if me not in cohort or len(set(cohort)) != len(cohort):
+        raise RefusalError("unknown-member", "the cohort does not have this member, or somebody twice")
+    if order.groups and charter.protection.audit_groups is None:
+        raise RefusalError("cohort-too-small", "the order splits the cohort; the charter has no audit_groups")
+    if sorted(name for circle in order.circles for name in circle) != sorted(cohort):
+        raise RefusalError("unknown-member", "the groups are not the cohort, each member in one of them")
+
+
 def check_dropped(active: Sequence[str], dropped: Sequence[str], cohort: Sequence[str]) -> None:
     """Every participant is either active or dropped: of each exactly one secret is opened."""
     both = sorted(set(active) & set(dropped))

@@ -20,6 +20,7 @@ from hansa.contract.keys import Signer, to_text
 from hansa.contract.messages import Order, Receipt, Witness, witness_statement
 from hansa.secagg.active_set import (
     check_active_set,
+    check_circles,
     check_dropped,
     check_receipts,
     check_signatures,
@@ -159,7 +160,8 @@ class PrekeyRing:
 
         Raises
         ------
-        RefusalError : a prekey that is unknown, used, forged or badly made; nothing is used up then
+        RefusalError : a prekey that is unknown, used, forged or badly made, or a cohort that is split wrongly;
+            nothing is used up then
         """
         parties = self._parties
         with self._lock:
@@ -170,6 +172,7 @@ class PrekeyRing:
                     f"{parties.charter.witnesses_needed} must",
                     {"signed": len(self._floors), "needed": parties.charter.witnesses_needed},
                 )
+            check_circles(order, parties.charter, parties.names[self._me])
             if len(prekeys) != len(order.cohort) or set(order.prekeys) != set(order.cohort):
                 raise RefusalError(
                     "prekey-unknown", "the order does not name one prekey of each of its cohort"
@@ -239,6 +242,8 @@ class MemberAttempt:
         self._masks = masks
         self._shares = shares
         self._active: frozenset[str] = frozenset()
+        # Two requests at once must not both find a state that only one of them may leave.
+        self._lock = threading.RLock()
 
     @classmethod
     def begin(
@@ -291,10 +296,11 @@ class MemberAttempt:
         ----------
         moduli : modulus of each segment that is not summed modulo 2^32
         """
-        self._step("accepted", "uploaded")
+        with self._lock:
+            self._step("accepted", "uploaded")
+            masks, self._masks = self._masks, []
         for name, values in segments.items():
-            add_masks(values, self._masks, name, (moduli or {}).get(name, MODULUS))
-        self._masks = []
+            add_masks(values, masks, name, (moduli or {}).get(name, MODULUS))
 
     def bind(self, active: Sequence[str]) -> None:
         """Take one active set for good; to be called before it is signed.
@@ -303,10 +309,11 @@ class MemberAttempt:
         ------
         RefusalError : not one this member may sign, or another one than before
         """
-        self._check_active(active)
-        if self.state in ("accepted", "uploaded"):
-            self._step("uploaded", "bound")
-            self._active = frozenset(active)
+        with self._lock:
+            self._check_active(active)
+            if self.state in ("accepted", "uploaded"):
+                self._step("uploaded", "bound")
+                self._active = frozenset(active)
 
     def give(
         self,
@@ -329,15 +336,15 @@ class MemberAttempt:
         self._check_active(active)
         check_signatures(active, self.order, signatures, self._parties)
         check_receipts(active, self.order, receipts, self._parties)
-        self.bind(active)
-        self._step("bound", "given")
-        given = {
-            name: self._shares[name].opening("seed" if name in self._active else "key")
+        with self._lock:
+            self.bind(active)
+            self._step("bound", "given")
+            shares, self._shares = self._shares, {}
+        return {
+            name: shares[name].opening("seed" if name in self._active else "key")
             for circle in open_circles(self.order, self._active, self._parties.charter)
             for name in circle
         }
-        self._shares = {}
-        return given
 
     def _check_active(self, active: Sequence[str]) -> None:
         check_active_set(active, self.order.cohort, self._parties.charter, self._me)

@@ -47,16 +47,24 @@ class Summation:
         self._added: set[str] = set()
 
     def add(self, member: str, segments: Mapping[str, NDArray[np.uint32]]) -> None:
-        """Take one member's upload; a second one of the same member is a programming error."""
-        if member in self._added:
-            raise ValueError(f"an upload of '{member}' is in the sum already")
-        self._added.add(member)
-        sums = self._sums.setdefault(self._circles[member], {})
+        """Take one member's upload, or nothing of it.
+
+        Raises
+        ------
+        ValueError : a stranger, a second upload of one member, or segments of other names or lengths than
+            the circle's first; what a member may send is for the caller to check before
+        """
+        if member in self._added or member not in self._circles:
+            raise ValueError(f"'{member}' is not of the cohort, or its upload is in the sum already")
+        sums = self._sums.get(self._circles[member])
+        if sums is None:
+            sums = {name: np.zeros_like(part) for name, part in segments.items()}
+        if _shapes(sums) != _shapes(segments):
+            raise ValueError(f"the upload of '{member}' has other segments than those before it")
         for name, part in segments.items():
-            if name in sums:
-                add_into(sums[name], part, self.modulus(name))
-            else:
-                sums[name] = part.copy()
+            add_into(sums[name], part, self.modulus(name))
+        self._sums[self._circles[member]] = sums
+        self._added.add(member)
 
     def modulus(self, segment: str) -> int:
         """What a segment is summed by."""
@@ -65,6 +73,10 @@ class Summation:
     def of(self, circle: Circle) -> Sums:
         """The sums of a circle, by segment; masked until `Unmasking.unmask`."""
         return self._sums.get(circle, {})
+
+
+def _shapes(segments: Mapping[str, NDArray[np.uint32]]) -> dict[str, tuple[tuple[int, ...], str]]:
+    return {name: (part.shape, part.dtype.str) for name, part in segments.items()}
 
 
 class Unmasking:
@@ -84,6 +96,7 @@ class Unmasking:
         self._prekeys = prekeys
         self._active = frozenset(active)
         self._given: dict[str, dict[str, int]] = {}
+        self._done = False
         self.circles = open_circles(order, self._active, parties.charter)
 
     @property
@@ -113,14 +126,19 @@ class Unmasking:
             self._given[giver] = {name: share_of(opening) for name, opening in shares.items()}
 
     def unmask(self, summation: Summation) -> None:
-        """Take the masks off the sums of every open circle, in place.
+        """Take the masks off the sums of every open circle, in place, once.
 
         Raises
         ------
-        BadShare : naming the member whose shares are right and give another secret than it promised
+        ValueError : members must still give their shares, or the masks are off already
+        BadShare : naming the member whose shares are right and give another secret than it promised, or whose
+            one-time key is no public key
         """
+        if self.missing or self._done:
+            raise ValueError("masks come off once, when no member's shares are missing")
         weights = weights_at_zero([self._parties.index(giver) + 1 for giver in self._given])
         opened = {circle: self._masks(circle, weights) for circle in self.circles}
+        self._done = True
         for circle, masks in opened.items():
             for segment, total in summation.of(circle).items():
                 add_masks(total, masks, segment, summation.modulus(segment))
@@ -148,14 +166,17 @@ class Unmasking:
         masks = []
         for name in circle:
             if name in self._active:
-                secret = pair_secret(
-                    key,
-                    self._prekeys[dropped],
-                    self._prekeys[name],
-                    job=self._order.job,
-                    attempt=self._order.attempt,
-                    circle=circle,
-                    names=self._parties.names,
-                )
+                try:
+                    secret = pair_secret(
+                        key,
+                        self._prekeys[dropped],
+                        self._prekeys[name],
+                        job=self._order.job,
+                        attempt=self._order.attempt,
+                        circle=circle,
+                        names=self._parties.names,
+                    )
+                except ValueError:
+                    raise BadShare(name, f"the one-time key of '{name}' is no public key") from None
                 masks.append((secret, -pair_sign(name, dropped)))
         return masks
