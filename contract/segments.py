@@ -16,12 +16,11 @@ EVALUATION = "evaluation"
 
 @dataclass(frozen=True)
 class SegmentSpec:
-    """One segment: name, number of coordinates, public bound of each, number of members that add."""
+    """One segment: name, number of coordinates, public bound of each."""
 
     name: str
     length: int
     bound: float
-    summands: int
 
 
 def update_bound(charter: Charter, plan: JobPlan) -> float:

@@ -1,12 +1,12 @@
 """One attempt at the server: what was ordered, who answered, and the sum of what came.
 
-Each upload is added to the sum as it arrives and dropped, so memory does not grow with members.
+Each upload is added to the sum of its circle as it arrives and dropped, so memory does not grow with members.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -15,11 +15,15 @@ from numpy.typing import NDArray
 from hansa.contract.charter import Charter
 from hansa.contract.errors import HansaError, MessageError
 from hansa.contract.jobs import AttemptResult, AttemptStatus, JobPlan, MetricValue, Outcome, Participation
-from hansa.contract.messages import Order, RefusalReply, Segments, UploadReply
+from hansa.contract.messages import PREKEYS, Order, Receipt, RefusalReply, Segments, UploadReply
 from hansa.contract.segments import EVALUATION, UPDATE, SegmentSpec, divisor
 from hansa.models.scores import figures
-from hansa.secagg.fixed_point import Grid, add_into
+from hansa.secagg.active_set import open_circles, receipt_valid
+from hansa.secagg.fixed_point import Grid
+from hansa.secagg.prekeys import Prekey
+from hansa.secagg.server import Circle, Summation
 from hansa.strategies.requests import Desk, Reply
+from hansa.strategies.start_exchange import RESTARTED
 
 
 @dataclass
@@ -33,11 +37,21 @@ class Attempt:
     specs: tuple[SegmentSpec, ...]
     # Node id of every member of the cohort.
     addresses: Mapping[str, int]
-    # Why the members could not agree on who answered; empty where they did, or nothing was to agree on.
-    disagreement: str = ""
+    # The prekey of every member of the cohort; none in mode `clear`.
+    prekeys: Mapping[str, Prekey]
+    # Called with a member and its upload, which brings a new prekey where one was used.
+    restock: Callable[[str, Segments], None]
+    # Why the sum may not be used although enough uploads arrived; empty where nothing happened to it.
+    failure: str = ""
     began: float = field(default_factory=time.monotonic)
-    _sums: dict[str, NDArray[np.uint32]] = field(default_factory=dict)
+    # What each active member signed; shown to the others before they give shares.
+    receipts: dict[str, Receipt] = field(default_factory=dict)
+    summation: Summation = field(init=False)
     _entries: dict[str, Participation] = field(default_factory=dict)
+    _complaints: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.summation = Summation(self.order.circles)
 
     @property
     def charter(self) -> Charter:
@@ -59,13 +73,28 @@ class Attempt:
         )
 
     @property
-    def silent(self) -> tuple[str, ...]:
-        """Members that did not answer at all, or whose answer cannot be used."""
-        return tuple(
-            name
-            for name in self.order.cohort
-            if name not in self._entries or self._entries[name].outcome in ("failed", "missing")
-        )
+    def dropped(self) -> tuple[str, ...]:
+        """The rest of the cohort."""
+        active = set(self.active)
+        return tuple(name for name in self.order.cohort if name not in active)
+
+    @property
+    def open_circles(self) -> tuple[Circle, ...]:
+        """Circles whose sum is used: all, but groups with too few active members."""
+        return open_circles(self.order, self.active, self.charter)
+
+    @property
+    def lost(self) -> tuple[str, ...]:
+        """Members that did not answer, or not usefully, or do not know any more what they knew: to be greeted again."""
+        return tuple(name for name in self.order.cohort if self._is_lost(self._entries.get(name)))
+
+    def _is_lost(self, entry: Participation | None) -> bool:
+        return entry is None or entry.outcome in ("failed", "missing") or entry.code in RESTARTED
+
+    @property
+    def complaints(self) -> dict[str, str]:
+        """Members that refused because of another's badly made prekey, each with the maker it names."""
+        return dict(self._complaints)
 
     def receive(self, node: int, answer: bytes | HansaError) -> None:
         """Take one member's answer: add an upload to the sums, record anything else."""
@@ -87,26 +116,35 @@ class Attempt:
         body = reply.header.body
         if isinstance(body, RefusalReply):
             self._note(member, "refused", code=body.code, sentence=body.sentence, size=size)
+            maker = body.facts.get("maker")
+            if body.code == "bad-share" and maker in self.order.cohort:
+                self._complaints[member] = str(maker)
             return
         if not isinstance(body, UploadReply) or (body.job, body.attempt) != (
             self.order.job,
             self.order.attempt,
         ):
             raise MessageError(f"{member} answers an attempt with '{body.type}'")
-        self._check_sizes(member, reply.segments)
-        for spec in self.specs:
-            part = reply.segments[spec.name]
-            if spec.name in self._sums:
-                add_into(self._sums[spec.name], part)
-            else:
-                self._sums[spec.name] = part.copy()
+        parts = self._parts(member, reply.segments)
+        if self.prekeys:
+            if not receipt_valid(member, self.order, body.receipt, self.desk.parties):
+                raise MessageError(f"{member} sent a receipt that it did not sign for this order")
+            self.receipts[member] = body.receipt
+            self.restock(member, reply.segments)
+        self.summation.add(member, parts)
         self._note(member, "replied", size=size)
 
-    def _check_sizes(self, member: str, segments: Segments) -> None:
+    def _parts(self, member: str, segments: Segments) -> Segments:
+        """What is summed of an upload: exactly the segments that the order asks for, beside the new prekey."""
         expected = {spec.name: spec.length for spec in self.specs}
-        found = {name: array.size for name, array in segments.items()}
-        if found != expected or any(array.dtype != np.dtype("<u4") for array in segments.values()):
+        beside = {PREKEYS} if self.prekeys else set()
+        parts = {name: array for name, array in segments.items() if name not in beside}
+        found = {name: array.size for name, array in parts.items()}
+        if found != expected or any(array.dtype != np.dtype("<u4") for array in parts.values()):
             raise MessageError(f"{member} sent segments {found}, the order needs {expected} as u32")
+        if beside - set(segments):
+            raise MessageError(f"{member} sent no new prekey for the one that the attempt used")
+        return parts
 
     def _note(
         self, member: str, outcome: Outcome, *, code: str = "", sentence: str = "", size: int = 0
@@ -122,16 +160,16 @@ class Attempt:
         )
 
     def shortfall(self) -> str:
-        """Why the sum may not be used: too few uploads, or no agreement on them. Empty when it may."""
-        if self.disagreement:
-            return self.disagreement
-        controllers = self.charter.controllers(self.active)
-        if len(controllers) >= self.charter.minimum_cohort:
-            return ""
-        lost = ", ".join(
-            f"{name} ({self._why(name)})" for name in self.order.cohort if name not in self.active
-        )
-        return f"{len(controllers)} uploads arrived, the charter needs {self.charter.minimum_cohort}; missing: {lost}"
+        """Why the sum may not be used: too few uploads, or what became of them. Empty when it may."""
+        if self.failure:
+            return self.failure
+        controllers, least = self.charter.controllers(self.active), self.charter.least_active
+        lost = ", ".join(f"{name} ({self._why(name)})" for name in self.dropped)
+        if len(controllers) < least:
+            return f"{len(controllers)} uploads arrived, the charter needs {least}; missing: {lost}"
+        if not self.open_circles:
+            return f"no group has {self.charter.protection.audit_groups} uploads; missing: {lost}"
+        return ""
 
     def _why(self, member: str) -> str:
         entry = self._entries.get(member)
@@ -139,11 +177,13 @@ class Attempt:
 
     def mean_update(self) -> NDArray[np.float64]:
         """The sum, dequantised and divided by a public constant. Shape (d,)."""
-        return self._decoded(UPDATE) / divisor(self.charter, self.plan, self.active)
+        open_to = {name for circle in self.open_circles for name in circle}
+        counted = tuple(name for name in self.active if name in open_to)
+        return self._decoded(UPDATE) / divisor(self.charter, self.plan, counted)
 
     def metrics(self) -> dict[str, MetricValue]:
         """Figures of the state `base`, from the summed histograms; empty where nothing was evaluated."""
-        if EVALUATION not in self._sums or self.shortfall():
+        if self.shortfall() or all(spec.name != EVALUATION for spec in self.specs):
             return {}
         return figures(self.charter.task.features, self._decoded(EVALUATION))
 
@@ -170,5 +210,13 @@ class Attempt:
         )
 
     def _decoded(self, name: str) -> NDArray[np.float64]:
+        """The sum of one segment over all circles, each on the grid of its own size. Shape (length,)."""
         spec = next(spec for spec in self.specs if spec.name == name)
-        return Grid(spec.bound, spec.summands).decode(self._sums[name])
+        parts = (
+            Grid(spec.bound, len(circle)).decode(self.summation.of(circle)[name])
+            for circle in self.open_circles
+        )
+        total = next(parts)
+        for part in parts:
+            total += part
+        return total

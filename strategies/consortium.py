@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from random import Random, SystemRandom
 from typing import Any
 
 import numpy as np
@@ -20,29 +21,23 @@ from flwr.serverapp.strategy import Result
 from numpy.typing import NDArray
 
 from hansa.contract.charter import Charter
-from hansa.contract.errors import HansaError, MessageError
+from hansa.contract.errors import HansaError
 from hansa.contract.jobs import AttemptKind, AttemptResult, JobStatus
-from hansa.contract.keys import from_text, verify
-from hansa.contract.messages import (
-    AgreeReply,
-    AgreeRequest,
-    CloseRequest,
-    Order,
-    TrainRequest,
-    active_statement,
-    describe,
-)
+from hansa.contract.messages import PREKEYS, CloseRequest, Order, TrainRequest, describe
 from hansa.contract.segments import EVALUATION, UPDATE, SegmentSpec, update_bound
 from hansa.models.model import Model
 from hansa.models.scores import histogram_bound, histogram_length
 from hansa.strategies.apply import ModelState, apply
 from hansa.strategies.attempt import Attempt
+from hansa.strategies.complaints import Complaints
 from hansa.strategies.exchange import Exchange, ExchangeError
 from hansa.strategies.flower_hooks import FlowerHooks
+from hansa.strategies.groups import split
 from hansa.strategies.ports import Journal, Operator, Wanted
 from hansa.strategies.requests import Desk
 from hansa.strategies.roster import Roster
-from hansa.strategies.selection import Selection, select
+from hansa.strategies.selection import Selection
+from hansa.strategies.unmasking import UnmaskPhase
 
 log = logging.getLogger("hansa.strategy")
 
@@ -68,6 +63,7 @@ class ConsortiumStrategy(FlowerHooks):
     model : the charter's model; the server uses its size and its public initial weights only
     journal : the job's durable memory, under a lease
     operator : signs what is asked of members
+    randomness : splits the cohort where the charter has groups
     """
 
     def __init__(
@@ -80,6 +76,7 @@ class ConsortiumStrategy(FlowerHooks):
         operator: Operator,
         sleep: Callable[[float], None] = time.sleep,
         gather_s: float = GATHER_S,
+        randomness: Random | None = None,
     ) -> None:
         self.charter = charter
         self.model = model
@@ -87,6 +84,8 @@ class ConsortiumStrategy(FlowerHooks):
         self._desk = Desk(charter, charter_hash, operator)
         self._sleep = sleep
         self._gather_s = gather_s
+        self._randomness = randomness or SystemRandom()
+        self._complaints = Complaints(charter)
         self._exchange: Exchange | None = None
         self._roster: Roster | None = None
         self._gathered = False
@@ -155,20 +154,16 @@ class ConsortiumStrategy(FlowerHooks):
         while True:
             self._obey()
             self.roster.refresh()
-            selection = select(
-                self.charter,
-                connected=self.roster.connected,
-                declined=self.roster.declined,
-                held=self.journal.held(),
-            )
+            selection = self.roster.select(self.journal.held())
             waited = time.monotonic() - began
-            hopeful = [name for name, why in selection.left_out.items() if why == "not connected"]
-            if not selection.shortfall and (self._gathered or not hopeful or waited >= self._gather_s):
+            if not selection.shortfall and (
+                self._gathered or not selection.hopeful or waited >= self._gather_s
+            ):
                 self._gathered = True
                 if said:
                     self.journal.set_status("running")
                 return selection
-            names = ", ".join(hopeful)
+            names = ", ".join(selection.hopeful)
             sentence = selection.shortfall or f"waiting up to {self._gather_s:g} s for {names}"
             if sentence != said:
                 log.log(logging.WARNING if selection.shortfall else logging.INFO, "%s", sentence)
@@ -190,6 +185,10 @@ class ConsortiumStrategy(FlowerHooks):
             segments["weights"] = state.weights
         if evaluate:
             segments["released"] = state.released
+        prekeys = self.roster.take(selection)
+        if prekeys:
+            encoded = b"".join(prekeys[name].encoded for name in selection.cohort)
+            segments[PREKEYS] = np.frombuffer(encoded, dtype=np.uint8)
         headers = describe(segments)
         number = self.journal.open_attempt(
             kind, base=state.round, cohort=selection.cohort, left_out=selection.left_out, knobs=knobs
@@ -200,6 +199,8 @@ class ConsortiumStrategy(FlowerHooks):
             kind=kind,
             base=state.round,
             cohort=selection.cohort,
+            prekeys=dict(selection.prekeys),
+            groups=split(selection.cohort, self.charter, self._randomness),
             left_out=dict(selection.left_out),
             knobs=knobs,
             evaluate=evaluate,
@@ -214,16 +215,18 @@ class ConsortiumStrategy(FlowerHooks):
             request=request,
             specs=self._specs(order),
             addresses={name: addresses[name] for name in order.cohort},
+            prekeys=prekeys,
+            restock=self.roster.restock,
         )
 
     def _specs(self, order: Order) -> tuple[SegmentSpec, ...]:
         specs = []
         if order.kind == "train":
             bound = update_bound(self.charter, self.journal.plan)
-            specs.append(SegmentSpec(UPDATE, self.model.parameters, bound, len(order.cohort)))
+            specs.append(SegmentSpec(UPDATE, self.model.parameters, bound))
         if order.evaluate:
             length = histogram_length(self.charter.task.features, self.charter.metrics.bins)
-            specs.append(SegmentSpec(EVALUATION, length, histogram_bound(self.charter), len(order.cohort)))
+            specs.append(SegmentSpec(EVALUATION, length, histogram_bound(self.charter)))
         return tuple(specs)
 
     def gather_uploads(self, attempt: Attempt) -> None:
@@ -231,51 +234,33 @@ class ConsortiumStrategy(FlowerHooks):
         plan = attempt.plan
         for node, answer in self.exchange.ask(attempt.requests, plan.deadline_s, plan.reask_s):
             attempt.receive(node, answer)
-        for name in attempt.silent:
+        self.note_lost(attempt)
+
+    def note_lost(self, attempt: Attempt) -> None:
+        """Greet anew whoever did not answer; say who complained of whose prekeys."""
+        for name in attempt.lost:
             self.roster.forget(name)
+        for complainer, maker in attempt.complaints.items():
+            sentence = f"{complainer} says that the prekey of {maker} is badly made"
+            self.journal.event("bad-share", sentence, member=complainer)
+            self.journal.event("bad-share", sentence, member=maker)
+            if self._complaints.hear(complainer, maker):
+                self.roster.blame(maker, "more members than may collude say that its prekeys are badly made")
 
     # --- unmask ---------------------------------------------------------------------------------
 
     def unmask(self, attempt: Attempt) -> None:
-        """Have the members agree on who answered; in mode `clear` there is no mask to take off.
+        """Have the members agree on who answered where somebody did not; then have them open the masks.
 
-        When every upload arrived nothing needs to be agreed on (PROTOCOL 4.3).
+        When every upload arrived nothing needs to be agreed on (PROTOCOL 4.3). In mode `clear` there
+        is no mask to take off. An attempt that gets no further says so in `attempt.shortfall()`.
         """
-        if attempt.shortfall() or len(attempt.active) == len(attempt.order.cohort):
-            return
-        order, active = attempt.order, attempt.active
-        request = self._desk.write(
-            order.job, AgreeRequest(job=order.job, attempt=order.attempt, active=active)
-        )
-        nodes = {attempt.addresses[name]: request for name in active}
-        statement = active_statement(order.job, order.attempt, order.digest, active)
-        signed: set[str] = set()
-        for _, answer in self.exchange.ask(nodes, attempt.plan.deadline_s, attempt.plan.reask_s):
-            signer = self._signer(answer, request, statement)
-            if signer in active:
-                signed.add(signer)
-        sentence = (
-            f"attempt {order.attempt}: {len(signed)} of {len(active)} active members signed who answered"
-        )
-        self.journal.event("agreed", sentence)
-        if len(signed) < self.charter.threshold:
-            attempt.disagreement = f"{sentence}, the charter needs {self.charter.threshold}"
-
-    def _signer(self, answer: bytes | ExchangeError, request: bytes, statement: bytes) -> str:
-        """The member whose valid signature on the active set this is; empty for anything else."""
-        if isinstance(answer, ExchangeError):
-            return ""
-        try:
-            header = self._desk.read(answer, request).header
-            if not isinstance(header.body, AgreeReply):
-                return ""
-            member = self.charter.member(header.sender)
-            signature = from_text(header.body.signature)
-        except (MessageError, ValueError) as error:
-            self.journal.event("bad-reply", str(error))
-            return ""
-        valid = member is not None and verify(from_text(member.identity_key), signature, statement)
-        return header.sender if valid else ""
+        phase = UnmaskPhase(self._desk, self.exchange, self.roster, self.journal)
+        signatures: dict[str, str] = {}
+        if attempt.dropped and not attempt.shortfall():
+            signatures = phase.agree(attempt)
+        if attempt.prekeys and not attempt.shortfall():
+            phase.take_off(attempt, signatures)
 
     # --- apply ----------------------------------------------------------------------------------
 

@@ -49,8 +49,12 @@ class FlowerHooks(Strategy):
         """Take an attempt number and write the signed request."""
 
     @abstractmethod
+    def note_lost(self, attempt: Attempt) -> None:
+        """Greet anew whoever did not answer."""
+
+    @abstractmethod
     def unmask(self, attempt: Attempt) -> None:
-        """Have the members agree on who answered."""
+        """Have the members agree on who answered, and open the masks."""
 
     @abstractmethod
     def apply(self, attempt: Attempt) -> AttemptResult:
@@ -116,6 +120,7 @@ class FlowerHooks(Strategy):
         attempt, self._pending = self._pending, None
         for message in replies:
             attempt.receive(message.metadata.src_node_id, _payload(message))
+        self.note_lost(attempt)
         return attempt
 
 

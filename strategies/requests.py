@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from hansa.contract.charter import Charter
 from hansa.contract.errors import MessageError
-from hansa.contract.keys import from_text
 from hansa.contract.messages import (
     PROTOCOL,
     ReplyHeader,
@@ -27,9 +26,13 @@ from hansa.contract.messages import (
     unpack,
 )
 from hansa.contract.typed import canonical_json
+from hansa.secagg.parties import Parties
 from hansa.strategies.ports import Operator
 
 NO_SEGMENTS: Mapping[str, NDArray[Any]] = {}
+# What the operator is asked to sign in one call: control bounds both.
+_HEADERS_AT_ONCE = 1000
+_BYTES_AT_ONCE = 16 * 2**20
 
 
 @dataclass(frozen=True)
@@ -45,9 +48,10 @@ class Desk:
 
     def __init__(self, charter: Charter, charter_hash: str, operator: Operator) -> None:
         self.charter = charter
-        self._hash = charter_hash
+        self.hash = charter_hash
+        self.parties = Parties.of(charter, charter_hash)
         self._operator = operator
-        self._keys = {member.name: from_text(member.identity_key) for member in charter.members}
+        self._keys = dict(zip(self.parties.names, self.parties.identity_keys, strict=True))
 
     def write(
         self,
@@ -58,10 +62,28 @@ class Desk:
     ) -> bytes:
         """A request's bytes, signed by the operator; `headers` where `segments` are described already."""
         header = RequestHeader(
-            charter=self._hash, body=body, segments=describe(segments) if headers is None else headers
+            charter=self.hash, body=body, segments=describe(segments) if headers is None else headers
         )
         [signature] = self._operator.sign_headers(job, [canonical_json(header)])
         return pack(header, signature, segments)
+
+    def write_many(self, job: str, bodies: Sequence[Request]) -> list[bytes]:
+        """Requests without segments, signed in one call of the operator, or in as few as its bounds allow."""
+        headers = [RequestHeader(charter=self.hash, body=body) for body in bodies]
+        signatures: list[bytes] = []
+        batch: list[bytes] = []
+        for content in map(canonical_json, headers):
+            if batch and (
+                len(batch) == _HEADERS_AT_ONCE or sum(map(len, batch)) + len(content) > _BYTES_AT_ONCE
+            ):
+                signatures += self._operator.sign_headers(job, batch)
+                batch = []
+            batch.append(content)
+        signatures += self._operator.sign_headers(job, batch) if batch else []
+        return [
+            pack(header, signature, NO_SEGMENTS)
+            for header, signature in zip(headers, signatures, strict=True)
+        ]
 
     def read(self, reply: bytes, request: bytes) -> Reply:
         """A member's reply to `request`.
@@ -81,6 +103,6 @@ class Desk:
             raise MessageError(f"the reply is not signed by {header.sender}")
         if header.request != digest(request):
             raise MessageError(f"{header.sender} answers another request than the one it was sent")
-        if header.body.type != "refusal" and header.charter != self._hash:
+        if header.body.type != "refusal" and header.charter != self.hash:
             raise MessageError(f"{header.sender} works under another charter")
         return Reply(header, segments_of(packed, header.segments))

@@ -10,16 +10,27 @@ import secrets
 import time
 from collections.abc import Callable, Mapping
 
+import numpy as np
+
 from hansa.contract.errors import MessageError
-from hansa.contract.messages import HelloReply, HelloRequest, JobReply, JobRequest, RefusalReply
+from hansa.contract.messages import (
+    PREKEY_STOCK,
+    PREKEYS,
+    HelloReply,
+    HelloRequest,
+    JobReply,
+    JobRequest,
+    RefusalReply,
+    Segments,
+)
+from hansa.secagg.prekeys import Prekey
 from hansa.strategies.exchange import Exchange, ExchangeError
 from hansa.strategies.ports import Journal, MemberPresence
 from hansa.strategies.requests import Desk, Reply
+from hansa.strategies.selection import Selection, select
+from hansa.strategies.start_exchange import DEADLINE_S, PATIENCE_S, StartExchange
+from hansa.strategies.stock import Stock
 
-# How long a node may take to answer where nothing can go on without it: a stock SuperNode starts a process first.
-DEADLINE_S = 60.0
-# How long rounds that could go on wait for one more node. Doubled for a node each time it stays silent.
-PATIENCE_S = 5.0
 # A node that stayed silent is asked again after this.
 HELLO_AGAIN_S = 5.0
 # A member that declined the job is asked again after this long.
@@ -46,6 +57,19 @@ class Roster:
         self._patience: dict[int, float] = {}
         self._declined: dict[str, tuple[str, float]] = {}
         self._willing: set[str] = set()
+        # Members whose prekeys were proved to be badly made, each with a sentence: out until the next run.
+        self._blamed: dict[str, str] = {}
+        self._masked = desk.charter.protection.mode == "masked"
+        self._stock = Stock(desk.parties)
+        self._starts = StartExchange(
+            desk,
+            exchange,
+            journal,
+            self._stock,
+            forget=self.forget,
+            restock=self.restock,
+            monotonic=monotonic,
+        )
 
     @property
     def addresses(self) -> Mapping[str, int]:
@@ -61,12 +85,40 @@ class Roster:
     def declined(self) -> dict[str, str]:
         """Members that are connected but refuse the job, each with its own words."""
         here = set(self._members.values())
-        return {name: sentence for name, (sentence, _) in self._declined.items() if name in here}
+        said = {name: sentence for name, (sentence, _) in self._declined.items() if name in here}
+        return said | self._blamed
+
+    def select(self, held: Mapping[str, str]) -> Selection:
+        """The cohort that could be asked now."""
+        return select(
+            self._desk.charter,
+            connected=self.connected,
+            declined=self.declined,
+            held=held,
+            starts=self._stock.starts if self._masked else None,
+        )
+
+    def take(self, selection: Selection) -> dict[str, Prekey]:
+        """The prekeys of a selection, out of the stock for good; none in mode `clear`."""
+        return self._stock.take(selection.prekeys)
+
+    def restock(self, member: str, segments: Segments, expected: int = 1) -> None:
+        """Put the prekeys of a reply into the stock; what is wrong with them is noted and costs nothing else."""
+        try:
+            self._stock.add(member, segments.get(PREKEYS, np.empty(0, dtype=np.uint8)), expected)
+        except MessageError as error:
+            self._journal.event("bad-prekey", str(error), member=member)
+
+    def blame(self, member: str, sentence: str) -> None:
+        """A member's prekeys are badly made, by proof: it takes no part until the next run."""
+        self._blamed[member] = f"left out until the next run: {sentence}"
 
     def refresh(self) -> None:
-        """Look who is online, ask new nodes for a hello and new members for the job."""
-        online = [node for node, _ in self._exchange.nodes()]
-        self._members = {node: name for node, name in self._members.items() if node in set(online)}
+        """Look who is online, ask new nodes for a hello and new members for the job; have starts signed."""
+        online = {node for node, _ in self._exchange.nodes()}
+        for node, name in list(self._members.items()):
+            if node not in online:
+                self.forget(name)
         now = self._monotonic()
         strangers = [
             node
@@ -76,6 +128,8 @@ class Roster:
         if strangers:
             self._greet(strangers)
         self._propose()
+        if self._masked:
+            self._starts.settle(self.addresses, lambda: not self.select({}).shortfall)
         self._journal.present([self._presence[node] for node in self._members])
 
     def forget(self, member: str) -> None:
@@ -83,10 +137,12 @@ class Roster:
         for node in [node for node, name in self._members.items() if name == member]:
             del self._members[node]
             self._silent.pop(node, None)
+        self._stock.forget(member)
 
     def _greet(self, nodes: list[int]) -> None:
         nonce = secrets.token_hex(16)
-        request = self._desk.write(self._journal.plan.job, HelloRequest(nonce=nonce))
+        prekeys = PREKEY_STOCK if self._masked else 0
+        request = self._desk.write(self._journal.plan.job, HelloRequest(nonce=nonce, prekeys=prekeys))
         patience = max(self._patience.get(node, PATIENCE_S) for node in nodes)
         enough = self._enough(patience, lambda: len(self._members))
         self._patience.update(
@@ -109,6 +165,9 @@ class Roster:
                     charter_version=body.charter_version,
                     started=body.started,
                 )
+                if self._masked and body.start:
+                    self._stock.greet(reply.header.sender, body.start, body.accepts)
+                    self.restock(reply.header.sender, reply.segments, PREKEY_STOCK)
             elif isinstance(body, RefusalReply):
                 self._journal.event(body.code, body.sentence, member=reply.header.sender)
         silent = set(nodes) - set(self._members)

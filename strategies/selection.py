@@ -6,6 +6,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from hansa.contract.charter import Charter
+from hansa.strategies.stock import Start
+
+NOT_CONNECTED = "not connected"
 
 
 @dataclass(frozen=True)
@@ -16,25 +19,93 @@ class Selection:
     left_out: Mapping[str, str]
     # Why no attempt can start; empty when one can.
     shortfall: str
+    # Number of the prekey that each of the cohort uses; empty in mode `clear`.
+    prekeys: Mapping[str, int]
+    # Members that are left out and may soon not be.
+    hopeful: tuple[str, ...]
 
 
 def select(
-    charter: Charter, *, connected: Iterable[str], declined: Mapping[str, str], held: Mapping[str, str]
+    charter: Charter,
+    *,
+    connected: Iterable[str],
+    declined: Mapping[str, str],
+    held: Mapping[str, str],
+    starts: Mapping[str, Start] | None = None,
 ) -> Selection:
-    """Every admissible member (PROTOCOL 4.1): connected, willing, and not held out by the operator."""
+    """Every admissible member (PROTOCOL 4.1): connected, willing, and not held out by the operator.
+
+    Parameters
+    ----------
+    starts : what is known of each member's start, where uploads are masked: a member takes part when
+        enough others signed its start, and each of the cohort takes the prekey of each other
+    """
     here = set(connected)
     left_out: dict[str, str] = {}
+    hopeful = {}
     for member in charter.members:
         if member.name in held:
             left_out[member.name] = f"held out: {held[member.name]}"
         elif member.name in declined:
             left_out[member.name] = declined[member.name]
         elif member.name not in here:
-            left_out[member.name] = "not connected"
-    cohort = tuple(member.name for member in charter.members if member.name not in left_out)
-    controllers = charter.controllers(cohort)
+            hopeful[member.name] = NOT_CONNECTED
+        elif starts is not None and (reason := _not_ready(charter, starts.get(member.name))):
+            hopeful[member.name] = reason
+    candidates = [it.name for it in charter.members if it.name not in left_out and it.name not in hopeful]
+    prekeys: dict[str, int] = {}
+    if starts is not None:
+        cohort = _fitting(candidates, starts)
+        for name in set(candidates) - set(cohort):
+            hopeful[name] = "its prekeys and those of the cohort are not valid for each other"
+        prekeys = {name: _chosen(name, cohort, starts) for name in cohort}
+        candidates = cohort
+    # In the charter's order, which is the order of every list of members.
+    left_out = {
+        it.name: {**left_out, **hopeful}[it.name] for it in charter.members if it.name not in candidates
+    }
+    controllers = charter.controllers(candidates)
     shortfall = ""
     if len(controllers) < charter.minimum_cohort:
         missing = ", ".join(f"{name} ({reason})" for name, reason in left_out.items())
         shortfall = f"{len(controllers)} of at least {charter.minimum_cohort} members can take part; missing: {missing}"
-    return Selection(cohort, left_out, shortfall)
+    waited_for = tuple(name for name in left_out if name in hopeful)
+    return Selection(tuple(candidates), left_out, shortfall, prekeys, waited_for)
+
+
+def _not_ready(charter: Charter, start: Start | None) -> str:
+    """Why a connected member cannot be masked with anybody yet."""
+    if start is None:
+        return "its agent makes no prekeys"
+    if len(start.accepts) < charter.witnesses_needed:
+        return f"its start is signed by {len(start.accepts)} of {charter.witnesses_needed} other members"
+    return "" if start.numbers else "none of its prekeys is left"
+
+
+def _fitting(candidates: list[str], starts: Mapping[str, Start]) -> list[str]:
+    """Candidates of whom each takes the newest prekey of each other.
+
+    Whoever fits with the fewest goes first, of equals the last: one member that says of everybody's
+    prekeys that they are too old costs its own place and no other's.
+    """
+    misfits = {name: {it for it in candidates if not _fit(name, it, starts)} for name in candidates}
+    while any(misfits.values()):
+        worst = max(misfits, key=lambda name: (len(misfits[name]), candidates.index(name)))
+        for other in misfits.pop(worst):
+            misfits[other].discard(worst)
+    return [name for name in candidates if name in misfits]
+
+
+def _fit(one: str, other: str, starts: Mapping[str, Start]) -> bool:
+    return one == other or (_takes(one, other, starts) and _takes(other, one, starts))
+
+
+def _takes(one: str, other: str, starts: Mapping[str, Start]) -> bool:
+    floor = starts[one].accepts.get(other)
+    return floor is not None and starts[other].numbers[-1] >= floor
+
+
+def _chosen(name: str, cohort: list[str], starts: Mapping[str, Start]) -> int:
+    """The oldest prekey of a member that all others of the cohort take."""
+    floor = max((starts[it].accepts[name] for it in cohort if it != name), default=0)
+    return next(number for number in starts[name].numbers if number >= floor)

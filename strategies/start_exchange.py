@@ -1,0 +1,196 @@
+"""The start exchange: members sign each other's starts, so that each takes the other's prekeys (PROTOCOL section 7).
+
+Two requests: whoever runs signs the starts of those that do not take its prekeys yet, and makes fresh
+prekeys after that; then each of these is shown what was signed for it. Members that know each other
+exchange nothing.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+
+from hansa.contract.errors import MessageError
+from hansa.contract.messages import (
+    PREKEY_STOCK,
+    RefusalReply,
+    Segments,
+    Witness,
+    WitnessReply,
+    WitnessRequest,
+    witness_statement,
+)
+from hansa.strategies.exchange import Exchange, ExchangeError
+from hansa.strategies.ports import Journal
+from hansa.strategies.requests import Desk, Reply
+from hansa.strategies.stock import Stock
+
+DEADLINE_S = 60.0
+# How long rounds that could go on wait for one more member; doubled each time it stays silent.
+PATIENCE_S = 5.0
+# What a member did not do when it was asked is asked of it again after this.
+AGAIN_S = 5.0
+# Refusals of a member that does not know any more what it knew: it restarted.
+RESTARTED = ("prekey-unknown", "prekey-used", "attempt-lost", "replayed")
+
+
+class StartExchange:
+    """Keeps the stock filled and valid; talks only where something is missing.
+
+    Parameters
+    ----------
+    forget : called with a member that may have restarted: it is greeted again
+    restock : called with a member, the segments of its reply and the number of prekeys that were asked for
+    """
+
+    def __init__(
+        self,
+        desk: Desk,
+        exchange: Exchange,
+        journal: Journal,
+        stock: Stock,
+        *,
+        forget: Callable[[str], None],
+        restock: Callable[[str, Segments, int], None],
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._desk = desk
+        self._exchange = exchange
+        self._journal = journal
+        self._stock = stock
+        self._forget = forget
+        self._restock = restock
+        self._monotonic = monotonic
+        # When a start (nonce) was shown to a peer (nonce) to sign, or a peer was asked for prekeys ("").
+        self._asked: dict[tuple[str, str], float] = {}
+        self._patience: dict[str, float] = {}
+
+    def settle(self, addresses: Mapping[str, int], ready: Callable[[], bool]) -> None:
+        """Have starts signed and stocks filled among the members at these addresses.
+
+        Parameters
+        ----------
+        ready : whether rounds could go on with what is there
+        """
+        wanted = self._wanted(addresses)
+        if not wanted:
+            return
+        words = self._collect(wanted, addresses)
+        self._show({name: said for name, said in words.items() if said}, addresses, ready)
+
+    def _wanted(self, addresses: Mapping[str, int]) -> dict[str, dict[str, str]]:
+        """Of whom something is wanted: the starts to sign, by member; none where only prekeys are."""
+        starts = {name: it for name, it in self._stock.starts.items() if name in addresses}
+        now, wanted = self._monotonic(), {}
+        for peer, its in starts.items():
+            to_sign = {
+                name: start.nonce
+                for name, start in starts.items()
+                if name != peer and peer not in start.accepts and self._due(start.nonce, its.nonce, now)
+            }
+            if to_sign or (self._stock.empty(peer) and self._due("", its.nonce, now)):
+                wanted[peer] = to_sign
+                asked = [*to_sign.values(), ""]
+                self._asked.update({(nonce, its.nonce): now for nonce in asked})
+        return wanted
+
+    def _due(self, start: str, peer: str, now: float) -> bool:
+        return now - self._asked.get((start, peer), -AGAIN_S) >= AGAIN_S
+
+    def _collect(
+        self, wanted: Mapping[str, Mapping[str, str]], addresses: Mapping[str, int]
+    ) -> dict[str, list[Witness]]:
+        """What was signed, by the member whose start it is; fresh prekeys go into the stock."""
+        words: dict[str, list[Witness]] = {name: [] for to_sign in wanted.values() for name in to_sign}
+        needed = self._desk.charter.witnesses_needed
+
+        def ready() -> bool:
+            starts = self._stock.starts
+            return all(
+                name in starts and len(starts[name].accepts) + len(words[name]) >= needed for name in words
+            )
+
+        asks = {
+            peer: WitnessRequest(starts=dict(to_sign), prekeys=PREKEY_STOCK)
+            for peer, to_sign in wanted.items()
+        }
+        for peer, reply, body in self._ask(asks, addresses, ready):
+            said = [it for it in body.witnesses if self._signed(it, peer, wanted[peer])]
+            if len(said) != len(body.witnesses):
+                self._journal.event("bad-reply", "signed other starts than it was shown", member=peer)
+            for witness in said:
+                words[witness.member].append(witness)
+                self._stock.discard(peer, witness.first)
+            self._restock(peer, reply.segments, PREKEY_STOCK)
+            if not self._stock.empty(peer):
+                self._asked.pop(("", self._stock.starts[peer].nonce), None)
+        return words
+
+    def _signed(self, witness: Witness, peer: str, asked: Mapping[str, str]) -> bool:
+        if witness.witness != peer or asked.get(witness.member) != witness.start:
+            return False
+        statement = witness_statement(self._desk.hash, witness)
+        return self._desk.parties.signed(peer, witness.signature, statement)
+
+    def _show(
+        self,
+        words: Mapping[str, list[Witness]],
+        addresses: Mapping[str, int],
+        ready: Callable[[], bool],
+    ) -> None:
+        asks = {name: WitnessRequest(shown=tuple(said)) for name, said in words.items()}
+        for _ in self._ask(asks, addresses, ready):
+            pass
+
+    def _ask(
+        self,
+        asks: Mapping[str, WitnessRequest],
+        addresses: Mapping[str, int],
+        ready: Callable[[], bool],
+    ) -> Iterator[tuple[str, Reply, WitnessReply]]:
+        """Ask members, keep what each says it accepts now, yield the replies; forget whoever may have restarted."""
+        if not asks:
+            return
+        written = self._desk.write_many(self._journal.plan.job, list(asks.values()))
+        requests = dict(zip(asks, written, strict=True))
+        members = {addresses[name]: name for name in asks}
+        silent = set(asks)
+        began = self._monotonic()
+        patience = max(self._patience.get(name, PATIENCE_S) for name in asks)
+
+        def enough() -> bool:
+            return self._monotonic() - began >= patience and ready()
+
+        payloads = {node: requests[name] for node, name in members.items()}
+        for node, answer in self._exchange.ask(payloads, DEADLINE_S, enough=enough):
+            name = members[node]
+            silent.discard(name)
+            self._patience.pop(name, None)
+            reply = self._read(name, answer, requests[name])
+            if reply is None:
+                self._forget(name)
+                continue
+            body = reply.header.body
+            if isinstance(body, WitnessReply):
+                self._stock.accept(name, body.accepts)
+                yield name, reply, body
+            elif isinstance(body, RefusalReply):
+                self._journal.event(body.code, body.sentence, member=name)
+                if body.code in RESTARTED:
+                    self._forget(name)
+        for name in silent:
+            self._patience[name] = min(2 * self._patience.get(name, PATIENCE_S), DEADLINE_S)
+            if self._monotonic() - began >= DEADLINE_S:
+                self._forget(name)
+
+    def _read(self, name: str, answer: bytes | ExchangeError, request: bytes) -> Reply | None:
+        if isinstance(answer, ExchangeError):
+            return None
+        try:
+            reply = self._desk.read(answer, request)
+            if reply.header.sender != name:
+                raise MessageError(f"{name}'s node answers in the name of {reply.header.sender}")
+        except MessageError as error:
+            self._journal.event("bad-reply", str(error), member=name)
+            return None
+        return reply

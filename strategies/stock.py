@@ -1,0 +1,119 @@
+"""What the server knows of each member's present start: whose prekeys it takes, and which of its own are left.
+
+Prekeys are kept a few ahead, so that an undisturbed attempt is one upload and one small exchange
+(PROTOCOL section 3). Nothing here outlives a run: the next one greets everybody anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from numpy.typing import NDArray
+
+from hansa.contract.errors import MessageError
+from hansa.contract.messages import PREKEY_STOCK
+from hansa.secagg.parties import Parties
+from hansa.secagg.prekeys import Prekey, check_prekey, decode_prekeys
+
+
+@dataclass(frozen=True)
+class Start:
+    """A member's present start, as selection sees it.
+
+    Parameters
+    ----------
+    accepts : from which number on it takes each peer's prekeys; it knows nothing of a peer that is missing
+    numbers : its own prekeys that are left, rising
+    """
+
+    nonce: str
+    accepts: Mapping[str, int]
+    numbers: tuple[int, ...]
+
+
+@dataclass
+class _Kept:
+    nonce: str
+    accepts: dict[str, int]
+    prekeys: dict[int, Prekey] = field(default_factory=dict)
+    # The highest number that was ever seen of this start.
+    newest: int = -1
+
+
+class Stock:
+    """Verified prekeys by member; each is handed out once."""
+
+    def __init__(self, parties: Parties) -> None:
+        self._parties = parties
+        self._kept: dict[str, _Kept] = {}
+
+    @property
+    def starts(self) -> dict[str, Start]:
+        """Every member whose start is known."""
+        return {
+            name: Start(kept.nonce, kept.accepts, tuple(sorted(kept.prekeys)))
+            for name, kept in self._kept.items()
+        }
+
+    def greet(self, member: str, nonce: str, accepts: Mapping[str, int]) -> None:
+        """A member said hello: what was known of it before counts no more."""
+        self._kept[member] = _Kept(nonce, {})
+        self.accept(member, accepts)
+
+    def forget(self, member: str) -> None:
+        """The member may have restarted: its prekeys are worth nothing then."""
+        self._kept.pop(member, None)
+
+    def accept(self, member: str, accepts: Mapping[str, int]) -> None:
+        """From which number on a member takes each peer's prekeys now, by its own word."""
+        if (kept := self._kept.get(member)) is not None:
+            others = set(self._parties.names) - {member}
+            kept.accepts = {name: first for name, first in accepts.items() if name in others}
+
+    def add(self, member: str, content: NDArray, expected: int) -> None:  # type: ignore[type-arg]
+        """Put a member's new prekeys into the stock, at most `PREKEY_STOCK` of them, the newest.
+
+        Parameters
+        ----------
+        content : u8, as many encoded prekeys as were asked for
+
+        Raises
+        ------
+        MessageError : another number of them, not made by that member, or not newer than the ones before
+        """
+        kept = self._kept.get(member)
+        if kept is None:
+            return
+        prekeys = decode_prekeys(content.tobytes(), self._parties, expected)
+        if len(prekeys) != expected:
+            raise MessageError(f"{member} was asked for {expected} prekeys and sent {len(prekeys)}")
+        newest = kept.newest
+        for prekey in prekeys:
+            if self._parties.names[prekey.maker] != member or not check_prekey(self._parties, prekey):
+                raise MessageError(f"{member} sent a prekey that it did not sign")
+            if prekey.number <= newest:
+                raise MessageError(f"{member} sent prekey {prekey.number} after prekey {newest}")
+            newest = prekey.number
+        kept.newest = newest
+        kept.prekeys |= {prekey.number: prekey for prekey in prekeys}
+        self._trim(kept)
+
+    def discard(self, member: str, first: int) -> None:
+        """A peer was told that a member's prekeys are valid for it from `first` on: the older ones are not."""
+        if (kept := self._kept.get(member)) is not None:
+            kept.prekeys = {number: it for number, it in kept.prekeys.items() if number >= first}
+
+    def take(self, chosen: Mapping[str, int]) -> dict[str, Prekey]:
+        """The chosen prekey of each member; whatever becomes of the attempt, it is not used again."""
+        return {name: self._kept[name].prekeys.pop(number) for name, number in chosen.items()}
+
+    def empty(self, member: str) -> bool:
+        """Whether no prekey of a member is left that every peer takes which knows its number range."""
+        kept = self._kept[member]
+        floors = [other.accepts.get(member, 0) for name, other in self._kept.items() if name != member]
+        return max(kept.prekeys, default=-1) < max(floors, default=0)
+
+    def _trim(self, kept: _Kept) -> None:
+        for number in sorted(kept.prekeys)[:-PREKEY_STOCK]:
+            del kept.prekeys[number]

@@ -1,0 +1,133 @@
+"""Unmask: the members agree on who answered, and open what masks the sum (PROTOCOL 4.3, 4.4)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from hansa.contract.errors import MessageError
+from hansa.contract.keys import from_text
+from hansa.contract.messages import (
+    AgreeReply,
+    AgreeRequest,
+    RefusalReply,
+    Reply,
+    UnmaskReply,
+    UnmaskRequest,
+)
+from hansa.secagg.active_set import valid_signers
+from hansa.secagg.server import BadShare, Unmasking
+from hansa.strategies.attempt import Attempt
+from hansa.strategies.exchange import Exchange, ExchangeError
+from hansa.strategies.ports import Journal
+from hansa.strategies.requests import Desk
+from hansa.strategies.roster import Roster
+from hansa.strategies.start_exchange import RESTARTED
+
+
+@dataclass(frozen=True)
+class UnmaskPhase:
+    """The two exchanges after the uploads; each says in one sentence why an attempt cannot go on."""
+
+    desk: Desk
+    exchange: Exchange
+    roster: Roster
+    journal: Journal
+
+    def agree(self, attempt: Attempt) -> dict[str, str]:
+        """Signatures of active members on the active set, t of them; sets `attempt.failure` where fewer come."""
+        order, active, needed = attempt.order, attempt.active, self.desk.charter.threshold
+        request = AgreeRequest(job=order.job, attempt=order.attempt, active=active)
+        signatures: dict[str, str] = {}
+        for name, body in self._answers(attempt, request, lambda: len(signatures) >= needed):
+            if isinstance(body, AgreeReply):
+                offered = {name: body.signature}
+                if valid_signers(active, order, offered, self.desk.parties):
+                    signatures[name] = body.signature
+                else:
+                    self.journal.event("bad-reply", "the signature on who answered is not valid", member=name)
+        sentence = (
+            f"attempt {order.attempt}: {len(signatures)} of {len(active)} active members signed who answered"
+        )
+        self.journal.event("agreed", sentence)
+        if len(signatures) < needed:
+            attempt.failure = f"{sentence}, the charter needs {needed}"
+        return signatures
+
+    def take_off(self, attempt: Attempt, signatures: dict[str, str]) -> None:
+        """Collect shares until t members gave theirs and take the masks off.
+
+        Sets `attempt.failure` where they did not, or where a secret is not the one that was promised.
+        """
+        order, active, needed = attempt.order, attempt.active, self.desk.charter.threshold
+        unmasking = Unmasking(self.desk.parties, order, attempt.prekeys, active)
+        request = UnmaskRequest(
+            job=order.job,
+            attempt=order.attempt,
+            active=active,
+            dropped=attempt.dropped,
+            receipts=attempt.receipts,
+            signatures=signatures,
+        )
+        for name, body in self._answers(attempt, request, lambda: unmasking.missing == 0):
+            if isinstance(body, UnmaskReply):
+                try:
+                    unmasking.receive(name, _openings(name, body))
+                except BadShare as bad:
+                    self.journal.event("bad-share", str(bad), member=bad.member)
+        if unmasking.missing:
+            given = needed - unmasking.missing
+            attempt.failure = (
+                f"attempt {order.attempt}: {given} of {len(active)} active members gave their shares, "
+                f"the charter needs {needed}"
+            )
+            return
+        try:
+            unmasking.unmask(attempt.summation)
+        except BadShare as bad:
+            self.journal.event("bad-share", str(bad), member=bad.member)
+            self.roster.blame(bad.member, str(bad))
+            attempt.failure = f"attempt {order.attempt}: {bad}"
+
+    def _answers(
+        self, attempt: Attempt, request: AgreeRequest | UnmaskRequest, enough: Callable[[], bool]
+    ) -> Iterator[tuple[str, Reply]]:
+        """Ask the active members until enough answered; what is no answer is noted. Who is silent is greeted again."""
+        payload = self.desk.write(attempt.order.job, request)
+        members = {attempt.addresses[name]: name for name in attempt.active}
+        silent, plan = set(attempt.active), attempt.plan
+        asked = dict.fromkeys(members, payload)
+        for node, answer in self.exchange.ask(asked, plan.deadline_s, plan.reask_s, enough):
+            name = members[node]
+            silent.discard(name)
+            try:
+                body = self._read(name, answer, payload)
+            except ExchangeError:
+                self.roster.forget(name)
+                continue
+            except MessageError as error:
+                self.journal.event("bad-reply", str(error), member=name)
+                continue
+            if isinstance(body, RefusalReply):
+                self.journal.event(body.code, body.sentence, member=name)
+                if body.code in RESTARTED:
+                    self.roster.forget(name)
+            yield name, body
+        if not enough():
+            for name in silent:
+                self.roster.forget(name)
+
+    def _read(self, name: str, answer: bytes | ExchangeError, payload: bytes) -> Reply:
+        if isinstance(answer, ExchangeError):
+            raise answer
+        header = self.desk.read(answer, payload).header
+        if header.sender != name:
+            raise MessageError(f"{name}'s node answers in the name of {header.sender}")
+        return header.body
+
+
+def _openings(giver: str, body: UnmaskReply) -> dict[str, bytes]:
+    try:
+        return {name: from_text(share) for name, share in body.shares.items()}
+    except ValueError:
+        raise BadShare(giver, f"'{giver}' gave a share that is not base64") from None
