@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from hansa.contract.typed import Frozen, Slug
 
@@ -17,6 +17,9 @@ AttemptKind = Literal["train", "evaluate", "statistics"]
 JobStatus = Literal["queued", "running", "paused", "stopped", "finished", "failed"]
 AttemptStatus = Literal["open", "applied", "evaluated", "failed", "abandoned"]
 Outcome = Literal["replied", "refused", "failed", "missing"]
+
+# Rules that look at each member's update by itself (Krum, coordinate-wise median, trimmed mean, …).
+PER_UPDATE_RULES = ("bulyan", "krum", "median", "multikrum", "trimmed_mean")
 
 
 class ServerRule(Frozen):
@@ -30,6 +33,16 @@ class ServerRule(Frozen):
     tail: Annotated[float, Field(ge=0, le=1)] = 0.25
     # Ridge penalty decay/2 |w|² on the mean loss: its gradient is taken from the mean update.
     decay: Annotated[float, Field(ge=0)] = 0.0
+
+    @field_validator("name", mode="before")
+    @classmethod
+    def _works_on_the_sum(cls, name: object) -> object:
+        if name in PER_UPDATE_RULES:
+            raise ValueError(
+                f"'{name}' compares single updates, and in modes masked and he the server sees their sum "
+                "only; use fedavg, fedavgm, fedadam or fedyogi"
+            )
+        return name
 
 
 class JobPlan(Frozen):

@@ -5,7 +5,7 @@ Pure functions over facts; each check either returns or raises `Conflict` with t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from pydantic import ValidationError
@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from hansa.contract.charter import Charter
 from hansa.contract.messages import (
     MAX_HEADER_BYTES,
+    PREKEYS,
     SERVED,
     AgreeRequest,
     CloseRequest,
@@ -26,12 +27,14 @@ from hansa.contract.messages import (
     WitnessRequest,
 )
 from hansa.contract.typed import canonical_json, explain
+from hansa.secagg.parties import Parties
+from hansa.secagg.prekeys import prekey_bytes
 from hansa.server.control.problems import Conflict
 from hansa.server.records import AttemptRecord, JobRecord
 
 _LONGEST_NONCE = 200
 # Which arrays may stand behind which request.
-_SEGMENTS = {"attempt": {"weights", "released"}, "close": {"released"}}
+_SEGMENTS = {"attempt": {"weights", "released", PREKEYS}, "close": {"released"}}
 
 
 @dataclass(frozen=True)
@@ -67,20 +70,23 @@ def check_request(header: RequestHeader, facts: Facts) -> None:
     strange = {it.name for it in header.segments} - _SEGMENTS.get(body.type, set())
     if strange:
         raise Conflict(f"a request '{body.type}' carries no segment '{min(strange)}'")
-    if isinstance(body, WitnessRequest):
-        raise Conflict(f"mode '{facts.charter.protection.mode}' has no witnesses")
-    if not isinstance(body, HelloRequest):
+    if not isinstance(body, HelloRequest | WitnessRequest):
         _check_job(body, facts.job)
     match body:
         case HelloRequest():
-            _check_hello(body)
+            _check_hello(body, facts.charter)
+        case WitnessRequest():
+            _check_witness(body, facts.charter)
         case JobRequest():
             if body.plan != facts.job.plan:
                 raise Conflict(f"the plan is not the one that was submitted as job {facts.job.job}")
         case TrainRequest():
             _check_attempt(body, header.segments, facts)
-        case AgreeRequest() | UnmaskRequest():
+        case AgreeRequest():
             _check_active(body, facts)
+        case UnmaskRequest():
+            _check_active(body, facts)
+            _check_unmask(body, facts)
         case CloseRequest():
             _check_close(body, facts.job)
 
@@ -101,23 +107,35 @@ def _check_job(
         raise Conflict(f"job {job.job} is {job.status}; nothing more is asked of members in its name")
 
 
-def _check_hello(body: HelloRequest) -> None:
+def _check_hello(body: HelloRequest, charter: Charter) -> None:
     if body.protocols != SERVED:
         raise Conflict(f"hello names protocols {list(body.protocols)}; this server speaks {list(SERVED)}")
     if len(body.nonce) > _LONGEST_NONCE:
         raise Conflict("hello carries a nonce that is too long")
+    if body.prekeys and charter.protection.mode != "masked":
+        raise Conflict(f"mode '{charter.protection.mode}' has no prekeys")
+
+
+def _check_witness(body: WitnessRequest, charter: Charter) -> None:
+    if charter.protection.mode != "masked":
+        raise Conflict(f"mode '{charter.protection.mode}' has no witnesses")
+    if len(body.shown) >= len(charter.members):
+        raise Conflict(f"{len(body.shown)} words on one start; a member has {len(charter.members) - 1} peers")
+    _check_names((*body.starts, *(name for it in body.shown for name in (it.witness, it.member))), charter)
 
 
 def _check_attempt(body: TrainRequest, segments: Sequence[SegmentHeader], facts: Facts) -> None:
     order, attempt = body.order, _open(body.order.attempt, facts)
-    if body.proof or order.prekeys:
-        raise Conflict(f"mode '{facts.charter.protection.mode}' has no prekeys or proofs")
+    if body.proof:
+        raise Conflict("no proof of the attempt before is asked for yet")
     if order.arrays != {it.name: it.sha256 for it in segments}:
         raise Conflict(f"the arrays of attempt {order.attempt} are not those that its order names")
     asked = (order.kind, order.base, order.cohort, order.left_out, order.knobs)
     if asked != (attempt.kind, attempt.base, attempt.cohort, attempt.left_out, attempt.knobs):
         raise Conflict(f"the order of attempt {order.attempt} is not the one in the store")
     _check_cohort(order, facts.charter)
+    _check_prekeys(order, segments, facts)
+    _check_groups(order, facts.charter)
     _check_knobs(order, facts)
     if order.kind == "train" and order.evaluate and order.base % facts.charter.metrics.every:
         raise Conflict(f"the charter has the model evaluated every {facts.charter.metrics.every} rounds only")
@@ -127,10 +145,7 @@ def _check_attempt(body: TrainRequest, segments: Sequence[SegmentHeader], facts:
 
 
 def _check_cohort(order: Order, charter: Charter) -> None:
-    members = {member.name: member for member in charter.members}
-    for name in (*order.cohort, *order.left_out):
-        if name not in members:
-            raise Conflict(f"'{name}' is not a member of the charter")
+    _check_names((*order.cohort, *order.left_out), charter)
     if len(set(order.cohort)) != len(order.cohort) or set(order.cohort) & set(order.left_out):
         raise Conflict(f"attempt {order.attempt} names a member twice")
     controllers = charter.controllers(order.cohort)
@@ -138,6 +153,50 @@ def _check_cohort(order: Order, charter: Charter) -> None:
         raise Conflict(
             f"a cohort of {len(controllers)} controllers is below the charter's minimum of {charter.minimum_cohort}"
         )
+
+
+def _check_names(names: Collection[str], charter: Charter) -> None:
+    strangers = set(names) - {member.name for member in charter.members}
+    if strangers:
+        raise Conflict(f"'{min(strangers)}' is not a member of the charter")
+
+
+def _check_prekeys(order: Order, segments: Sequence[SegmentHeader], facts: Facts) -> None:
+    """One prekey of each of the cohort where uploads are masked, and none anywhere else."""
+    mode = facts.charter.protection.mode
+    brought = {it.name: (it.dtype, it.count) for it in segments}
+    if mode != "masked":
+        if order.prekeys or PREKEYS in brought:
+            raise Conflict(f"mode '{mode}' has no prekeys")
+        return
+    if set(order.prekeys) != set(order.cohort):
+        raise Conflict(f"attempt {order.attempt} does not name one prekey of each of its cohort")
+    size = len(order.cohort) * prekey_bytes(Parties.of(facts.charter, facts.charter_hash))
+    if brought.get(PREKEYS) != ("u8", size):
+        raise Conflict(
+            f"{len(order.cohort)} prekeys of this charter are {size} bytes in a segment '{PREKEYS}'; "
+            f"attempt {order.attempt} does not bring them"
+        )
+
+
+def _check_groups(order: Order, charter: Charter) -> None:
+    """Groups split the cohort, each of at least as many controllers as the charter has it (PROTOCOL 4.1)."""
+    least = charter.protection.audit_groups
+    if least is None:
+        if order.groups:
+            raise Conflict("the charter has no audit_groups; the cohort is not split")
+        return
+    if not order.groups and len(charter.controllers(order.cohort)) < 2 * least:
+        return
+    if sorted(name for group in order.groups for name in group) != sorted(order.cohort):
+        raise Conflict(
+            f"the groups of attempt {order.attempt} are not its cohort, each member in one of them"
+        )
+    for group in order.groups:
+        if len(charter.controllers(group)) < least:
+            raise Conflict(
+                f"a group of {len(charter.controllers(group))} controllers is below audit_groups = {least}"
+            )
 
 
 def _check_knobs(order: Order, facts: Facts) -> None:
@@ -163,6 +222,17 @@ def _check_active(body: AgreeRequest | UnmaskRequest, facts: Facts) -> None:
         raise Conflict(
             f"another active set of attempt {body.attempt} was signed before; there is one for each attempt"
         )
+
+
+def _check_unmask(body: UnmaskRequest, facts: Facts) -> None:
+    cohort = _open(body.attempt, facts).cohort
+    if sorted((*body.active, *body.dropped)) != sorted(cohort):
+        raise Conflict(
+            f"active and dropped members of attempt {body.attempt} together are not its cohort, each once"
+        )
+    needed = set(body.active) if facts.charter.protection.mode == "masked" else set()
+    if set(body.receipts) != needed or not set(body.signatures) <= needed:
+        raise Conflict("receipts are those of the active members, signatures come from them")
 
 
 def _check_close(body: CloseRequest, job: JobRecord) -> None:

@@ -6,16 +6,14 @@ from datetime import datetime
 
 from hansa.contract.charter import Charter, unbuilt
 from hansa.contract.errors import InputError
-from hansa.contract.jobs import JobPlan
-
-# Rules that look at each member's update by itself (Krum, coordinate-wise median, trimmed mean, …).
-PER_UPDATE_RULES = ("bulyan", "krum", "median", "multikrum", "trimmed_mean")
+from hansa.contract.jobs import PER_UPDATE_RULES, JobPlan
 
 
 def check_plan(plan: JobPlan, charter: Charter, now: datetime) -> None:
     """Raise `InputError` for a plan that the charter does not allow."""
     if charter.expired(now):
         raise InputError(f"the charter expired on {charter.expires:%Y-%m-%d}; its members sign a new version")
+    check_rule(plan.rule.name, charter)
     for name, value in plan.pinned.items():
         check_knob(name, value, charter, field=f"pinned.{name}")
     if plan.reask_s > plan.deadline_s:

@@ -247,7 +247,6 @@ def test_a_mode_that_is_not_built_starts_no_job(tmp_path: Path) -> None:
 
 
 UNBUILT: dict[str, dict[str, object]] = {
-    "protection.audit_groups": {"protection": Protection(mode="clear", audit_groups=3)},
     "metrics.per_member": {"metrics": MetricsPolicy(per_member=True)},
 }
 

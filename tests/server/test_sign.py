@@ -11,7 +11,6 @@ from desks import as_text, client, header, open_test_desk
 from federation import JOB, make_plan
 from starlette.testclient import TestClient
 
-from hansa.contract.charter import Charter, Protection
 from hansa.contract.keys import from_text, verify
 from hansa.contract.messages import (
     AgreeRequest,
@@ -23,6 +22,7 @@ from hansa.contract.messages import (
     SegmentHeader,
     TrainRequest,
     UnmaskRequest,
+    WitnessRequest,
     signed_part,
 )
 from hansa.server.control.desk import ControlDesk
@@ -119,8 +119,10 @@ def test_arrays_that_the_order_does_not_name_are_not_signed(desk: ControlDesk) -
 
 
 def test_prekeys_have_no_place_in_the_clear(desk: ControlDesk) -> None:
-    assert "no prekeys" in refused(desk, TrainRequest(order=order(), proof=("x",)))
+    assert "no proof" in refused(desk, TrainRequest(order=order(), proof=("x",)))
     assert "no prekeys" in refused(desk, TrainRequest(order=order(prekeys={"a": 1})))
+    assert "no prekeys" in refused(desk, HelloRequest(nonce="n", prekeys=1))
+    assert "no witnesses" in refused(desk, WitnessRequest(starts={"a": "0" * 32}))
 
 
 ORDERS: dict[str, tuple[dict[str, Any], str]] = {
@@ -278,11 +280,3 @@ def test_a_job_of_another_charter_is_not_signed_for(tmp_path: Path) -> None:
 
 def test_an_unknown_job_gets_no_signature(desk: ControlDesk) -> None:
     assert sign(desk, header(desk, HelloRequest(nonce="n")), job="f" * 32).status_code == 404
-
-
-def test_what_a_signature_is_bound_to_does_not_depend_on_the_mode(tmp_path: Path) -> None:
-    with open_test_desk(tmp_path, protection=Protection(mode="masked")) as desk:
-        submit(desk)
-        open_attempt(desk)
-        assert isinstance(desk.charter, Charter)
-        assert sign(desk, header(desk, TrainRequest(order=order()))).status_code == 200
