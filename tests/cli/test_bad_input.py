@@ -101,7 +101,7 @@ def test_a_setting_that_does_not_fit(say: Say, made: Instance) -> None:
 def test_a_rule_over_single_updates(say: Say, made: Instance) -> None:
     for command in (("up", "tiny"), ("jobs", "submit", "--instance", str(made.folder))):
         line = say(*command, "--set", "rule=krum")
-        assert "field 'job.rule.name': 'krum' compares single updates" in line
+        assert "rule.name': 'krum' compares single updates" in line
         assert "the server sees their sum only" in line
 
 
