@@ -52,6 +52,8 @@ class Desk:
         self.parties = Parties.of(charter, charter_hash)
         self._operator = operator
         self._keys = dict(zip(self.parties.names, self.parties.identity_keys, strict=True))
+        # The request whose replies are read now, and its hash: a whole cohort answers one request.
+        self._asked = (b"", digest(b""))
 
     def write(
         self,
@@ -101,7 +103,10 @@ class Desk:
             raise MessageError(f"'{header.sender}' is not a member of the charter")
         if not check_signature(packed, key):
             raise MessageError(f"the reply is not signed by {header.sender}")
-        if header.request != digest(request):
+        asked = self._asked
+        if asked[0] is not request:
+            asked = self._asked = (request, digest(request))
+        if header.request != asked[1]:
             raise MessageError(f"{header.sender} answers another request than the one it was sent")
         if header.body.type != "refusal" and header.charter != self.hash:
             raise MessageError(f"{header.sender} works under another charter")
