@@ -79,7 +79,7 @@ def warnings_of(charter: Charter) -> list[str]:
             "two members: each can subtract its own update from the sum, so nothing is hidden from the other"
         )
     if charter.protection.mode == "clear":
-        found.append("mode clear: the server reads each member's update; this version has no other mode yet")
+        found.append("mode clear: the server reads each member's update; for debugging only")
     derived = sum(column.derived for column in charter.task.features.columns)
     if derived:
         found.append(

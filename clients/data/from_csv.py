@@ -98,7 +98,7 @@ def derive_scenario(
         task=f"predict {label}",
         model=ModelChoice(name=model),
         members=members,
-        protection=Protection(mode="clear", c=1, minimum_cohort=2 if len(members) == 2 else None),
+        protection=Protection(mode="masked", c=1, minimum_cohort=2 if len(members) == 2 else None),
         training=Training(clip=CLIP, max_entities=_round_up(max(sizes))),
         knobs=KNOBS,
         job=ScenarioJob(rounds=ROUNDS, rule=ServerRule(decay=one_digit(RIDGE / sum(sizes)))),
