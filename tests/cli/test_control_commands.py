@@ -274,7 +274,10 @@ def test_a_client_status_is_for_people(
         "charter_version": 1,
         "charter_hash": "f" * 64,
         "expires": "2027-01-02T03:04:05.678901+00:00",
-        "mode": "clear",
+        "mode": "masked",
+        "witnessed": True,
+        "witnesses": 4,
+        "witnesses_needed": 3,
         "isolated": True,
         "started": 1.5,
         "jobs": [{"job": "j" * 32, "state": "approved"}, {"job": "k" * 32, "state": "asked"}],
@@ -285,6 +288,7 @@ def test_a_client_status_is_for_people(
     assert hansa(["client", "status"], monkeypatch) == 0
     lines = [line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines()]
     assert ["isolated", "yes"] in lines
+    assert ["witnessed", "yes: 4 members signed this start, 3 must"] in lines
     assert ["hash", "f" * 64] in lines
     assert ["expires", "2027-01-02 03:04 UTC"] in lines
     assert [value for name, value in lines if name == "job"] == [f"{'j' * 32} approved", f"{'k' * 32} asked"]
