@@ -1,0 +1,285 @@
+"""A member's ring: what it may take part in after a start, and that no prekey is used twice, ever."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from room import Room, identity, introduce, make_order, make_parties, make_ring, names
+
+from hansa.contract.errors import RefusalError
+from hansa.contract.keys import to_text
+from hansa.contract.messages import Order, witness_statement
+from hansa.secagg import member as member_module
+from hansa.secagg.member import KEPT_NUMBERS, KEPT_PREKEYS, PrekeyRing
+from hansa.secagg.prekeys import Prekey, decode_prekeys
+
+PARTIES = make_parties(4)
+EVERYBODY = PARTIES.names
+
+
+def code_of(ring: PrekeyRing, order: Order, prekeys: list[Prekey]) -> str:
+    with pytest.raises(RefusalError) as caught:
+        ring.accept(order, prekeys)
+    return caught.value.code
+
+
+def restart(room: Room, name: str, first: int, *, witnesses: int | None = None) -> PrekeyRing:
+    """A new process of that member; so many others (all by default) sign its start and take its new floors."""
+    ring = make_ring(room.parties, name, f"restarted {first}", first)
+    room.rings[name] = ring
+    others = [other for other in room.parties.names if other != name]
+    for other in others[:witnesses]:
+        ring.take_witnesses(room.rings[other].sign_starts({name: ring.start}))
+    return ring
+
+
+def test_a_prekey_is_used_once_whatever_it_is_asked_for() -> None:
+    room = Room(PARTIES)
+    attempt = room.begin(1)
+    used = list(attempt.prekeys.values())
+    for number, job in ((1, attempt.order.job), (2, attempt.order.job), (1, "cd" * 16)):
+        for name in EVERYBODY:
+            assert (
+                code_of(room.rings[name], make_order(EVERYBODY, used, number, job=job), used) == "prekey-used"
+            )
+
+
+@pytest.mark.parametrize("whose", range(4))
+def test_one_used_prekey_among_fresh_ones_is_refused_and_uses_nothing_up(whose: int) -> None:
+    room = Room(PARTIES)
+    old = list(room.begin(1).prekeys.values())
+    fresh = room.fresh(EVERYBODY)
+    mixed = [*fresh]
+    mixed[whose] = old[whose]
+    for name in EVERYBODY:
+        assert code_of(room.rings[name], make_order(EVERYBODY, mixed, 2), mixed) == "prekey-used"
+        room.rings[name].accept(make_order(EVERYBODY, fresh, 2), fresh)
+
+
+def test_a_dropped_members_prekey_counts_as_used_with_everybody_who_took_part() -> None:
+    room = Room(PARTIES)
+    prekeys = room.fresh(EVERYBODY)
+    for name in EVERYBODY[:3]:
+        room.rings[name].accept(make_order(EVERYBODY, prekeys), prekeys)
+    again = [*room.fresh(EVERYBODY[:3]), prekeys[3]]
+    assert code_of(room.rings["a"], make_order(EVERYBODY, again, 2), again) == "prekey-used"
+
+
+def test_nothing_is_taken_part_in_before_enough_others_signed_the_start() -> None:
+    """n = 4, c = 1, t = 3: all three others must."""
+    room = Room(PARTIES)
+    ring = restart(room, "d", 10**6, witnesses=2)
+    assert not ring.witnessed
+    prekeys = room.fresh(EVERYBODY)
+    assert code_of(ring, make_order(EVERYBODY, prekeys), prekeys) == "prekey-unknown"
+    ring.take_witnesses(room.rings["c"].sign_starts({"d": ring.start}))
+    assert ring.witnessed
+    fresh = room.fresh(EVERYBODY)
+    ring.accept(make_order(EVERYBODY, fresh), fresh)
+
+
+def test_after_a_restart_nothing_older_is_taken_part_in() -> None:
+    """The agent does not know what it gave before: its own old prekeys and its peers' old ones are refused."""
+    room = Room(PARTIES)
+    old = room.fresh(EVERYBODY)
+    ring = restart(room, "d", 10**6)
+    assert code_of(ring, make_order(EVERYBODY, old), old) == "prekey-unknown"
+    for whose in range(4):
+        mixed = [*room.fresh(EVERYBODY)]
+        mixed[whose] = old[whose]
+        assert code_of(ring, make_order(EVERYBODY, mixed), mixed) == "prekey-unknown"
+    fresh = room.fresh(EVERYBODY)
+    ring.accept(make_order(EVERYBODY, fresh), fresh)
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.data())
+def test_no_two_lives_of_a_member_take_part_with_one_prekey(data: st.DataObject) -> None:
+    """Restarts, prekeys made and attempts in any order: all lives of a member take each prekey once at most."""
+    room = Room(PARTIES, str(data.draw(st.integers())))
+    stock: dict[str, list[Prekey]] = {name: [] for name in EVERYBODY}
+    taken: dict[str, list[tuple[int, int]]] = {name: [] for name in EVERYBODY}
+    first = 1000
+    for number in range(data.draw(st.integers(1, 12))):
+        what = data.draw(st.sampled_from(["make", "restart", "attempt", "attempt"]))
+        if what == "make" or not all(stock.values()):
+            for name in EVERYBODY:
+                stock[name] += decode_prekeys(room.rings[name].make(2), PARTIES, 2)
+        elif what == "restart":
+            first += 1000
+            restart(room, data.draw(st.sampled_from(EVERYBODY)), first)
+        else:
+            prekeys = [data.draw(st.sampled_from(stock[name])) for name in EVERYBODY]
+            for name in EVERYBODY:
+                try:
+                    room.rings[name].accept(make_order(EVERYBODY, prekeys, number + 1), prekeys)
+                except RefusalError:
+                    continue
+                taken[name] += [(prekey.maker, prekey.number) for prekey in prekeys]
+    for uses in taken.values():
+        assert len(uses) == len(set(uses))
+
+
+def test_a_floor_never_falls_and_a_start_signed_twice_has_one_floor() -> None:
+    room = Room(PARTIES)
+    ring = restart(room, "d", 10**6)
+    [early] = room.rings["a"].sign_starts({"d": ring.start})
+    room.rings["a"].make(3)
+    [again] = room.rings["a"].sign_starts({"d": ring.start})
+    assert again == early
+    [other] = room.rings["a"].sign_starts({"d": "0" * 32})
+    [late] = room.rings["a"].sign_starts({"d": ring.start})
+    assert late.first == other.first == early.first + 3
+    ring.take_witnesses([late])
+    ring.take_witnesses([early])
+    assert ring.accepts["a"] == late.first
+
+
+def test_words_on_another_start_or_member_or_of_nobody_are_refused_and_none_of_them_counts() -> None:
+    room = Room(PARTIES)
+    ring = make_ring(PARTIES, "d", "new", 10**6)
+    [good] = room.rings["a"].sign_starts({"d": ring.start})
+    [other_start] = room.rings["b"].sign_starts({"d": "0" * 32})
+    [other_member] = room.rings["b"].sign_starts({"c": ring.start})
+    own = good.model_copy(update={"witness": "d"})
+    for wrong, code in (
+        (other_start, "replayed"),
+        (other_member, "replayed"),
+        (own, "replayed"),
+        (good.model_copy(update={"first": 0}), "unknown-member"),
+        (good.model_copy(update={"witness": "b"}), "unknown-member"),
+        (good.model_copy(update={"witness": "stranger"}), "unknown-member"),
+        (good.model_copy(update={"signature": ""}), "unknown-member"),
+    ):
+        with pytest.raises(RefusalError) as caught:
+            ring.take_witnesses([good, wrong])
+        assert caught.value.code == code
+        assert ring.accepts == {}
+
+
+def test_a_word_under_another_charter_is_refused() -> None:
+    ring = make_ring(PARTIES, "d")
+    [good] = make_ring(PARTIES, "a").sign_starts({"d": ring.start})
+    signature = to_text(identity("a").sign(witness_statement("d" * 64, good)))
+    with pytest.raises(RefusalError, match="not signed by 'a'"):
+        ring.take_witnesses([good.model_copy(update={"signature": signature})])
+
+
+@pytest.mark.parametrize("name", ["d", "stranger", ""])
+def test_only_other_members_starts_are_signed(name: str) -> None:
+    with pytest.raises(RefusalError, match="unknown-member"):
+        make_ring(PARTIES, "d").sign_starts({name: "0" * 32})
+
+
+def test_two_starts_have_two_nonces() -> None:
+    assert make_ring(PARTIES, "d", "one").start != make_ring(PARTIES, "d", "two").start
+
+
+def test_forged_swapped_and_unnamed_prekeys_are_refused() -> None:
+    room = Room(PARTIES)
+    prekeys = room.fresh(EVERYBODY)
+    order, ring = make_order(EVERYBODY, prekeys), room.rings["a"]
+    forged = replace(prekeys[1], public=prekeys[2].public)
+    cases = {
+        "unknown-member": [
+            [prekeys[0], forged, *prekeys[2:]],
+            [prekeys[0], prekeys[2], prekeys[1], prekeys[3]],
+            [prekeys[1], prekeys[1], *prekeys[2:]],
+        ],
+        "prekey-unknown": [
+            prekeys[:3],
+            [*prekeys, prekeys[0]],
+            [],
+            [prekeys[0], *room.fresh(("b",)), *prekeys[2:]],
+            [replace(prekeys[0], public=prekeys[1].public), *prekeys[1:]],
+        ],
+    }
+    for code, wrong in cases.items():
+        for given_ in wrong:
+            assert code_of(ring, order, given_) == code
+    numbers = {name: number for name, number in order.prekeys.items() if name != "d"}
+    for numbered in (numbers, {**order.prekeys, "x": 1}, {**order.prekeys, "a": 1}):
+        assert code_of(ring, order.model_copy(update={"prekeys": numbered}), prekeys) == "prekey-unknown"
+    ring.accept(order, prekeys)
+
+
+def test_a_badly_made_parcel_names_its_maker_and_uses_nothing_up() -> None:
+    room = Room(PARTIES)
+    prekeys = room.fresh(EVERYBODY)
+    bad = replace(prekeys[1], parcels=prekeys[1].parcels[::-1])
+    domain = b"hansa/prekey/1\x00" + PARTIES.charter_hash
+    bad = replace(bad, signature=identity("b").sign(domain + bad.content))
+    low = replace(prekeys[1], public=bytes(32))
+    low = replace(low, signature=identity("b").sign(domain + low.content))
+    for wrong in (bad, low):
+        given_ = [prekeys[0], wrong, *prekeys[2:]]
+        with pytest.raises(RefusalError, match="bad-share") as caught:
+            room.rings["a"].accept(make_order(EVERYBODY, given_), given_)
+        assert caught.value.facts["maker"] == "b"
+    room.rings["a"].accept(make_order(EVERYBODY, prekeys), prekeys)
+
+
+@pytest.mark.parametrize(
+    ("cohort", "groups", "audit_groups"),
+    [
+        ("bcd", [], None),
+        ("abcc", [], None),
+        ("abcdef", ["abc", "def"], None),  # the charter does not split
+        ("abcdef", ["a", "b", "c", "d", "e", "f"], None),
+        ("abcdef", ["abc", "de"], 3),
+        ("abcdef", ["abcd", "cdef"], 3),
+        ("abcdef", ["bcd", "ef"], 3),
+        ("abcde", ["abc", "def"], 3),
+    ],
+)
+def test_a_cohort_without_this_member_or_split_wrongly_is_refused(
+    cohort: str, groups: list[str], audit_groups: int | None
+) -> None:
+    room = Room(make_parties(6, audit_groups=audit_groups))
+    made = dict(zip(names(6), room.fresh(names(6)), strict=True))
+    prekeys = [made[name] for name in cohort]
+    order = make_order(tuple(cohort), prekeys, groups=groups)
+    assert code_of(room.rings["a"], order, prekeys) in ("unknown-member", "cohort-too-small")
+
+
+def test_so_many_unused_prekeys_are_kept_and_the_newest_of_them() -> None:
+    room = Room(PARTIES)
+    made = decode_prekeys(room.rings["a"].make(KEPT_PREKEYS + 2), PARTIES, KEPT_PREKEYS + 2)
+    others = room.fresh(EVERYBODY[1:])
+    for own in made[:2]:
+        assert (
+            code_of(room.rings["a"], make_order(EVERYBODY, [own, *others]), [own, *others])
+            == "prekey-unknown"
+        )
+    room.rings["a"].accept(make_order(EVERYBODY, [made[2], *others]), [made[2], *others])
+
+
+def test_what_is_forgotten_of_used_numbers_stays_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With room for 8 numbers instead of 4,096: after 20 attempts every one of the prekeys is still used."""
+    monkeypatch.setattr(member_module, "KEPT_NUMBERS", 8)
+    assert KEPT_NUMBERS == 4096
+    room = Room(PARTIES)
+    used = [list(room.begin(number).prekeys.values()) for number in range(1, 21)]
+    assert len(room.rings["a"]._used["b"]) <= 8
+    for old in used:
+        for whose in range(1, 4):
+            mixed = [*room.fresh(EVERYBODY)]
+            mixed[whose] = old[whose]
+            refused = code_of(room.rings["a"], make_order(EVERYBODY, mixed, 99), mixed)
+            assert refused in ("prekey-used", "prekey-unknown")
+    room.begin(100)
+
+
+def test_a_witness_that_restarted_is_signed_for_anew() -> None:
+    """Floors are per start: a peer that came back makes prekeys above its old ones, and they are taken."""
+    room = Room(PARTIES)
+    restart(room, "b", 10**6)
+    introduce(room.rings)
+    attempt = room.begin()
+    assert attempt.order.prekeys["b"] >= 10**6
+    for name in EVERYBODY:
+        attempt.upload(name, {"update": np.ones(2, np.uint32)})
