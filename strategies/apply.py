@@ -14,9 +14,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hansa.contract.jobs import ServerRule
+from hansa.contract.jobs import PER_UPDATE_RULES, ServerRule
 
 Array = NDArray[np.float64]
+# Plain averaging, and rules whose mean update was chosen from the members' (`strategies.robust`).
+WITHOUT_MOMENTS = ("fedavg", *PER_UPDATE_RULES)
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,7 @@ def tail_start(planned_rounds: int, share: float) -> int:
 
 
 def _moments(state: ModelState, update: Array, rule: ServerRule) -> tuple[Array, Array]:
-    if rule.name == "fedavg":
+    if rule.name in WITHOUT_MOMENTS:
         return state.first, state.second
     if rule.name == "fedavgm":
         return rule.beta1 * state.first + update, state.second
@@ -108,7 +110,7 @@ def _moments(state: ModelState, update: Array, rule: ServerRule) -> tuple[Array,
 
 
 def _step(update: Array, first: Array, second: Array, rule: ServerRule, number: int) -> Array:
-    if rule.name == "fedavg":
+    if rule.name in WITHOUT_MOMENTS:
         return update
     if rule.name == "fedavgm":
         return first

@@ -14,7 +14,15 @@ from numpy.typing import NDArray
 
 from hansa.contract.charter import Charter
 from hansa.contract.errors import HansaError, MessageError
-from hansa.contract.jobs import AttemptResult, AttemptStatus, JobPlan, MetricValue, Outcome, Participation
+from hansa.contract.jobs import (
+    PER_UPDATE_RULES,
+    AttemptResult,
+    AttemptStatus,
+    JobPlan,
+    MetricValue,
+    Outcome,
+    Participation,
+)
 from hansa.contract.messages import PREKEYS, Order, Receipt, RefusalReply, Segments, UploadReply
 from hansa.contract.segments import EVALUATION, UPDATE, SegmentSpec, divisor
 from hansa.models.scores import figures
@@ -23,6 +31,7 @@ from hansa.secagg.fixed_point import Grid
 from hansa.secagg.prekeys import Prekey
 from hansa.secagg.server import Circle, Summation
 from hansa.strategies.requests import Desk, Reply
+from hansa.strategies.robust import center, least_updates
 from hansa.strategies.start_exchange import RESTARTED
 
 
@@ -47,6 +56,8 @@ class Attempt:
     # What each active member signed; shown to the others before they give shares.
     receipts: dict[str, Receipt] = field(default_factory=dict)
     summation: Summation = field(init=False)
+    # Each member's mean update, where the job's rule looks at them one by one; empty otherwise.
+    _single: dict[str, NDArray[np.float64]] = field(default_factory=dict)
     _entries: dict[str, Participation] = field(default_factory=dict)
     _complaints: dict[str, str] = field(default_factory=dict)
 
@@ -132,6 +143,10 @@ class Attempt:
             self.receipts[member] = body.receipt
             self.restock(member, reply.segments)
         self.summation.add(member, parts)
+        if self.plan.rule.name in PER_UPDATE_RULES and UPDATE in parts:
+            spec = next(spec for spec in self.specs if spec.name == UPDATE)
+            update = Grid(spec.bound, len(self.order.cohort)).decode(parts[UPDATE])
+            self._single[member] = update / divisor(self.charter, self.plan, (member,))
         self._note(member, "replied", size=size)
 
     def _parts(self, member: str, segments: Segments) -> Segments:
@@ -167,6 +182,12 @@ class Attempt:
         lost = ", ".join(f"{name} ({self._why(name)})" for name in self.dropped)
         if len(controllers) < least:
             return f"{len(controllers)} uploads arrived, the charter needs {least}; missing: {lost}"
+        rule, faulty = self.plan.rule.name, self.charter.protection.c
+        if self._single and len(self._single) < least_updates(rule, faulty):
+            return (
+                f"{len(self._single)} uploads arrived, rule '{rule}' needs {least_updates(rule, faulty)} "
+                f"to bear {faulty} faulty ones; missing: {lost}"
+            )
         if not self.open_circles:
             return f"no group has {self.charter.protection.audit_groups} uploads; missing: {lost}"
         return ""
@@ -176,7 +197,9 @@ class Attempt:
         return "no answer" if entry is None else entry.code or entry.outcome
 
     def mean_update(self) -> NDArray[np.float64]:
-        """The sum, dequantised and divided by a public constant. Shape (d,)."""
+        """The sum, dequantised and divided by a public constant; or what a rule makes of single updates. Shape (d,)."""
+        if self._single:
+            return center(list(self._single.values()), self.plan.rule.name, self.charter.protection.c)
         open_to = {name for circle in self.open_circles for name in circle}
         counted = tuple(name for name in self.active if name in open_to)
         return self._decoded(UPDATE) / divisor(self.charter, self.plan, counted)

@@ -312,7 +312,7 @@ class ConsortiumStrategy(FlowerHooks):
         """Tell the members, who keep the final model, and write that the job is finished."""
         plan = self.journal.plan
         # A run that only has this left to do knows nobody yet.
-        self.roster.refresh()
+        self.roster.refresh(prekeys=False)
         request = self._desk.write(
             plan.job, CloseRequest(job=plan.job, rounds=self.state.round), {"released": self.state.released}
         )

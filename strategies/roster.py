@@ -113,8 +113,14 @@ class Roster:
         """A member's prekeys are badly made, by proof: it takes no part until the next run."""
         self._blamed[member] = f"left out until the next run: {sentence}"
 
-    def refresh(self) -> None:
-        """Look who is online, ask new nodes for a hello and new members for the job; have starts signed."""
+    def refresh(self, *, prekeys: bool = True) -> None:
+        """Look who is online, ask new nodes for a hello and new members for the job.
+
+        Parameters
+        ----------
+        prekeys : whether attempts are to follow: starts are signed and stocks filled then
+        """
+        prekeys = prekeys and self._masked
         online = {node for node, _ in self._exchange.nodes()}
         for node, name in list(self._members.items()):
             if node not in online:
@@ -126,9 +132,9 @@ class Roster:
             if node not in self._members and now - self._silent.get(node, -HELLO_AGAIN_S) >= HELLO_AGAIN_S
         ]
         if strangers:
-            self._greet(strangers)
+            self._greet(strangers, PREKEY_STOCK if prekeys else 0)
         self._propose()
-        if self._masked:
+        if prekeys:
             self._starts.settle(self.addresses, lambda: not self.select({}).shortfall)
         self._journal.present([self._presence[node] for node in self._members])
 
@@ -139,9 +145,8 @@ class Roster:
             self._silent.pop(node, None)
         self._stock.forget(member)
 
-    def _greet(self, nodes: list[int]) -> None:
+    def _greet(self, nodes: list[int], prekeys: int) -> None:
         nonce = secrets.token_hex(16)
-        prekeys = PREKEY_STOCK if self._masked else 0
         request = self._desk.write(self._journal.plan.job, HelloRequest(nonce=nonce, prekeys=prekeys))
         patience = max(self._patience.get(node, PATIENCE_S) for node in nodes)
         enough = self._enough(patience, lambda: len(self._members))
@@ -167,7 +172,7 @@ class Roster:
                 )
                 if self._masked and body.start:
                     self._stock.greet(reply.header.sender, body.start, body.accepts)
-                    self.restock(reply.header.sender, reply.segments, PREKEY_STOCK)
+                    self.restock(reply.header.sender, reply.segments, prekeys)
             elif isinstance(body, RefusalReply):
                 self._journal.event(body.code, body.sentence, member=reply.header.sender)
         silent = set(nodes) - set(self._members)

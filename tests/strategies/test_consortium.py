@@ -302,7 +302,7 @@ def test_a_job_that_waits_says_so_in_its_reason_until_it_starts(federation: Fede
 
     def sleep(seconds: float) -> None:
         reasons.append(federation.job.reason)
-        federation.nodes[1] = late
+        grid._nodes[1] = late
 
     strategy = federation.strategy()
     strategy._sleep, strategy._gather_s = sleep, 60.0
