@@ -264,10 +264,12 @@ def _plan(
 ) -> JobPlan:
     from hansa.cli.instance import find_instance
     from hansa.cli.overrides import override_job
-    from hansa.contract.plan import make_plan
+    from hansa.contract.charter import Charter, Mode
+    from hansa.contract.plan import check_rule, make_plan
     from hansa.contract.scenario import ScenarioJob
     from hansa.contract.typed import read_toml
 
+    mode: Mode = "clear"
     pinned = _numbers("--pin", pins)
     if file is not None:
         job, origin = read_toml(file, ScenarioJob), file
@@ -278,7 +280,10 @@ def _plan(
         found = find_instance(instance)
         job, origin = found.job, found.folder
         name = name or found.facts.name
+        mode = read_toml(found.charter, Charter).protection.mode
     plan = make_plan(name or "job", override_job(job, changes, origin))
+    # Control says so too; where the charter is at hand nobody has to ask it.
+    check_rule(plan, mode)
     return plan.model_copy(update={"pinned": pinned}) if pinned else plan
 
 

@@ -19,7 +19,7 @@ task = "say whether y"
 name = "linear"
 
 [protection]
-mode = "clear"
+mode = "masked"
 {cohort}
 [knobs]
 client_rate = {{ default = 1.0, low = 0.001, high = 10.0 }}

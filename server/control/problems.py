@@ -10,7 +10,6 @@ from fastapi.responses import JSONResponse
 
 from hansa.contract.errors import ConnectionFailed, HansaError, InputError
 from hansa.contract.typed import Frozen
-from hansa.server.control.submission import check_rule
 
 
 class Problem(Frozen):
@@ -67,13 +66,7 @@ def answer_problems(app: FastAPI) -> None:
         return JSONResponse({"detail": str(error)}, status, headers)
 
     @app.exception_handler(RequestValidationError)
-    def _malformed(request: Request, error: RequestValidationError) -> JSONResponse:
-        try:
-            for problem in error.errors():
-                if tuple(problem["loc"][-2:]) == ("rule", "name"):
-                    check_rule(str(problem["input"]), request.app.state.desk.charter)
-        except InputError as better:
-            return JSONResponse({"detail": str(better)}, 422)
+    def _malformed(_request: Request, error: RequestValidationError) -> JSONResponse:
         return JSONResponse({"detail": _sentence(error)}, 422)
 
 

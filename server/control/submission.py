@@ -6,14 +6,15 @@ from datetime import datetime
 
 from hansa.contract.charter import Charter, unbuilt
 from hansa.contract.errors import InputError
-from hansa.contract.jobs import PER_UPDATE_RULES, JobPlan
+from hansa.contract.jobs import JobPlan
+from hansa.contract.plan import check_rule
 
 
 def check_plan(plan: JobPlan, charter: Charter, now: datetime) -> None:
     """Raise `InputError` for a plan that the charter does not allow."""
     if charter.expired(now):
         raise InputError(f"the charter expired on {charter.expires:%Y-%m-%d}; its members sign a new version")
-    check_rule(plan.rule.name, charter)
+    check_rule(plan, charter.protection.mode)
     for name, value in plan.pinned.items():
         check_knob(name, value, charter, field=f"pinned.{name}")
     if plan.reask_s > plan.deadline_s:
@@ -39,13 +40,4 @@ def check_knob(name: str, value: float, charter: Charter, *, field: str | None =
         raise InputError(
             f"field '{field or name}': the charter lets {name} move from {bounds.low:g} to {bounds.high:g}, "
             f"not to {value:g}"
-        )
-
-
-def check_rule(name: str, charter: Charter) -> None:
-    """Raise `InputError` for a rule over single updates where nobody sees single updates."""
-    if name in PER_UPDATE_RULES and charter.protection.mode != "clear":
-        raise InputError(
-            f"field 'rule.name': '{name}' compares single updates, and in mode '{charter.protection.mode}' "
-            "the server sees their sum only; use fedavg, fedavgm, fedadam or fedyogi"
         )

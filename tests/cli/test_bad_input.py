@@ -76,7 +76,7 @@ def test_no_instance(say: Say) -> None:
         ("rounds = 3", "rounds = '3'", "field 'job.rounds': should be a valid integer (got '3')"),
         ("rounds = 3", "rouns = 3", "field 'job.rouns' is not known here; remove it or correct its name"),
         (
-            'mode = "clear"',
+            'mode = "masked"',
             'mode = "open"',
             "field 'protection.mode': should be 'clear', 'masked' or 'he' (got 'open')",
         ),
