@@ -88,6 +88,10 @@ class UnmaskPhase:
             self.journal.event("bad-share", str(bad), member=bad.member)
             self.roster.blame(bad.member, str(bad))
             attempt.failure = f"attempt {order.attempt}: {bad}"
+            return
+        for circle in set(order.circles) - set(attempt.open_circles):
+            sentence = f"attempt {order.attempt}: too few of {', '.join(circle)} answered to open their sum"
+            self.journal.event("group-closed", sentence)
 
     def _answers(
         self, attempt: Attempt, request: AgreeRequest | UnmaskRequest, enough: Callable[[], bool]

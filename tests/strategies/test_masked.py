@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -281,6 +282,8 @@ def test_a_group_that_is_too_small_stays_closed_and_does_not_count() -> None:
     assert len(job.job.results[0].active) == 9
     counted = set(job.agents) - set(closed)
     assert len(counted) == 7
+    [(_, sentence)] = job.events("group-closed")
+    assert all(name in sentence for name in closed)
     np.testing.assert_allclose(weights, single_process(job, counted), atol=1e-6)
 
 
@@ -288,6 +291,43 @@ def test_a_cohort_too_small_for_two_groups_is_one_circle() -> None:
     job = MaskedJob(5, rounds=2, protection=GROUPS)
     assert job.run().state.weights.tobytes() == clear_weights(5, 2)
     assert all(body.order.groups == () for _, body in job.asked if body.type == "attempt")
+
+
+def test_nobody_is_waited_for_once_enough_gave_their_shares() -> None:
+    job = MaskedJob(5, rounds=2, plan={"deadline_s": 30.0})
+    hangs = threading.Event()
+
+    def hung(body: Request, honest: Node, payload: bytes) -> bytes:
+        if body.type == "unmask":
+            hangs.wait(30)
+        return honest(payload)
+
+    job.faults["a"] = hung
+    strategy, grid = job.strategy(), job.grid(workers=12)
+    began = time.monotonic()
+    strategy.connect(grid)
+    strategy.train_round()
+    strategy.train_round()
+    assert time.monotonic() - began < 10
+    hangs.set()
+    grid.close()
+    assert strategy.state.weights.tobytes() == clear_weights(5, 2)
+
+
+@pytest.mark.parametrize("kind", ["agree", "unmask"])
+def test_a_member_that_stays_silent_to_the_deadline_is_greeted_again(kind: str) -> None:
+    job = MaskedJob(4, rounds=1, plan={"deadline_s": 1.0, "reask_s": 1.0})
+    job.faults["d"] = vanish("attempt", 1)
+
+    def slow(body: Request, honest: Node, payload: bytes) -> bytes:
+        if body.type == kind and attempt_of(body) == 1:
+            time.sleep(1.5)
+        return honest(payload)
+
+    job.faults["c"] = slow
+    job.run()
+    assert [result.status for result in job.job.results] == ["failed", "applied", "evaluated"]
+    assert sorted(job.requests("hello")) == ["a", "b", "c", "c", "d", "d"]
 
 
 def test_flowers_own_loop_drives_masked_rounds() -> None:
