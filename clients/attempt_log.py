@@ -15,8 +15,7 @@ from pathlib import Path
 from hansa.contract.jobs import JobPlan
 
 KEPT_EVENTS = 10_000
-# So many prekeys apart are two starts under a clock that was set back: more than a process makes. As microseconds
-# it is less than starts lie apart, so that numbers do not run ahead of a clock that goes right.
+# So many prekeys apart are two starts under a clock that was set back: more than a process makes.
 _PREKEYS_A_START = 2**20
 
 _SCHEMA = """
@@ -135,7 +134,8 @@ class AttemptLog:
     def first_prekey(self, clock: int) -> int:
         """Number of the first prekey of a process that starts now: above all of earlier ones, noted durably.
 
-        The clock alone covers a log that came back from a backup, the log alone a clock that was set back.
+        A prekey takes longer to make than a microsecond, so a clock that goes right is above all of them, also
+        beside a log that came back from a backup; the log covers a clock that was set back.
 
         Parameters
         ----------
@@ -144,7 +144,8 @@ class AttemptLog:
         with self._lock, self._db:
             self._db.execute("BEGIN IMMEDIATE")
             row = self._db.execute("SELECT max(first_prekey) FROM starts").fetchone()
-            first = clock if row[0] is None else max(clock, int(row[0]) + _PREKEYS_A_START)
+            last = 0 if row[0] is None else int(row[0])
+            first = clock if clock > last else last + _PREKEYS_A_START
             self._db.execute("DELETE FROM starts")
             self._db.execute("INSERT INTO starts VALUES (?)", (first,))
         return first

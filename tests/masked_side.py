@@ -109,6 +109,7 @@ class MaskedServer:
         self.seen: dict[bytes, Prekey] = {}
         self.given: dict[Gift, set[tuple[Kind, bytes]]] = {}
         self.starts: dict[str, str] = {}
+        self.receipts: list[tuple[str, Receipt]] = []
 
     def ask(
         self, name: str, body: object, segments: Segments | None = None, key: SigningKey | None = None
@@ -125,6 +126,8 @@ class MaskedServer:
             self.seen |= {it.id: it for it in made}
         if isinstance(answer.body, UnmaskReply):
             self._note(name, answer.body)
+        elif isinstance(answer.body, UploadReply):
+            self.receipts.append((name, answer.body.receipt))
         return answer
 
     def _note(self, giver: str, reply: UnmaskReply) -> None:
