@@ -207,10 +207,14 @@ class Roster:
 
     def _enough(self, patience: float, ready: Callable[[], int]) -> Callable[[], bool]:
         """Whether rounds can go on with who is there, and the others have had their time."""
-        began = self._monotonic()
+        began, charter = self._monotonic(), self._desk.charter
+        needed = charter.minimum_cohort
+        if self._masked:
+            # Whoever starts needs the words of so many others.
+            needed = max(needed, charter.witnesses_needed + 1)
 
         def enough() -> bool:
-            quorum = ready() >= self._desk.charter.minimum_cohort
+            quorum = ready() >= needed
             return quorum and self._monotonic() - began >= patience
 
         return enough
