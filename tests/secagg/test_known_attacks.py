@@ -17,7 +17,7 @@ from room import JOB, Attempt, Room, dice, make_order, make_parties, names, rece
 
 from hansa.contract.errors import RefusalError
 from hansa.contract.keys import SigningKey
-from hansa.secagg.masks import add_masks, pair_secret, pair_sign
+from hansa.secagg.masks import add_masks, pair_secret, pair_sign, self_secret
 from hansa.secagg.prekeys import make_prekey
 
 EVERYBODY = names(5)
