@@ -85,12 +85,17 @@ def _not_ready(charter: Charter, start: Start | None) -> str:
 def _fitting(candidates: list[str], starts: Mapping[str, Start]) -> list[str]:
     """Candidates of whom each takes the newest prekey of each other.
 
-    Whoever fits with the fewest goes first, of equals the last: one member that says of everybody's
-    prekeys that they are too old costs its own place and no other's.
+    Whoever fits with the fewest goes first: one member that says of everybody's prekeys that they are
+    too old costs its own place and no other's. Of equals the one goes that withheld its word on a start
+    or calls another's prekeys too old, then the last.
     """
     misfits = {name: {it for it in candidates if not _fit(name, it, starts)} for name in candidates}
+    order = {name: place for place, name in enumerate(candidates)}
     while any(misfits.values()):
-        worst = max(misfits, key=lambda name: (len(misfits[name]), candidates.index(name)))
+        worst = max(
+            misfits,
+            key=lambda name: (len(misfits[name]), _at_fault(name, misfits[name], starts), order[name]),
+        )
         for other in misfits.pop(worst):
             misfits[other].discard(worst)
     return [name for name in candidates if name in misfits]
@@ -98,6 +103,11 @@ def _fitting(candidates: list[str], starts: Mapping[str, Start]) -> list[str]:
 
 def _fit(one: str, other: str, starts: Mapping[str, Start]) -> bool:
     return one == other or (_takes(one, other, starts) and _takes(other, one, starts))
+
+
+def _at_fault(name: str, misfits: set[str], starts: Mapping[str, Start]) -> bool:
+    calls_old = any(starts[name].accepts.get(it, -1) > starts[it].numbers[-1] for it in misfits)
+    return bool(misfits) and (starts[name].withheld or calls_old)
 
 
 def _takes(one: str, other: str, starts: Mapping[str, Start]) -> bool:

@@ -115,19 +115,30 @@ class StartExchange:
             for peer, to_sign in wanted.items()
         }
         for peer, reply, body in self._ask(asks, addresses, ready):
-            said = [it for it in body.witnesses if self._signed(it, peer, wanted[peer])]
+            self._restock(peer, reply.segments, PREKEY_STOCK)
+            said = [it for it in body.witnesses if self._counts(it, peer, wanted[peer])]
+            self._stock.withhold(peer, {it.member for it in said} != set(wanted[peer]))
             if len(said) != len(body.witnesses):
-                self._journal.event("bad-reply", "signed other starts than it was shown", member=peer)
+                self._journal.event(
+                    "bad-reply",
+                    "signed what it was not asked to, or prekeys that it does not have",
+                    member=peer,
+                )
             for witness in said:
                 words[witness.member].append(witness)
                 self._stock.discard(peer, witness.first)
-            self._restock(peer, reply.segments, PREKEY_STOCK)
             if not self._stock.empty(peer):
                 self._asked.pop(("", self._stock.starts[peer].nonce), None)
         return words
 
-    def _signed(self, witness: Witness, peer: str, asked: Mapping[str, str]) -> bool:
+    def _counts(self, witness: Witness, peer: str, asked: Mapping[str, str]) -> bool:
+        """Whether this is the peer's word on a start that it was shown, and on prekeys that it has.
+
+        A word on prekeys from some far number on would keep the two members apart for good.
+        """
         if witness.witness != peer or asked.get(witness.member) != witness.start:
+            return False
+        if witness.first > max(self._stock.starts[peer].numbers, default=-1):
             return False
         statement = witness_statement(self._desk.hash, witness)
         return self._desk.parties.signed(peer, witness.signature, statement)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from numpy.typing import NDArray
 
@@ -25,11 +26,13 @@ class Start:
     ----------
     accepts : from which number on it takes each peer's prekeys; it knows nothing of a peer that is missing
     numbers : its own prekeys that are left, rising
+    withheld : whether it was asked for a word on another's start and did not give it
     """
 
     nonce: str
     accepts: Mapping[str, int]
     numbers: tuple[int, ...]
+    withheld: bool = False
 
 
 @dataclass
@@ -39,6 +42,7 @@ class _Kept:
     prekeys: dict[int, Prekey] = field(default_factory=dict)
     # The highest number that was ever seen of this start.
     newest: int = -1
+    withheld: bool = False
 
 
 class Stock:
@@ -52,7 +56,7 @@ class Stock:
     def starts(self) -> dict[str, Start]:
         """Every member whose start is known."""
         return {
-            name: Start(kept.nonce, kept.accepts, tuple(sorted(kept.prekeys)))
+            name: Start(kept.nonce, kept.accepts, tuple(sorted(kept.prekeys)), kept.withheld)
             for name, kept in self._kept.items()
         }
 
@@ -71,7 +75,12 @@ class Stock:
             others = set(self._parties.names) - {member}
             kept.accepts = {name: first for name, first in accepts.items() if name in others}
 
-    def add(self, member: str, content: NDArray, expected: int) -> None:  # type: ignore[type-arg]
+    def withhold(self, member: str, withheld: bool) -> None:
+        """Whether a member, asked for its word on others' starts, left one out."""
+        if (kept := self._kept.get(member)) is not None:
+            kept.withheld = withheld
+
+    def add(self, member: str, content: NDArray[Any], expected: int) -> None:
         """Put a member's new prekeys into the stock, at most `PREKEY_STOCK` of them, the newest.
 
         Parameters

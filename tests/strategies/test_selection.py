@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from random import Random
 
 import pytest
@@ -61,6 +62,16 @@ def test_whoever_cannot_be_masked_with_the_others_is_left_out_for_now(changed: S
 def test_a_member_that_takes_nobodys_prekeys_costs_its_own_place_only() -> None:
     starts = {name: start(name) for name in MEMBERS} | {"a": start("a", **dict.fromkeys("bcde", 99))}
     assert chosen(starts).cohort == ("b", "c", "d", "e")
+
+
+@pytest.mark.parametrize("liar", MEMBERS)
+def test_of_two_that_do_not_fit_the_one_at_fault_goes(liar: str) -> None:
+    victim = "a" if liar != "a" else "b"
+    honest = {name: start(name) for name in MEMBERS}
+    others = tuple(name for name in MEMBERS if name != liar)
+    assert chosen({**honest, liar: start(liar, **{victim: 99})}).cohort == others
+    withheld = replace(start(liar), withheld=True)
+    assert chosen({**honest, liar: withheld, victim: start(victim, **{liar: -1})}).cohort == others
 
 
 def test_an_agent_without_prekeys_takes_no_part() -> None:

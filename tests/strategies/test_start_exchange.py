@@ -11,6 +11,7 @@ from masked_jobs import MaskedJob, Node, vanish
 
 from hansa.cli.simulation import LocalOperator
 from hansa.contract.errors import MessageError
+from hansa.contract.keys import to_text
 from hansa.contract.messages import (
     HelloReply,
     ReplyHeader,
@@ -21,6 +22,7 @@ from hansa.contract.messages import (
     seal,
     segments_of,
     unpack,
+    witness_statement,
 )
 from hansa.secagg.parties import Parties
 from hansa.strategies.stock import Stock
@@ -128,7 +130,32 @@ def test_a_word_on_another_start_does_not_count_and_is_noted() -> None:
     assert job.job.status == "finished"
     # Nobody takes its prekeys, since it signed for nobody.
     assert all("b" not in result.cohort and len(result.cohort) == 9 for result in job.job.results)
-    assert ("b", "signed other starts than it was shown") in job.events("bad-reply")
+    assert {member for member, _ in job.events("bad-reply")} == {"b"}
+
+
+def test_a_word_on_prekeys_that_are_not_there_keeps_no_other_member_out() -> None:
+    job = MaskedJob(10, rounds=2)
+    identity = job.simulated.identities["b"]
+
+    def far(body: HelloReply | WitnessReply) -> HelloReply | WitnessReply:
+        if isinstance(body, HelloReply):
+            return body
+        words = []
+        for word in body.witnesses:
+            if word.member == "j":
+                word = word.model_copy(update={"first": 2**62})
+                signature = identity.sign(witness_statement(job.simulated.hash, word))
+                word = word.model_copy(update={"signature": to_text(signature)})
+            words.append(word)
+        return body.model_copy(update={"witnesses": tuple(words)})
+
+    lies(job, "b", far)
+    job.run()
+    assert job.job.status == "finished"
+    shown = [word for _, body in job.asked if body.type == "witness" for word in body.shown]
+    assert {(word.witness, word.member) for word in shown}.isdisjoint({("b", "j")})
+    assert all(result.cohort == tuple("acdefghij") for result in job.job.results)
+    assert {member for member, _ in job.events("bad-reply")} == {"b"}
 
 
 def test_a_word_in_another_members_name_reaches_nobody() -> None:
