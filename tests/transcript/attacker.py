@@ -1,0 +1,201 @@
+"""A server and c colluding members against everybody else, after the job: which sums can they uncover?
+
+It is given what the server process saw, what is public, and all that the colluding members' agents held.
+Nobody tells it how an upload was masked: it tries every secret it has in every place, with and without
+each kind of mask, and recognises a true sum by its size.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import combinations
+
+import numpy as np
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+from evidence import Evidence, Upload
+from numpy.typing import NDArray
+from recorded import Transcript
+
+from hansa.contract.charter import Charter
+from hansa.contract.jobs import JobPlan
+from hansa.contract.segments import EVALUATION, UPDATE, update_bound
+from hansa.models.scores import histogram_bound
+from hansa.secagg.fixed_point import Grid
+from hansa.secagg.masks import MaskSecret, add_masks, pair_secret, pair_sign, self_secret
+from hansa.secagg.parties import Parties
+from hansa.secagg.prekeys import PrekeySecrets
+
+Words = NDArray[np.uint32]
+# (attempt, segment) -> members -> the sum of their integers.
+Findings = dict[tuple[int, str], dict[frozenset[str], NDArray[np.int64]]]
+
+
+@dataclass(frozen=True)
+class Colluder:
+    """A member that gives the server all that its agent ever held."""
+
+    name: str
+    sealing_key: X25519PrivateKey
+    prekeys: tuple[PrekeySecrets, ...]
+    # Attempt -> its own upload, by segment, without masks.
+    plain: Mapping[int, Mapping[str, Words]]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a mask stands: a member's self mask, or the mask of a pair in one circle of one order."""
+
+    kind: str
+    prekeys: tuple[bytes, bytes]
+    job: str
+    attempt: int
+    circle: tuple[str, ...]
+
+
+@dataclass
+class Attacker:
+    """See the module.
+
+    Parameters
+    ----------
+    weak_bits : every seed below 2^weak_bits is tried against what prekeys say of theirs
+    """
+
+    transcript: Transcript
+    charter: Charter
+    charter_hash: str
+    plan: JobPlan
+    colluders: Sequence[Colluder]
+    weak_bits: int = 16
+    evidence: Evidence = field(init=False)
+    _masks: dict[tuple[MaskSecret, str, int], Words] = field(default_factory=dict)
+    _secrets: dict[Place, MaskSecret | None] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        parties = Parties.of(self.charter, self.charter_hash)
+        self.evidence = Evidence(parties, self.transcript)
+        for colluder in self.colluders:
+            self.evidence.open_parcels(colluder.name, colluder.sealing_key)
+            self.evidence.know(colluder.prekeys)
+        self.evidence.combine()
+        self.evidence.search_seeds(self.weak_bits)
+
+    def findings(self) -> Findings:
+        """Every set of honest members whose sum comes out, in every attempt and segment."""
+        known = {it.name for it in self.colluders}
+        by_circle: defaultdict[tuple[int, tuple[str, ...]], list[Upload]] = defaultdict(list)
+        for upload in self.evidence.uploads:
+            if upload.member not in known:
+                by_circle[upload.order.attempt, tuple(sorted(upload.circle))].append(upload)
+        found: Findings = defaultdict(dict)
+        for (attempt, _), uploads in by_circle.items():
+            for segment in uploads[0].segments:
+                for size in range(1, len(uploads) + 1):
+                    for chosen in combinations(uploads, size):
+                        total = self._open(chosen, segment)
+                        if total is not None:
+                            found[attempt, segment][frozenset(it.member for it in chosen)] = total
+        return dict(found)
+
+    def _open(self, uploads: Sequence[Upload], segment: str) -> NDArray[np.int64] | None:
+        """The sum of these uploads without masks, if it comes out."""
+        bare = np.zeros_like(uploads[0].segments[segment])
+        for upload in uploads:
+            bare = bare + upload.segments[segment]
+        left = self._left_over(uploads)
+        for kinds in (("self", "pair"), ("pair",), ("self",), ()):
+            masks = {place: sign for place, sign in left.items() if place.kind in kinds}
+            for total in self._without(bare, masks, segment):
+                signed = total.view(np.int32).astype(np.int64)
+                if self._plausible(signed, segment, uploads):
+                    return signed
+        return None
+
+    def _left_over(self, uploads: Sequence[Upload]) -> dict[Place, int]:
+        """Masks that do not cancel in the sum of these uploads, each with its factor."""
+        factors: defaultdict[Place, int] = defaultdict(int)
+        for upload in uploads:
+            if not upload.prekeys:
+                continue
+            mine = upload.prekeys[upload.member].id
+            for name in upload.circle:
+                peer = upload.prekeys[name].id
+                place = Place(
+                    "self" if name == upload.member else "pair",
+                    (mine, peer) if upload.member <= name else (peer, mine),
+                    upload.order.job,
+                    upload.order.attempt,
+                    tuple(upload.circle),
+                )
+                factors[place] += 1 if name == upload.member else pair_sign(upload.member, name)
+        return {place: factor for place, factor in factors.items() if factor}
+
+    def _without(self, bare: Words, masks: Mapping[Place, int], segment: str) -> Iterator[Words]:
+        """The sum with these masks taken off, for every way to fill in those that are not known."""
+        total, unknown = bare.copy(), []
+        for place, factor in masks.items():
+            secret = self._secret(place)
+            if secret is None:
+                unknown.append((place, factor))
+            else:
+                total -= self._mask(secret, segment, total.size) * np.uint32(factor % 2**32)
+        if not unknown:
+            yield total
+            return
+        # One secret in all places that are left: a single missing one, or one that everybody shares.
+        for guess in self.evidence.raw_secrets:
+            guessed = total.copy()
+            for place, factor in unknown:
+                mask = self._mask(MaskSecret(guess, place.prekeys), segment, total.size)
+                guessed -= mask * np.uint32(factor % 2**32)
+            yield guessed
+
+    def _secret(self, place: Place) -> MaskSecret | None:
+        if place not in self._secrets:
+            self._secrets[place] = self._find(place)
+        return self._secrets[place]
+
+    def _find(self, place: Place) -> MaskSecret | None:
+        evidence = self.evidence
+        low, high = (evidence.prekeys[it] for it in place.prekeys)
+        if place.kind == "self":
+            seed = evidence.seeds.get(low.commitment)
+            return None if seed is None else self_secret(seed, low)
+        for mine, peer in ((low, high), (high, low)):
+            key = evidence.keys.get(mine.public)
+            if key is not None:
+                return pair_secret(
+                    key,
+                    mine,
+                    peer,
+                    job=place.job,
+                    attempt=place.attempt,
+                    circle=place.circle,
+                    names=evidence.parties.names,
+                )
+        return None
+
+    def _mask(self, secret: MaskSecret, segment: str, length: int) -> Words:
+        key = (secret, segment, length)
+        if key not in self._masks:
+            words = np.zeros(length, np.uint32)
+            add_masks(words, [(secret, 1)], segment)
+            self._masks[key] = words
+        return self._masks[key]
+
+    def _plausible(self, total: NDArray[np.int64], segment: str, uploads: Sequence[Upload]) -> bool:
+        """Whether these members' true vectors can have this sum: a masked one is spread over all of the grid.
+
+        Of the bound a member reaches what it has records for; the charter has that to one digit.
+        """
+        per_record = self.charter.training.clip if segment == UPDATE else 1.0
+        bound = {UPDATE: update_bound(self.charter, self.plan), EVALUATION: histogram_bound(self.charter)}[
+            segment
+        ]
+        scale = Grid(bound, len(uploads[0].circle)).scale
+        members = [self.charter.member(it.member) for it in uploads]
+        most = sum(scale * min(bound, 2 * it.records * per_record) + 1 for it in members if it is not None)
+        least = -most if segment == UPDATE else -len(uploads)
+        return bool((total <= most).all() and (total >= least).all())

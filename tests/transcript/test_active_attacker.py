@@ -1,0 +1,90 @@
+"""A lying server with one member's secrets gets refusals, and no smaller sum than that of all honest members."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import lying_server as lies
+import numpy as np
+import pytest
+from attacker import Attacker, Findings
+from federation import make_plan
+from lying_server import ALL, COLLUDER, RecordedServer
+from masked_side import Attempt
+from recorded_job import Truth, noted, wide_federation
+from weakened import no_agreement
+
+from hansa.contract.segments import UPDATE
+
+Lie = Callable[[RecordedServer, Attempt], list[str]]
+
+
+@pytest.fixture
+def truth() -> Iterator[Truth]:
+    made = Truth()
+    with noted(made):
+        yield made
+
+
+@pytest.fixture
+def server(truth: Truth) -> RecordedServer:
+    return RecordedServer(wide_federation(5), truth)
+
+
+def findings(server: RecordedServer, truth: Truth) -> Findings:
+    """What the server and its colluder uncover; every sum is checked against the truth."""
+    federation = server.federation
+    told = [truth.colluder(federation, COLLUDER)]
+    found = Attacker(server.transcript, federation.charter, federation.hash, make_plan(), told).findings()
+    for (attempt, segment), sums in found.items():
+        for members, total in sums.items():
+            np.testing.assert_array_equal(total, truth.total(attempt, sorted(members), segment))
+    return found
+
+
+def in_update(found: Findings, attempt: int = 1) -> set[str]:
+    """The sets whose sums came out, each as a word."""
+    return {"".join(sorted(members)) for members in found.get((attempt, UPDATE), ())}
+
+
+# A lie, the refusals that it gets, and the honest members whose sum is open to the server when it has lied.
+LIES: dict[str, tuple[Lie, set[str], set[str]]] = {
+    "different active sets": (
+        lies.different_sets,
+        {"second-active-set", "active-set-not-agreed", "not-in-active-set"},
+        set(),
+    ),
+    "active and dropped": (lies.active_and_dropped, {"both-shares"}, set()),
+    "a second active set": (lies.second_set, {"second-active-set"}, {"abcd"}),
+    "the seed of one that dropped": (lies.seed_of_one_that_dropped, {"second-active-set"}, {"abc"}),
+    "swapped keys": (lies.swapped_keys, {"unknown-member"}, set()),
+    "different orders": (lies.different_orders, {"active-set-not-agreed"}, set()),
+}
+
+
+@pytest.mark.parametrize("name", LIES)
+def test_a_lie_is_refused_and_opens_nothing(server: RecordedServer, truth: Truth, name: str) -> None:
+    lie, refusals, opened = LIES[name]
+    said = lie(server, server.begin(1))
+    assert len(said) > 0
+    assert set(said) == refusals
+    assert in_update(findings(server, truth)) == opened
+    assert not server.twice_given
+
+
+def test_after_all_lies_an_honest_attempt_opens_the_sum_of_all(server: RecordedServer, truth: Truth) -> None:
+    for number, (lie, _, _) in enumerate(LIES.values(), start=1):
+        lie(server, server.begin(number))
+    last = len(LIES) + 1
+    server.opened(server.train(server.begin(last)), ALL)
+    found = findings(server, truth)
+    assert [in_update(found, it) for it in range(1, last)] == [opened for _, _, opened in LIES.values()]
+    assert in_update(found, last) == {"abcd"}
+
+
+@pytest.mark.parametrize("lie", [lies.second_set, lies.seed_of_one_that_dropped])
+def test_without_agreement_the_lie_opens_one_members_update(lie: Lie, truth: Truth) -> None:
+    with no_agreement():
+        server = RecordedServer(wide_federation(5), truth)
+        lie(server, server.begin(1))
+    assert "d" in in_update(findings(server, truth))
