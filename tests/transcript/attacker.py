@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import combinations
+from itertools import combinations, permutations, product
 
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
@@ -28,6 +28,8 @@ from hansa.secagg.parties import Parties
 from hansa.secagg.prekeys import PrekeySecrets
 
 Words = NDArray[np.uint32]
+# What a segment is computed from: an array of the order.
+_INPUT = {UPDATE: "weights", EVALUATION: "released"}
 # (attempt, segment) -> members -> the sum of their integers.
 Findings = dict[tuple[int, str], dict[frozenset[str], NDArray[np.int64]]]
 
@@ -97,6 +99,23 @@ class Attacker:
                         total = self._open(chosen, segment)
                         if total is not None:
                             found[attempt, segment][frozenset(it.member for it in chosen)] = total
+        return dict(found)
+
+    def differences(self) -> Findings:
+        """What two sums from one state of the model tell of the members that are in one of them only."""
+        states = {it.order.attempt: it.order.arrays for it in self.evidence.uploads}
+        found: Findings = defaultdict(dict)
+        for ((one, segment), sums), ((other, its), others) in permutations(self.findings().items(), 2):
+            if (
+                segment != its
+                or one > other
+                or states[one].get(_INPUT[segment]) != states[other].get(_INPUT[segment])
+            ):
+                continue
+            for (large, more), (small, less) in product(sums.items(), others.items()):
+                for members, total in ((large - small, more - less), (small - large, less - more)):
+                    if members and (small < large or large < small):
+                        found[one, segment][members] = total
         return dict(found)
 
     def _open(self, uploads: Sequence[Upload], segment: str) -> NDArray[np.int64] | None:

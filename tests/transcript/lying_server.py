@@ -38,7 +38,6 @@ class RecordedServer(MaskedServer):
     def send(self, name: str, payload: bytes) -> Answer:
         """Send bytes to one agent and keep what comes back."""
         self.transcript.frames.append(Frame(name, "to-member", payload))
-        # Not there yet while the server greets its agents.
         answer = super().send(name, payload)
         self.transcript.frames.append(Frame(name, "to-server", answer.raw))
         return answer
@@ -69,6 +68,22 @@ def _sets_by_member() -> list[list[tuple[str, ...]]]:
     """Sets of four that a member may sign, each member with another one first."""
     mine = [[it for it in FOURS if name in it] for name in HONEST]
     return [sets[number:] + sets[:number] for number, sets in enumerate(mine)]
+
+
+def two_halves(server: RecordedServer, attempt: Attempt) -> list[str]:
+    """Each half of the honest members is told that it and the colluder alone have uploaded."""
+    server.train(attempt)
+    said = []
+    for half in ("ab", "cd"):
+        active, answers = (*half, COLLUDER), {}
+        for name in half:
+            answers[name] = server.sign(attempt, name, active)
+        said += [it.said for it in answers.values()]
+        signatures = server.colluders_word(attempt, active) | {
+            name: it.body.signature for name, it in answers.items() if isinstance(it.body, AgreeReply)
+        }
+        said += [server.ask(name, attempt.unmask(active, signatures)).said for name in half]
+    return said
 
 
 def active_and_dropped(server: RecordedServer, attempt: Attempt) -> list[str]:

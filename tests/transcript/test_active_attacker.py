@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import lying_server as lies
 import numpy as np
@@ -14,6 +15,7 @@ from masked_side import Attempt
 from recorded_job import Truth, noted, wide_federation
 from weakened import no_agreement
 
+from hansa.contract.charter import Protection
 from hansa.contract.segments import UPDATE
 
 Lie = Callable[[RecordedServer, Attempt], list[str]]
@@ -31,11 +33,15 @@ def server(truth: Truth) -> RecordedServer:
     return RecordedServer(wide_federation(5), truth)
 
 
-def findings(server: RecordedServer, truth: Truth) -> Findings:
-    """What the server and its colluder uncover; every sum is checked against the truth."""
+def attacker(server: RecordedServer, truth: Truth) -> Attacker:
     federation = server.federation
     told = [truth.colluder(federation, COLLUDER)]
-    found = Attacker(server.transcript, federation.charter, federation.hash, make_plan(), told).findings()
+    return Attacker(server.transcript, federation.charter, federation.hash, make_plan(), told)
+
+
+def findings(server: RecordedServer, truth: Truth) -> Findings:
+    """What the server and its colluder uncover; every sum is checked against the truth."""
+    found = attacker(server, truth).findings()
     for (attempt, segment), sums in found.items():
         for members, total in sums.items():
             np.testing.assert_array_equal(total, truth.total(attempt, sorted(members), segment))
@@ -54,6 +60,7 @@ LIES: dict[str, tuple[Lie, set[str], set[str]]] = {
         {"second-active-set", "active-set-not-agreed", "not-in-active-set"},
         set(),
     ),
+    "two halves": (lies.two_halves, {"active-set-too-small"}, set()),
     "active and dropped": (lies.active_and_dropped, {"both-shares"}, set()),
     "a second active set": (lies.second_set, {"second-active-set"}, {"abcd"}),
     "the seed of one that dropped": (lies.seed_of_one_that_dropped, {"second-active-set"}, {"abc"}),
@@ -80,6 +87,26 @@ def test_after_all_lies_an_honest_attempt_opens_the_sum_of_all(server: RecordedS
     found = findings(server, truth)
     assert [in_update(found, it) for it in range(1, last)] == [opened for _, _, opened in LIES.values()]
     assert in_update(found, last) == {"abcd"}
+
+
+def test_with_a_threshold_below_the_rule_two_halves_open_every_update(truth: Truth) -> None:
+    """2t > n + c: with t = 3 of five members and one colluder it does not hold. No valid charter has that."""
+    federation = wide_federation(5)
+    charter = federation.charter.model_copy(update={"protection": Protection(mode="masked", t=3)})
+    server = RecordedServer(replace(federation, charter=charter), truth)
+    assert set(lies.two_halves(server, server.begin(1))) == {"agree", "unmask"}
+    assert set("abcd") <= in_update(findings(server, truth))
+
+
+def test_two_sums_from_one_state_give_one_update_until_there_is_noise(
+    server: RecordedServer, truth: Truth
+) -> None:
+    """What the threat model calls 'Subtracting two sums'; with fresh noise in every attempt this no longer holds."""
+    server.opened(server.train(server.begin(1)), ALL)
+    server.opened(server.train(server.begin(2), "abce"), tuple("abce"))
+    told = attacker(server, truth).differences()[1, UPDATE]
+    assert set(told) == {frozenset("d")}
+    np.testing.assert_array_equal(told[frozenset("d")], truth.total(1, "d", UPDATE))
 
 
 @pytest.mark.parametrize("lie", [lies.second_set, lies.seed_of_one_that_dropped])

@@ -51,6 +51,10 @@ def test_the_sums_of_all_honest_members_and_nothing_smaller(job: RecordedJob, co
         np.testing.assert_array_equal(sums[honest], job.truth.total(attempt, sorted(honest), segment))
 
 
+def test_no_two_sums_come_from_one_state(job: RecordedJob) -> None:
+    assert attacker(job, "e").differences() == {}
+
+
 def test_nothing_that_members_keep_stands_anywhere(job: RecordedJob) -> None:
     assert search(job.transcript, needles_of(job, set())) == {}
 
