@@ -252,7 +252,7 @@ def _agent(membership: Membership, sealing_key: X25519PrivateKey, work: ReadyWor
         # Uploads of real data leave on a beat; here that would only be waiting.
         pace=lambda _: None,
         monotonic=time.monotonic,
-        ring=new_ring(membership, sealing_key, first=attempts.first_prekey(time.time_ns() // 1000)),
+        ring=new_ring(membership, sealing_key),
     )
 
 

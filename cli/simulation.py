@@ -77,8 +77,7 @@ class SimulatedFederation:
         membership = Membership(name, self.charter, self.hash, self.identities[name])
         attempts, ring = AttemptLog(log), None
         if self.charter.protection.mode == "masked":
-            first = attempts.first_prekey(time.time_ns() // 1000)
-            ring = new_ring(membership, self.sealing_keys[name], first=first)
+            ring = new_ring(membership, self.sealing_keys[name])
         return Agent(
             membership, attempts, work=work, pace=lambda _: None, monotonic=time.monotonic, ring=ring
         )

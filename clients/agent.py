@@ -110,9 +110,7 @@ def build(folder: Path, config: MemberConfig, *, isolated: bool, table: pl.DataF
         pace=lambda elapsed: time.sleep(beat(elapsed, floor)),
         monotonic=time.monotonic,
         isolated=isolated,
-        ring=None
-        if sealing_key is None
-        else new_ring(membership, sealing_key, first=attempts.first_prekey(time.time_ns() // 1000)),
+        ring=None if sealing_key is None else new_ring(membership, sealing_key),
     )
 
 

@@ -15,8 +15,6 @@ from pathlib import Path
 from hansa.contract.jobs import JobPlan
 
 KEPT_EVENTS = 10_000
-# So many prekeys apart are two starts under a clock that was set back: more than a process makes.
-_PREKEYS_A_START = 2**20
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS jobs (
@@ -27,7 +25,6 @@ CREATE TABLE IF NOT EXISTS attempts (
     job TEXT NOT NULL, attempt INTEGER NOT NULL, request TEXT NOT NULL,
     cohort TEXT NOT NULL, order_digest TEXT NOT NULL,
     active TEXT, reply BLOB, accepted REAL NOT NULL, PRIMARY KEY (job, attempt));
-CREATE TABLE IF NOT EXISTS starts (first_prekey INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS events (
     id INTEGER PRIMARY KEY AUTOINCREMENT, at REAL NOT NULL,
     job TEXT NOT NULL, kind TEXT NOT NULL, sentence TEXT NOT NULL);
@@ -130,25 +127,6 @@ class AttemptLog:
             )
         row = self._one("SELECT active FROM attempts WHERE job = ? AND attempt = ?", job, attempt)
         return row is not None and row[0] == text
-
-    def first_prekey(self, clock: int) -> int:
-        """Number of the first prekey of a process that starts now: above all of earlier ones, noted durably.
-
-        A prekey takes longer to make than a microsecond, so a clock that goes right is above all of them, also
-        beside a log that came back from a backup; the log covers a clock that was set back.
-
-        Parameters
-        ----------
-        clock : microseconds since 1970
-        """
-        with self._lock, self._db:
-            self._db.execute("BEGIN IMMEDIATE")
-            row = self._db.execute("SELECT max(first_prekey) FROM starts").fetchone()
-            last = 0 if row[0] is None else int(row[0])
-            first = clock if clock > last else last + _PREKEYS_A_START
-            self._db.execute("DELETE FROM starts")
-            self._db.execute("INSERT INTO starts VALUES (?)", (first,))
-        return first
 
     def event(self, job: str, kind: str, sentence: str) -> None:
         """Append to this member's own log."""

@@ -13,6 +13,7 @@ from hansa.contract.errors import RefusalError
 from hansa.contract.jobs import JobPlan
 from hansa.contract.keys import from_text
 from hansa.contract.messages import PREKEYS, SERVED, Order, Packed, Segments, check_signature
+from hansa.secagg.active_set import check_circles
 
 
 def check_operator(packed: Packed, charter: Charter) -> None:
@@ -139,18 +140,13 @@ def check_cohort_size(cohort: tuple[str, ...], charter: Charter) -> None:
         )
 
 
-def check_groups(order: Order, charter: Charter) -> None:
+def check_groups(order: Order, charter: Charter, me: str) -> None:
     """A split cohort: only where the charter has it, everybody once, every group large enough (PROTOCOL 4.1)."""
-    if not order.groups:
-        return
+    check_circles(order, charter, me)
     least = charter.protection.audit_groups
-    if least is None:
-        raise RefusalError("cohort-too-small", "the order splits the cohort; the charter has no audit_groups")
-    if sorted(name for group in order.groups for name in group) != sorted(order.cohort):
-        raise RefusalError("unknown-member", "the groups are not the cohort, each member in one of them")
     for group in order.groups:
         controllers = charter.controllers(group)
-        if len(controllers) < least:
+        if least is not None and len(controllers) < least:
             raise RefusalError(
                 "cohort-too-small",
                 f"a group of {len(controllers)} controllers is below the charter's audit_groups of {least}",

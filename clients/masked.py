@@ -22,9 +22,10 @@ from hansa.contract.messages import (
     WitnessReply,
     WitnessRequest,
 )
-from hansa.secagg.member import MemberAttempt, PrekeyRing
+from hansa.secagg.member import MemberAttempt
 from hansa.secagg.parties import Parties
 from hansa.secagg.prekeys import Prekey, decode_prekeys, prekey_bytes
+from hansa.secagg.ring import PrekeyRing
 
 
 @dataclass

@@ -9,8 +9,8 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from hansa.contract.charter import Charter
 from hansa.contract.keys import SigningKey
-from hansa.secagg.member import PrekeyRing
 from hansa.secagg.parties import Parties
+from hansa.secagg.ring import PrekeyRing
 
 
 @dataclass(frozen=True)
@@ -25,18 +25,12 @@ class Membership:
     superseded: frozenset[str] = frozenset()
 
 
-def new_ring(membership: Membership, sealing_key: X25519PrivateKey, *, first: int) -> PrekeyRing:
-    """The prekeys of a member that starts now, from the operating system's generator.
-
-    Parameters
-    ----------
-    first : number of its first prekey; see `AttemptLog.first_prekey`
-    """
+def new_ring(membership: Membership, sealing_key: X25519PrivateKey) -> PrekeyRing:
+    """The prekeys of a member that starts now, from the operating system's generator."""
     return PrekeyRing(
         Parties.of(membership.charter, membership.charter_hash),
         membership.name,
         signer=membership.identity,
         sealing_key=sealing_key,
         randomness=os.urandom,
-        first=first,
     )

@@ -63,8 +63,9 @@ from hansa.contract.messages import (
     unpack,
 )
 from hansa.secagg.active_set import check_active_set
-from hansa.secagg.member import MemberAttempt, PrekeyRing
+from hansa.secagg.member import MemberAttempt
 from hansa.secagg.parties import Parties
+from hansa.secagg.ring import PrekeyRing
 
 log = logging.getLogger("hansa.agent")
 
@@ -195,7 +196,7 @@ class Agent:
         charter = self.membership.charter
         check_mode(charter)
         check_order(order, charter, plan, self.membership.name)
-        check_groups(order, charter)
+        check_groups(order, charter, self.membership.name)
         if order.kind == "statistics":
             raise RefusalError("not-approved", "the charter plans no statistics release")
         masking, arrays = self._take_part(order, segments)

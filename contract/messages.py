@@ -108,6 +108,13 @@ class Receipt(Frozen):
     signature: str = ""
 
 
+class Accepted(Frozen):
+    """Which of a peer's prekeys an agent takes: those of that start of the peer, from that number on."""
+
+    start: Nonce
+    first: Annotated[int, Field(ge=0, lt=2**63)]
+
+
 class Witness(Frozen):
     """One member's word on another's start: the head it saw of it, and from which prekey on its own are valid for it.
 
@@ -117,8 +124,9 @@ class Witness(Frozen):
 
     witness: Slug
     member: Slug
-    # The start nonce of `member` that this answers.
+    # The start nonce of `member` that this answers, and the one of the witness: its prekeys carry that.
     start: Nonce
+    made: Nonce
     first: Annotated[int, Field(ge=0, lt=2**63)]
     head: Head | None = None
     signature: str = ""
@@ -202,9 +210,9 @@ class HelloReply(Frozen):
     started: float
     isolated: bool
     head: Head | None = None
-    # Nonce of the agent's start, and from which number on it takes each peer's prekeys; empty in mode `clear`.
+    # Nonce of the agent's start, and which prekeys of each peer it takes; empty in mode `clear`.
     start: Nonce | Literal[""] = ""
-    accepts: dict[Slug, int] = {}
+    accepts: dict[Slug, Accepted] = {}
 
 
 class WitnessReply(Frozen):
@@ -215,7 +223,7 @@ class WitnessReply(Frozen):
 
     type: Literal["witness"] = "witness"
     witnesses: tuple[Witness, ...] = ()
-    accepts: dict[Slug, int] = {}
+    accepts: dict[Slug, Accepted] = {}
 
 
 class JobReply(Frozen):

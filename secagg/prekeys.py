@@ -5,7 +5,7 @@ it carries a parcel: one Shamir share of the secret key and one of the seed, sea
 and a salted hash of each. One signature covers all of it, so the server can neither swap a parcel
 nor show two members different ones under one hash of the order.
 
-    member u16 | number u64 | public 32 | commitment 32 | ephemeral 32 | n parcels of 144 | signature 64
+    member u16 | start 16 | number u64 | public 32 | commitment 32 | ephemeral 32 | n parcels of 144 | signature 64
 """
 
 from __future__ import annotations
@@ -33,7 +33,9 @@ OPENING_BYTES = SALT_BYTES + SHARE_BYTES
 
 Kind = Literal["key", "seed"]
 
-_HEAD = struct.Struct(">HQ32s32s32s")
+START_BYTES = 16
+
+_HEAD = struct.Struct(">H16sQ32s32s32s")
 _HASH_BYTES = 32
 _TAG_BYTES = 16
 _SEALED_BYTES = 2 * SHARE_BYTES + _TAG_BYTES
@@ -64,8 +66,9 @@ class Parcel:
 class Prekey:
     """The public part of a one-time key: what travels, is stored and is signed."""
 
-    # Index of the maker among the parties.
+    # Index of the maker among the parties, nonce of the start in which it was made, and a number that rises in it.
     maker: int
+    start: bytes
     number: int
     public: bytes
     # SHA-256 of the self-mask seed.
@@ -78,7 +81,7 @@ class Prekey:
     @property
     def content(self) -> bytes:
         """Everything but the signature, as it travels."""
-        head = _HEAD.pack(self.maker, self.number, self.public, self.commitment, self.ephemeral)
+        head = _HEAD.pack(self.maker, self.start, self.number, self.public, self.commitment, self.ephemeral)
         return head + b"".join(it.key_hash + it.seed_hash + it.sealed for it in self.parcels)
 
     @property
@@ -118,9 +121,14 @@ class BadParcel(Exception):
 
 
 def make_prekey(
-    parties: Parties, maker: int, number: int, signer: Signer, randomness: Randomness
+    parties: Parties, maker: int, start: bytes, number: int, signer: Signer, randomness: Randomness
 ) -> PrekeySecrets:
-    """A new one-time key with a parcel for every party, signed by its maker."""
+    """A new one-time key with a parcel for every party, signed by its maker.
+
+    Parameters
+    ----------
+    start : nonce of the maker's present start, 16 bytes
+    """
     scalar = _scalar(randomness)
     seed = randomness(SEED_BYTES)
     private = X25519PrivateKey.from_private_bytes(scalar.to_bytes(32, "little"))
@@ -131,7 +139,7 @@ def make_prekey(
     seed_shares = split(int.from_bytes(seed, "little"), parties.threshold, points, randomness)
     parcels = []
     for recipient, sealing_key in enumerate(parties.sealing_keys):
-        where = _place(parties, maker, number, recipient)
+        where = _place(parties, maker, start, number, recipient)
         shared = sealer.exchange(X25519PublicKey.from_public_bytes(sealing_key))
         cipher, salts = _parcel_keys(shared, where, ephemeral, sealing_key)
         shares = [key_shares[recipient].to_bytes(32, "little"), seed_shares[recipient].to_bytes(32, "little")]
@@ -144,6 +152,7 @@ def make_prekey(
         )
     unsigned = Prekey(
         maker=maker,
+        start=start,
         number=number,
         public=private.public_key().public_bytes_raw(),
         commitment=commitment(seed),
@@ -189,7 +198,7 @@ def open_parcel(parties: Parties, prekey: Prekey, me: int, sealing_key: X25519Pr
     ------
     BadParcel : it does not open with this member's key, or a share does not match its hash
     """
-    parcel, where = prekey.parcels[me], _place(parties, prekey.maker, prekey.number, me)
+    parcel, where = prekey.parcels[me], _place(parties, prekey.maker, prekey.start, prekey.number, me)
     try:
         shared = sealing_key.exchange(X25519PublicKey.from_public_bytes(prekey.ephemeral))
         cipher, salts = _parcel_keys(shared, where, prekey.ephemeral, parties.sealing_keys[me])
@@ -207,7 +216,7 @@ def check_opening(parties: Parties, prekey: Prekey, giver: int, kind: Kind, open
     """Whether `opening` is the share that the prekey's maker made for `giver`."""
     if len(opening) != OPENING_BYTES:
         return False
-    where = _place(parties, prekey.maker, prekey.number, giver)
+    where = _place(parties, prekey.maker, prekey.start, prekey.number, giver)
     return _share_hash(kind, where, opening) == prekey.parcels[giver].hash_of(kind)
 
 
@@ -246,9 +255,9 @@ def _scalar(randomness: Randomness) -> int:
             return scalar
 
 
-def _place(parties: Parties, maker: int, number: int, recipient: int) -> bytes:
-    """Which share this is: charter, maker, number, recipient."""
-    return parties.charter_hash + struct.pack(">HQH", maker, number, recipient)
+def _place(parties: Parties, maker: int, start: bytes, number: int, recipient: int) -> bytes:
+    """Which share this is: charter, maker, its start, number, recipient."""
+    return parties.charter_hash + struct.pack(">H16sQH", maker, start, number, recipient)
 
 
 def _parcel_keys(
@@ -269,13 +278,15 @@ def _signed(prekey: Prekey, signature: bytes) -> Prekey:
 
 
 def _decode(content: bytes, parties: Parties) -> Prekey:
-    maker, number, public, committed, ephemeral = _HEAD.unpack_from(content)
+    maker, start, number, public, committed, ephemeral = _HEAD.unpack_from(content)
     if maker >= len(parties.names):
         raise MessageError(f"a prekey of member {maker}; the charter has {len(parties.names)}")
     parcels = []
-    for start in range(_HEAD.size, len(content) - _SIGNATURE_BYTES, _PARCEL_BYTES):
-        parcel = content[start : start + _PARCEL_BYTES]
+    for place in range(_HEAD.size, len(content) - _SIGNATURE_BYTES, _PARCEL_BYTES):
+        parcel = content[place : place + _PARCEL_BYTES]
         parcels.append(
             Parcel(parcel[:_HASH_BYTES], parcel[_HASH_BYTES : 2 * _HASH_BYTES], parcel[2 * _HASH_BYTES :])
         )
-    return Prekey(maker, number, public, committed, ephemeral, tuple(parcels), content[-_SIGNATURE_BYTES:])
+    return Prekey(
+        maker, start, number, public, committed, ephemeral, tuple(parcels), content[-_SIGNATURE_BYTES:]
+    )

@@ -77,8 +77,8 @@ def _not_ready(charter: Charter, start: Start | None) -> str:
     """Why a connected member cannot be masked with anybody yet."""
     if start is None:
         return "its agent makes no prekeys"
-    if len(start.accepts) < charter.witnesses_needed:
-        return f"its start is signed by {len(start.accepts)} of {charter.witnesses_needed} other members"
+    if start.signed < charter.witnesses_needed:
+        return f"its start is signed by {start.signed} of {charter.witnesses_needed} other members"
     return "" if start.numbers else "none of its prekeys is left"
 
 

@@ -106,9 +106,7 @@ class StartExchange:
 
         def ready() -> bool:
             starts = self._stock.starts
-            return all(
-                name in starts and len(starts[name].accepts) + len(words[name]) >= needed for name in words
-            )
+            return all(name in starts and starts[name].signed + len(words[name]) >= needed for name in words)
 
         asks = {
             peer: WitnessRequest(starts=dict(to_sign), prekeys=PREKEY_STOCK)
@@ -137,6 +135,8 @@ class StartExchange:
         A word on prekeys from some far number on would keep the two members apart for good.
         """
         if witness.witness != peer or asked.get(witness.member) != witness.start:
+            return False
+        if witness.made != self._stock.starts[peer].nonce:
             return False
         if witness.first > max(self._stock.starts[peer].numbers, default=-1):
             return False

@@ -13,7 +13,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from hansa.contract.errors import MessageError
-from hansa.contract.messages import PREKEY_STOCK
+from hansa.contract.messages import PREKEY_STOCK, Accepted
 from hansa.secagg.parties import Parties
 from hansa.secagg.prekeys import Prekey, check_prekey, decode_prekeys
 
@@ -24,12 +24,14 @@ class Start:
 
     Parameters
     ----------
-    accepts : from which number on it takes each peer's prekeys; it knows nothing of a peer that is missing
+    signed : so many others have signed this start
+    accepts : from which number on it takes the prekeys of each peer's present start, of those it knows
     numbers : its own prekeys that are left, rising
     withheld : whether it was asked for a word on another's start and did not give it
     """
 
     nonce: str
+    signed: int
     accepts: Mapping[str, int]
     numbers: tuple[int, ...]
     withheld: bool = False
@@ -38,7 +40,7 @@ class Start:
 @dataclass
 class _Kept:
     nonce: str
-    accepts: dict[str, int]
+    accepts: dict[str, Accepted]
     prekeys: dict[int, Prekey] = field(default_factory=dict)
     # The highest number that was ever seen of this start.
     newest: int = -1
@@ -56,11 +58,25 @@ class Stock:
     def starts(self) -> dict[str, Start]:
         """Every member whose start is known."""
         return {
-            name: Start(kept.nonce, kept.accepts, tuple(sorted(kept.prekeys)), kept.withheld)
+            name: Start(
+                kept.nonce,
+                len(kept.accepts),
+                self._present(kept),
+                tuple(sorted(kept.prekeys)),
+                kept.withheld,
+            )
             for name, kept in self._kept.items()
         }
 
-    def greet(self, member: str, nonce: str, accepts: Mapping[str, int]) -> None:
+    def _present(self, kept: _Kept) -> dict[str, int]:
+        """What a member takes of its peers' present starts; of an older one it is worth nothing."""
+        return {
+            name: taken.first
+            for name, taken in kept.accepts.items()
+            if name in self._kept and self._kept[name].nonce == taken.start
+        }
+
+    def greet(self, member: str, nonce: str, accepts: Mapping[str, Accepted]) -> None:
         """A member said hello: what was known of it before counts no more."""
         self._kept[member] = _Kept(nonce, {})
         self.accept(member, accepts)
@@ -69,11 +85,11 @@ class Stock:
         """The member may have restarted: its prekeys are worth nothing then."""
         self._kept.pop(member, None)
 
-    def accept(self, member: str, accepts: Mapping[str, int]) -> None:
-        """From which number on a member takes each peer's prekeys now, by its own word."""
+    def accept(self, member: str, accepts: Mapping[str, Accepted]) -> None:
+        """Which prekeys a member takes of each peer now, by its own word."""
         if (kept := self._kept.get(member)) is not None:
             others = set(self._parties.names) - {member}
-            kept.accepts = {name: first for name, first in accepts.items() if name in others}
+            kept.accepts = {name: taken for name, taken in accepts.items() if name in others}
 
     def withhold(self, member: str, withheld: bool) -> None:
         """Whether a member, asked for its word on others' starts, left one out."""
@@ -99,6 +115,8 @@ class Stock:
             raise MessageError(f"{member} was asked for {expected} prekeys and sent {len(prekeys)}")
         newest = kept.newest
         for prekey in prekeys:
+            if prekey.start.hex() != kept.nonce:
+                raise MessageError(f"{member} sent a prekey of another start than the one it said")
             if self._parties.names[prekey.maker] != member or not check_prekey(self._parties, prekey):
                 raise MessageError(f"{member} sent a prekey that it did not sign")
             if prekey.number <= newest:
@@ -120,7 +138,8 @@ class Stock:
     def empty(self, member: str) -> bool:
         """Whether no prekey of a member is left that every peer takes which knows its number range."""
         kept = self._kept[member]
-        floors = [other.accepts.get(member, 0) for name, other in self._kept.items() if name != member]
+        others = [other for name, other in self._kept.items() if name != member]
+        floors = [self._present(other).get(member, 0) for other in others]
         return max(kept.prekeys, default=-1) < max(floors, default=0)
 
     def _trim(self, kept: _Kept) -> None:

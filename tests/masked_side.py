@@ -168,16 +168,17 @@ class MaskedServer:
         return body.witnesses
 
     def exchange(self, *restarted: str, prekeys: int = 4) -> None:
-        """The start exchange for these members, or for all, and fresh prekeys of everybody after it."""
+        """The start exchange for these members, or for all, both ways, and fresh prekeys of everybody after it."""
         names = restarted or tuple(self.agents)
-        for name in names:
+        for name in self.agents:
             self.hello(name)
-        shown: dict[str, list[Witness]] = {name: [] for name in names}
+        shown: dict[str, list[Witness]] = {name: [] for name in self.agents}
         for peer in self.agents:
-            for word in self.words(peer, {name: self.starts[name] for name in names if name != peer}):
+            theirs = [it for it in self.agents if it != peer and (it in names or peer in names)]
+            for word in self.words(peer, {name: self.starts[name] for name in theirs}):
                 shown[word.member].append(word)
-        for name in names:
-            assert self.ask(name, WitnessRequest(shown=tuple(shown[name]))).said == "witness"
+        for name, words in shown.items():
+            assert self.ask(name, WitnessRequest(shown=tuple(words))).said == "witness"
         for name in self.agents:
             self.stock[name].clear()
             assert self.ask(name, WitnessRequest(prekeys=prekeys)).said == "witness"

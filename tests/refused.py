@@ -22,5 +22,5 @@ def assert_refused(server: MaskedServer, lie: Attempt, code: str, name: str = "a
 def remembered(agent: Agent, job: str) -> object:
     ring = agent.ring
     assert ring is not None
-    own, used = sorted(ring._own), {name: set(numbers) for name, numbers in ring._used.items()}
-    return own, used, ring.accepts, agent.attempts.newest(job)
+    own, used = sorted(ring._own), {name: str(starts) for name, starts in ring._peers.items()}
+    return own, str(ring._own_used), used, ring.accepts, agent.attempts.newest(job)

@@ -11,8 +11,6 @@ import pytest
 from hansa.cli.instance import Instance
 from hansa.cli.provisioning import provision
 from hansa.clients.agent import BEAT_S, beat, build
-from hansa.clients.attempt_log import AttemptLog
-from hansa.contract.charter import Protection
 from hansa.contract.errors import CharterError
 from hansa.contract.library import scenario_folder
 from hansa.contract.scenario import MemberConfig, read_scenario
@@ -76,30 +74,3 @@ def test_a_host_with_nothing_but_a_loopback_is_left_all_the_same() -> None:
     isolated, reached, _ = done.stdout.split()
     # Where the kernel allows no namespace the agent says that it is not isolated; never both.
     assert (isolated, reached) in (("True", "False"), ("False", "True"))
-
-
-def test_prekey_numbers_rise_over_starts_a_clock_set_back_and_a_log_put_back(tmp_path: Path) -> None:
-    log = AttemptLog(tmp_path / "agent.sqlite")
-    assert log.first_prekey(1000) == 1000
-    assert log.first_prekey(2000) == 2000
-    later = log.first_prekey(1500)
-    assert later > 2000 + 10**6
-    log.close()
-    log = AttemptLog(tmp_path / "agent.sqlite")
-    assert log.first_prekey(1500) > later + 10**6
-    assert AttemptLog(":memory:").first_prekey(3000) == 3000
-    log.close()
-
-
-def test_a_masked_agent_starts_with_the_sealing_key_of_its_charter_only(tmp_path: Path) -> None:
-    scenario, features = read_scenario(scenario_folder("hospitals"))
-    masked = scenario.model_copy(update={"protection": Protection(mode="masked")})
-    instance = provision(masked, features, origin=tmp_path, out=tmp_path / "one")
-    one, other = (instance.member_path(name) for name in list(instance.members)[:2])
-    config = read_toml(one / "member.toml", MemberConfig)
-    agent = build(one, config, isolated=True)
-    agent.attempts.close()
-    assert agent.ring is not None
-    (one / "sealing.key").write_bytes((other / "sealing.key").read_bytes())
-    with pytest.raises(CharterError, match="is not the sealing key"):
-        build(one, config, isolated=True)

@@ -21,7 +21,7 @@ from hansa.clients.protocol import Agent
 from hansa.contract.keys import to_text
 from hansa.contract.messages import Receipt, Witness, active_statement, receipt_statement
 from hansa.secagg.active_set import receipt_valid
-from hansa.secagg.member import PrekeyRing
+from hansa.secagg.ring import PrekeyRing, _Taken
 
 FIRST, SECOND, ALL = list("abc"), list("abd"), list("abcd")
 Restart = Callable[[str], None]
@@ -230,7 +230,8 @@ def test_the_same_server_wins_against_an_agent_that_believes_every_prekey_fresh(
     """What the start exchange is for: without the peers' numbers both secrets of one prekey come out."""
 
     def credulous(self: PrekeyRing, witnesses: tuple[Witness, ...]) -> None:
-        self._floors |= {it.witness: 0 for it in witnesses}
+        for it in witnesses:
+            self._peers.setdefault(it.witness, {})[it.made] = _Taken()
 
     monkeypatch.setattr(PrekeyRing, "take_witnesses", credulous)
     attempt = server.train(server.begin(1))

@@ -27,6 +27,7 @@ def signed_by(server: MaskedServer, prekey: Prekey, signer: str, maker: str) -> 
     made = make_prekey(
         server.parties,
         server.parties.index(maker),
+        prekey.start,
         prekey.number,
         server.federation.identities[signer],
         np.random.default_rng(3).bytes,
@@ -71,10 +72,16 @@ def test_a_strangers_key_is_refused(server: MaskedServer) -> None:
 
 def test_keys_of_another_charter_are_refused() -> None:
     federation = make_federation(4, mode="masked")
-    server, other = ready(federation), ready(replace(federation, hash="d" * 64))
+    server = ready(federation)
     honest = server.begin(1)
-    high = other.begin(1).prekeys["b"]
-    assert high.number > honest.prekeys["b"].number
+    high = make_prekey(
+        replace(server.parties, charter_hash=bytes(32)),
+        server.parties.index("b"),
+        honest.prekeys["b"].start,
+        honest.prekeys["b"].number + 1,
+        federation.identities["b"],
+        np.random.default_rng(4).bytes,
+    ).prekey
     order = honest.order.model_copy(update={"prekeys": honest.order.prekeys | {"b": high.number}})
     assert_refused(server, server.written(order, honest.prekeys | {"b": high}), "unknown-member")
 

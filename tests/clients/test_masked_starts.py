@@ -54,9 +54,15 @@ def test_before_its_start_is_witnessed_an_agent_takes_part_in_nothing() -> None:
     # Witnessed now: what b, c and d made since then is good, of e nothing is known.
     for peer in "bcd":
         server.stock[peer].clear()
-        assert server.ask(peer, WitnessRequest(prekeys=2)).said == "witness"
+        assert server.ask(peer, WitnessRequest(prekeys=4)).said == "witness"
     assert assert_refused(server, server.begin(2), "prekey-unknown").facts["member"] == "e"
-    server.train(server.begin(3, cohort=tuple("abcd")))
+    # The others knew another start of this member: they take its prekeys once it signed theirs.
+    assert server.send("b", server.begin(3, cohort=tuple("abcd")).request).said == "prekey-unknown"
+    for word in server.words("a", {peer: server.starts[peer] for peer in "bcd"}):
+        assert server.ask(word.member, WitnessRequest(shown=(word,))).said == "witness"
+    server.stock["a"].clear()
+    assert server.ask("a", WitnessRequest(prekeys=4)).said == "witness"
+    server.train(server.begin(4, cohort=tuple("abcd")))
 
 
 def test_words_on_another_start_or_by_nobody_count_for_nothing(server: MaskedServer) -> None:

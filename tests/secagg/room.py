@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from hansa.contract.charter import Charter, Member, ModelChoice, Protection, Task
 from hansa.contract.keys import SigningKey, to_text
 from hansa.contract.messages import Order, Receipt, active_statement, receipt_statement
-from hansa.secagg.member import MemberAttempt, PrekeyRing
+from hansa.secagg.member import MemberAttempt
 from hansa.secagg.parties import Parties
 from hansa.secagg.prekeys import Prekey, decode_prekeys
+from hansa.secagg.ring import PrekeyRing
 from hansa.secagg.server import Summation, Unmasking
 
 JOB = "ab" * 16
@@ -41,6 +42,10 @@ def dice(label: str) -> Callable[[int], bytes]:
 def names(members: int) -> tuple[str, ...]:
     """Members are called a, b, c, ..."""
     return tuple(chr(ord("a") + number) for number in range(members))
+
+
+# A nonce of a start, where any one will do.
+START = bytes(range(16))
 
 
 @cache
@@ -86,7 +91,7 @@ def make_parties(
     return Parties.of(charter, charter_hash)
 
 
-def make_ring(parties: Parties, name: str, label: str = "", first: int = 100) -> PrekeyRing:
+def make_ring(parties: Parties, name: str, label: str = "") -> PrekeyRing:
     """A member's ring as at a start of its agent; nobody has signed that start yet."""
     return PrekeyRing(
         parties,
@@ -94,7 +99,6 @@ def make_ring(parties: Parties, name: str, label: str = "", first: int = 100) ->
         signer=identity(name),
         sealing_key=sealing(name),
         randomness=dice(f"ring {name} {label}"),
-        first=first,
     )
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
-from room import JOB, Attempt, Room, dice, make_order, make_parties, names, receipt, sign_active
+from room import JOB, START, Attempt, Room, dice, make_order, make_parties, names, receipt, sign_active
 
 from hansa.contract.errors import RefusalError
 from hansa.contract.keys import SigningKey
@@ -35,7 +35,7 @@ def test_mask_secrets_vary_in_all_their_bits() -> None:
     """28 bits are searched in minutes: over 600 real secrets every bit is 0 and 1 about equally often (6 sigma)."""
     parties = make_parties(3)
     made = [
-        make_prekey(parties, index % 2, 1 + index, _signer(index % 2), dice(f"secret {index}"))
+        make_prekey(parties, index % 2, START, 1 + index, _signer(index % 2), dice(f"secret {index}"))
         for index in range(600)
     ]
     pairs = [
@@ -93,11 +93,11 @@ def test_a_public_key_that_the_server_put_in_the_middle_is_refused(signed_by: st
     mine = X25519PrivateKey.generate()
     forged = replace(prekeys[1], public=mine.public_key().public_bytes_raw())
     if signed_by == "the server":
-        own = make_prekey(room.parties, 1, forged.number, _signer(9), dice("server"))
+        own = make_prekey(room.parties, 1, forged.start, forged.number, _signer(9), dice("server"))
         forged = own.prekey
     if signed_by == "another member":
         colluding = room.rings["e"]._signer
-        forged = make_prekey(room.parties, 1, forged.number, colluding, dice("server")).prekey
+        forged = make_prekey(room.parties, 1, forged.start, forged.number, colluding, dice("server")).prekey
     given = [prekeys[0], forged, *prekeys[2:]]
     for name in "acde":
         with pytest.raises(RefusalError) as caught:

@@ -91,7 +91,12 @@ class Play:
         self.room = Room(self.parties, "lying")
         self.colluding: dict[str, PrekeySecrets] = {
             name: make_prekey(
-                self.parties, self.parties.index(name), 500, identity(name), dice(f"bad {name}")
+                self.parties,
+                self.parties.index(name),
+                bytes.fromhex(self.room.rings[name].start),
+                500,
+                identity(name),
+                dice(f"bad {name}"),
             )
             for name in called(setting.colluding)
         }

@@ -11,7 +11,7 @@ import pytest
 from cryptography.hazmat.primitives.ciphers.modes import ECB
 from hypothesis import given
 from hypothesis import strategies as st
-from room import JOB, Words, dice, identity, make_parties, names
+from room import JOB, START, Words, dice, identity, make_parties, names
 
 from hansa.secagg import masks
 from hansa.secagg.fixed_point import MODULUS
@@ -28,7 +28,7 @@ def made(members: int) -> list[PrekeySecrets]:
     """One prekey of each of so many members."""
     parties = make_parties(members)
     return [
-        make_prekey(parties, index, 5, identity(name), dice(f"masks {name} {members}"))
+        make_prekey(parties, index, START, 5, identity(name), dice(f"masks {name} {members}"))
         for index, name in enumerate(parties.names)
     ]
 

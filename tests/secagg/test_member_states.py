@@ -29,7 +29,7 @@ def begun() -> tuple[Attempt, PrekeySecrets]:
         return secrets[-1]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("hansa.secagg.member.make_prekey", kept)
+        patch.setattr("hansa.secagg.ring.make_prekey", kept)
         attempt = room.begin()
     return attempt, secrets[0]
 

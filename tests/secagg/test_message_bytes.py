@@ -19,6 +19,7 @@ from room import JOB
 from hansa.contract.errors import MessageError
 from hansa.contract.messages import (
     MAX_HEADER_VALUES,
+    Accepted,
     AgreeReply,
     AgreeRequest,
     Head,
@@ -46,7 +47,7 @@ from hansa.contract.typed import canonical_json
 
 HASH = "0" * 64
 NONCE = "1" * 32
-WITNESS = Witness(witness="a", member="b", start=NONCE, first=3, head=Head(sequence=1, hash=HASH))
+WITNESS = Witness(witness="a", member="b", start=NONCE, made=NONCE, first=3, head=Head(sequence=1, hash=HASH))
 ORDER = Order(
     job=JOB,
     attempt=1,
@@ -66,9 +67,17 @@ REQUESTS = (
         job=JOB, attempt=1, active=("a",), dropped=("b",), receipts={"a": RECEIPT}, signatures={"a": "s"}
     ),
 )
+ACCEPTS = {"a": Accepted(start=NONCE, first=1)}
 REPLIES = (
-    HelloReply(nonce="n", charter_version=1, started=0.5, isolated=True, start=NONCE, accepts={"a": 1}),
-    WitnessReply(witnesses=(WITNESS,), accepts={"a": 2}),
+    HelloReply(
+        nonce="n",
+        charter_version=1,
+        started=0.5,
+        isolated=True,
+        start=NONCE,
+        accepts={"a": Accepted(start=NONCE, first=1)},
+    ),
+    WitnessReply(witnesses=(WITNESS,), accepts=ACCEPTS),
     UploadReply(job=JOB, attempt=1, receipt=RECEIPT),
     AgreeReply(signature="s"),
     UnmaskReply(job=JOB, attempt=1, shares={"a": "s"}),

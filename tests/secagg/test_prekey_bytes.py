@@ -8,14 +8,14 @@ import tracemalloc
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from room import dice, identity, make_parties
+from room import START, dice, identity, make_parties
 
 from hansa.contract.errors import MessageError
 from hansa.secagg.prekeys import check_prekey, decode_prekeys, make_prekey, prekey_bytes
 
 PARTIES = make_parties(3)
 SIZE = prekey_bytes(PARTIES)
-HONEST = make_prekey(PARTIES, 2, 9, identity("c"), dice("honest")).prekey.encoded
+HONEST = make_prekey(PARTIES, 2, START, 9, identity("c"), dice("honest")).prekey.encoded
 MOST = 4
 
 mutated = st.builds(
@@ -75,6 +75,6 @@ def test_a_maker_that_the_charter_does_not_have_is_refused(maker: int) -> None:
 @pytest.mark.parametrize("members", [2, 4, 9])
 def test_prekeys_for_another_number_of_members_are_refused(members: int) -> None:
     parties = make_parties(members)
-    other = make_prekey(parties, 0, 1, identity("a"), dice("other")).prekey.encoded
+    other = make_prekey(parties, 0, START, 1, identity("a"), dice("other")).prekey.encoded
     with pytest.raises(MessageError, match=f"of {SIZE} bytes"):
         decode_prekeys(other, PARTIES, MOST)

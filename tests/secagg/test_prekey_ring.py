@@ -13,9 +13,9 @@ from room import Room, identity, introduce, make_order, make_parties, make_ring,
 from hansa.contract.errors import RefusalError
 from hansa.contract.keys import to_text
 from hansa.contract.messages import Order, witness_statement
-from hansa.secagg import member as member_module
-from hansa.secagg.member import KEPT_NUMBERS, KEPT_PREKEYS, PrekeyRing
+from hansa.secagg import ring as ring_module
 from hansa.secagg.prekeys import Prekey, decode_prekeys
+from hansa.secagg.ring import KEPT_NUMBERS, KEPT_PREKEYS, PrekeyRing
 
 PARTIES = make_parties(4)
 EVERYBODY = PARTIES.names
@@ -27,13 +27,14 @@ def code_of(ring: PrekeyRing, order: Order, prekeys: list[Prekey]) -> str:
     return caught.value.code
 
 
-def restart(room: Room, name: str, first: int, *, witnesses: int | None = None) -> PrekeyRing:
-    """A new process of that member; so many others (all by default) sign its start and take its new floors."""
-    ring = make_ring(room.parties, name, f"restarted {first}", first)
+def restart(room: Room, name: str, label: str = "again", *, witnesses: int | None = None) -> PrekeyRing:
+    """A new process of that member; so many others (all by default) sign its start, and it signs theirs."""
+    ring = make_ring(room.parties, name, f"restarted {label}")
     room.rings[name] = ring
     others = [other for other in room.parties.names if other != name]
     for other in others[:witnesses]:
         ring.take_witnesses(room.rings[other].sign_starts({name: ring.start}))
+        room.rings[other].take_witnesses(ring.sign_starts({other: room.rings[other].start}))
     return ring
 
 
@@ -72,7 +73,7 @@ def test_a_dropped_members_prekey_counts_as_used_with_everybody_who_took_part() 
 def test_nothing_is_taken_part_in_before_enough_others_signed_the_start() -> None:
     """n = 4, c = 1, t = 3: all three others must."""
     room = Room(PARTIES)
-    ring = restart(room, "d", 10**6, witnesses=2)
+    ring = restart(room, "d", witnesses=2)
     assert not ring.witnessed
     prekeys = room.fresh(EVERYBODY)
     assert code_of(ring, make_order(EVERYBODY, prekeys), prekeys) == "prekey-unknown"
@@ -86,7 +87,7 @@ def test_after_a_restart_nothing_older_is_taken_part_in() -> None:
     """The agent does not know what it gave before: its own old prekeys and its peers' old ones are refused."""
     room = Room(PARTIES)
     old = room.fresh(EVERYBODY)
-    ring = restart(room, "d", 10**6)
+    ring = restart(room, "d")
     assert code_of(ring, make_order(EVERYBODY, old), old) == "prekey-unknown"
     for whose in range(4):
         mixed = [*room.fresh(EVERYBODY)]
@@ -102,7 +103,7 @@ def test_no_two_lives_of_a_member_take_part_with_one_prekey(data: st.DataObject)
     """Restarts, prekeys made and attempts in any order: all lives of a member take each prekey once at most."""
     room = Room(PARTIES, str(data.draw(st.integers())))
     stock: dict[str, list[Prekey]] = {name: [] for name in EVERYBODY}
-    taken: dict[str, list[tuple[int, int]]] = {name: [] for name in EVERYBODY}
+    taken: dict[str, list[bytes]] = {name: [] for name in EVERYBODY}
     first = 1000
     for number in range(data.draw(st.integers(1, 12))):
         what = data.draw(st.sampled_from(["make", "restart", "attempt", "attempt"]))
@@ -111,7 +112,7 @@ def test_no_two_lives_of_a_member_take_part_with_one_prekey(data: st.DataObject)
                 stock[name] += decode_prekeys(room.rings[name].make(2), PARTIES, 2)
         elif what == "restart":
             first += 1000
-            restart(room, data.draw(st.sampled_from(EVERYBODY)), first)
+            restart(room, data.draw(st.sampled_from(EVERYBODY)), str(first))
         else:
             prekeys = [data.draw(st.sampled_from(stock[name])) for name in EVERYBODY]
             for name in EVERYBODY:
@@ -119,14 +120,40 @@ def test_no_two_lives_of_a_member_take_part_with_one_prekey(data: st.DataObject)
                     room.rings[name].accept(make_order(EVERYBODY, prekeys, number + 1), prekeys)
                 except RefusalError:
                     continue
-                taken[name] += [(prekey.maker, prekey.number) for prekey in prekeys]
+                taken[name] += [prekey.id for prekey in prekeys]
     for uses in taken.values():
         assert len(uses) == len(set(uses))
 
 
+def test_a_prekey_from_an_earlier_start_of_its_maker_is_never_taken_whatever_its_number() -> None:
+    """Taker and maker both came back: the maker counts from 1 again, and the taker forgot what it gave."""
+    room = Room(PARTIES)
+    old = room.begin(1).prekeys["b"]
+    later = decode_prekeys(room.rings["b"].make(3), PARTIES, 3)[2]
+    for name in ("a", "b"):
+        restart(room, name)
+    for kept in (old, later):
+        prekeys = room.fresh(EVERYBODY)
+        prekeys[1] = kept
+        assert kept.number >= room.rings["a"].accepts["b"].first
+        assert code_of(room.rings["a"], make_order(EVERYBODY, prekeys, 2), prekeys) == "prekey-unknown"
+
+
+def test_an_older_start_that_is_shown_again_frees_no_used_prekey() -> None:
+    room = Room(PARTIES)
+    prekeys = room.fresh(EVERYBODY)
+    room.rings["a"].accept(make_order(EVERYBODY, prekeys), prekeys)
+    [old_word] = room.rings["b"].sign_starts({"a": room.rings["a"].start})
+    restart(room, "b")
+    room.rings["a"].take_witnesses([old_word])
+    again = room.fresh(EVERYBODY)
+    again[1] = prekeys[1]
+    assert code_of(room.rings["a"], make_order(EVERYBODY, again, 2), again) == "prekey-used"
+
+
 def test_a_floor_never_falls_and_a_start_signed_twice_has_one_floor() -> None:
     room = Room(PARTIES)
-    ring = restart(room, "d", 10**6)
+    ring = restart(room, "d")
     [early] = room.rings["a"].sign_starts({"d": ring.start})
     room.rings["a"].make(3)
     [again] = room.rings["a"].sign_starts({"d": ring.start})
@@ -136,12 +163,12 @@ def test_a_floor_never_falls_and_a_start_signed_twice_has_one_floor() -> None:
     assert late.first == other.first == early.first + 3
     ring.take_witnesses([late])
     ring.take_witnesses([early])
-    assert ring.accepts["a"] == late.first
+    assert ring.accepts["a"].first == late.first
 
 
 def test_words_on_another_start_or_member_or_of_nobody_are_refused_and_none_of_them_counts() -> None:
     room = Room(PARTIES)
-    ring = make_ring(PARTIES, "d", "new", 10**6)
+    ring = make_ring(PARTIES, "d", "new")
     [good] = room.rings["a"].sign_starts({"d": ring.start})
     [other_start] = room.rings["b"].sign_starts({"d": "0" * 32})
     [other_member] = room.rings["b"].sign_starts({"c": ring.start})
@@ -202,7 +229,7 @@ def test_forged_swapped_and_unnamed_prekeys_are_refused() -> None:
         for given_ in wrong:
             assert code_of(ring, order, given_) == code
     numbers = {name: number for name, number in order.prekeys.items() if name != "d"}
-    for numbered in (numbers, {**order.prekeys, "x": 1}, {**order.prekeys, "a": 1}):
+    for numbered in (numbers, {**order.prekeys, "x": 1}, {**order.prekeys, "a": 99}):
         assert code_of(ring, order.model_copy(update={"prekeys": numbered}), prekeys) == "prekey-unknown"
     ring.accept(order, prekeys)
 
@@ -260,11 +287,11 @@ def test_so_many_unused_prekeys_are_kept_and_the_newest_of_them() -> None:
 
 def test_what_is_forgotten_of_used_numbers_stays_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """With room for 8 numbers instead of 4,096: after 20 attempts every one of the prekeys is still used."""
-    monkeypatch.setattr(member_module, "KEPT_NUMBERS", 8)
+    monkeypatch.setattr(ring_module, "KEPT_NUMBERS", 8)
     assert KEPT_NUMBERS == 4096
     room = Room(PARTIES)
     used = [list(room.begin(number).prekeys.values()) for number in range(1, 21)]
-    assert len(room.rings["a"]._used["b"]) <= 8
+    assert len(room.rings["a"]._peers["b"][room.rings["b"].start].used) <= 8
     for old in used:
         for whose in range(1, 4):
             mixed = [*room.fresh(EVERYBODY)]
@@ -275,11 +302,11 @@ def test_what_is_forgotten_of_used_numbers_stays_refused(monkeypatch: pytest.Mon
 
 
 def test_a_witness_that_restarted_is_signed_for_anew() -> None:
-    """Floors are per start: a peer that came back makes prekeys above its old ones, and they are taken."""
+    """Floors are per start: what a peer makes after it came back is taken, whatever its numbers."""
     room = Room(PARTIES)
-    restart(room, "b", 10**6)
+    restart(room, "b")
     introduce(room.rings)
     attempt = room.begin()
-    assert attempt.order.prekeys["b"] >= 10**6
+    assert attempt.prekeys["b"].start.hex() == room.rings["b"].start
     for name in EVERYBODY:
         attempt.upload(name, {"update": np.ones(2, np.uint32)})

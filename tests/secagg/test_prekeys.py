@@ -10,7 +10,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
-from room import dice, identity, make_parties, sealing
+from room import START, dice, identity, make_parties, sealing
 
 from hansa.contract.keys import verify
 from hansa.secagg.prekeys import (
@@ -39,7 +39,7 @@ KINDS: tuple[Kind, Kind] = ("key", "seed")
 @cache
 def made(maker: int = 1, number: int = 7) -> PrekeySecrets:
     name = PARTIES.names[maker]
-    return make_prekey(PARTIES, maker, number, identity(name), dice(f"prekey {maker} {number}"))
+    return make_prekey(PARTIES, maker, START, number, identity(name), dice(f"prekey {maker} {number}"))
 
 
 def openings(secrets: PrekeySecrets, kind: Kind) -> dict[int, bytes]:
@@ -57,7 +57,9 @@ def opened(given: dict[int, bytes]) -> int:
 @given(st.integers(2, 8), st.integers(0, 2**64 - 1), st.integers())
 def test_what_is_made_decodes_to_itself(members: int, number: int, seed: int) -> None:
     parties = make_parties(members)
-    prekey = make_prekey(parties, members - 1, number, identity(parties.names[-1]), dice(str(seed))).prekey
+    prekey = make_prekey(
+        parties, members - 1, START, number, identity(parties.names[-1]), dice(str(seed))
+    ).prekey
     assert len(prekey.encoded) == prekey_bytes(parties)
     assert decode_prekeys(prekey.encoded * 2, parties, 2) == [prekey, prekey]
     assert decode_prekeys(memoryview(prekey.encoded), parties, 4) == [prekey]
@@ -83,7 +85,7 @@ def test_any_t_members_open_the_key_and_the_seed(order: list[int], number: int) 
 
 @given(st.integers())
 def test_seeds_are_below_2_to_248_and_keys_are_clamped_elements_of_the_field(seed: int) -> None:
-    secrets = make_prekey(PARTIES, 0, 1, identity("a"), dice(str(seed)))
+    secrets = make_prekey(PARTIES, 0, START, 1, identity("a"), dice(str(seed)))
     assert len(secrets.seed) == SEED_BYTES == 31
     raw = secrets.private.private_bytes_raw()
     assert raw[0] & 7 == 0
@@ -93,7 +95,9 @@ def test_seeds_are_below_2_to_248_and_keys_are_clamped_elements_of_the_field(see
 
 def test_the_two_clamped_scalars_above_the_prime_are_drawn_again() -> None:
     first = iter([b"\xff" * 32, b"\xf0" + b"\xff" * 31, b"\xe8" + b"\xff" * 31])
-    secrets = make_prekey(PARTIES, 0, 1, identity("a"), lambda count: next(first, None) or os.urandom(count))
+    secrets = make_prekey(
+        PARTIES, 0, START, 1, identity("a"), lambda count: next(first, None) or os.urandom(count)
+    )
     assert int.from_bytes(secrets.private.private_bytes_raw(), "little") == 2**255 - 24
     private = key_of(opened(dict(list(openings(secrets, "key").items())[1:])), secrets.prekey)
     assert private is not None

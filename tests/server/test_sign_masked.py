@@ -98,7 +98,7 @@ def said(desk: ControlDesk, content: Request | bytes) -> str:
 
 
 def test_what_an_honest_strategy_asks_for_is_signed(desk: ControlDesk) -> None:
-    word = Witness(witness="a", member="b", start=START, first=3)
+    word = Witness(witness="a", member="b", start=START, made=START, first=3)
     for content in (
         HelloRequest(nonce="n", prekeys=4),
         WitnessRequest(starts={"a": START}, prekeys=4),
@@ -112,11 +112,11 @@ def test_what_an_honest_strategy_asks_for_is_signed(desk: ControlDesk) -> None:
 def test_starts_are_those_of_members(desk: ControlDesk) -> None:
     assert "'z' is not a member" in said(desk, WitnessRequest(starts={"z": START}))
     for word in (
-        Witness(witness="a", member="z", start=START, first=3),
-        Witness(witness="z", member="a", start=START, first=3),
+        Witness(witness="a", member="z", start=START, made=START, first=3),
+        Witness(witness="z", member="a", start=START, made=START, first=3),
     ):
         assert "'z' is not a member" in said(desk, WitnessRequest(shown=(word,)))
-    word = Witness(witness="a", member="b", start=START, first=3)
+    word = Witness(witness="a", member="b", start=START, made=START, first=3)
     assert "a member has 5 peers" in said(desk, WitnessRequest(shown=(word,) * 6))
 
 

@@ -23,7 +23,8 @@ NONCE = "0" * 32
 def start(name: str, numbers: tuple[int, ...] = (10, 11), **accepts: int) -> Start:
     """A start that takes every peer's prekeys from 10 on, changed as `accepts` says (-1: knows nothing of it)."""
     floors = {peer: 10 for peer in MEMBERS if peer != name} | accepts
-    return Start(NONCE, {peer: floor for peer, floor in floors.items() if floor >= 0}, numbers)
+    known = {peer: floor for peer, floor in floors.items() if floor >= 0}
+    return Start(NONCE, len(known), known, numbers)
 
 
 def chosen(starts: dict[str, Start], charter: Charter = CHARTER) -> Selection:
@@ -45,7 +46,7 @@ def test_a_prekey_is_one_that_the_whole_cohort_takes() -> None:
 @pytest.mark.parametrize(
     ("changed", "reason"),
     [
-        (Start(NONCE, {"a": 1, "b": 1}, (10,)), "its start is signed by 2 of 3 other members"),
+        (Start(NONCE, 2, {"a": 1, "b": 1}, (10,)), "its start is signed by 2 of 3 other members"),
         (start("e", ()), "none of its prekeys is left"),
         (start("e", a=12), "not valid for each other"),
         (start("e", (9,)), "not valid for each other"),
@@ -99,6 +100,7 @@ def test_whatever_members_claim_every_pair_of_the_cohort_takes_the_others_prekey
     starts = {
         name: Start(
             NONCE,
+            sum(floor is not None for floor in accepts.values()),
             {peer: floor for peer, floor in accepts.items() if floor is not None},
             tuple(sorted(numbers)),
         )

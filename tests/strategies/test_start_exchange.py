@@ -110,7 +110,12 @@ def test_a_member_of_another_run_that_restarted_meanwhile_finds_newer_prekeys() 
 
 def test_a_member_that_claims_to_take_nobodys_prekeys_is_alone() -> None:
     job = MaskedJob(4, rounds=2)
-    lies(job, "a", lambda body: body.model_copy(update={"accepts": dict.fromkeys("bcd", 2**62)}))
+
+    def never(body: HelloReply | WitnessReply) -> HelloReply | WitnessReply:
+        taken = {name: it.model_copy(update={"first": 2**62}) for name, it in body.accepts.items()}
+        return body.model_copy(update={"accepts": taken})
+
+    lies(job, "a", never)
     job.run()
     assert job.job.status == "finished"
     assert all(result.active == ("b", "c", "d") for result in job.job.results)
@@ -210,7 +215,9 @@ def stocked() -> tuple[Stock, MaskedJob]:
     job = MaskedJob(3)
     stock = Stock(Parties.of(job.simulated.charter, job.simulated.hash))
     for name in ("a", "b"):
-        stock.greet(name, NONCE, {})
+        ring = job.agents[name].ring
+        assert ring is not None
+        stock.greet(name, ring.start, {})
     return stock, job
 
 
@@ -261,6 +268,11 @@ def test_the_stock_hands_out_each_prekey_once_and_keeps_the_newest(stocked: tupl
 def test_prekeys_of_another_charter_are_not_taken(stocked: tuple[Stock, MaskedJob]) -> None:
     stock, _ = stocked
     other = MaskedJob(simulated=make_federation(3, mode="masked"))
+    ring = other.agents["a"].ring
+    assert ring is not None
+    with pytest.raises(MessageError, match="another start"):
+        stock.add("a", made(other, "a", 1), 1)
+    stock.greet("a", ring.start, {})
     with pytest.raises(MessageError, match="did not sign"):
         stock.add("a", made(other, "a", 1), 1)
 

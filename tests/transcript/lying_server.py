@@ -124,7 +124,7 @@ def swapped_keys(server: RecordedServer, attempt: Attempt) -> list[str]:
     known, victim = attempt.prekeys[COLLUDER], attempt.prekeys["b"]
     with_known_key = forged(victim, public=known.public)
     with_known_seed = forged(victim, commitment=known.commitment)
-    renamed = forged(known, maker=victim.maker, number=victim.number)
+    renamed = forged(known, maker=victim.maker, start=victim.start, number=victim.number)
     said = []
     for lie in (with_known_key, with_known_seed, renamed, known):
         numbers = {**attempt.order.prekeys, "b": lie.number}

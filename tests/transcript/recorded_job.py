@@ -42,7 +42,7 @@ from hansa.contract.messages import (
     unpack,
 )
 from hansa.models.registry import load_model
-from hansa.secagg import member as members_side
+from hansa.secagg import ring as members_side
 from hansa.secagg.prekeys import PrekeySecrets
 from hansa.server.records import AttemptRecord
 from hansa.server.store import open_store

@@ -1,0 +1,229 @@
+"""A member's prekeys: its own since its start, and which ones of its peers it may still use (PROTOCOL section 3).
+
+An honest agent gives at most one share of any prekey, ever. What this rests on lives in memory and
+begins anew with the process: an agent that was restarted, or came back from a backup, knows no prekey
+of its own, and takes of its peers only those that were made after they signed its start. Every prekey
+carries the nonce of the start in which it was made, so that no clock and no kept number is leant on.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+
+from hansa.contract.errors import RefusalError
+from hansa.contract.keys import Signer, to_text
+from hansa.contract.messages import Accepted, Order, Witness, witness_statement
+from hansa.secagg.active_set import check_circles
+from hansa.secagg.member import MemberAttempt
+from hansa.secagg.parties import Parties
+from hansa.secagg.prekeys import START_BYTES, Prekey, PrekeySecrets, check_prekey, make_prekey
+from hansa.secagg.shamir import Randomness
+
+# Unused prekeys that a member remembers; of what was never used the oldest go first.
+KEPT_PREKEYS = 64
+# Numbers of used prekeys that are remembered of each start; below the older ones everything counts as used.
+KEPT_NUMBERS = 4096
+
+
+@dataclass
+class _Taken:
+    """Of one start of a peer: from which number on its prekeys are valid here, and which of these were used."""
+
+    first: int = 0
+    used: set[int] = field(default_factory=set)
+
+    def use(self, number: int) -> None:
+        """Never again; the older half of very many becomes a bound."""
+        self.used.add(number)
+        if len(self.used) > KEPT_NUMBERS:
+            older = sorted(self.used)[: KEPT_NUMBERS // 2]
+            self.used.difference_update(older)
+            self.first = max(self.first, older[-1] + 1)
+
+
+class PrekeyRing:
+    """A member's own prekeys since its start, and which ones of its peers it may still use."""
+
+    def __init__(
+        self,
+        parties: Parties,
+        me: str,
+        *,
+        signer: Signer,
+        sealing_key: X25519PrivateKey,
+        randomness: Randomness,
+    ) -> None:
+        self.start = randomness(START_BYTES).hex()
+        self._parties = parties
+        self._me = parties.index(me)
+        self._signer = signer
+        self._sealing_key = sealing_key
+        self._randomness = randomness
+        self._next = 1
+        self._own: dict[int, PrekeySecrets] = {}
+        self._own_used = _Taken()
+        # What is taken of each start of each peer that signed this one, the newest last.
+        self._peers: dict[str, dict[str, _Taken]] = {}
+        # The start of each peer that was signed last, and what was said of it.
+        self._signed: dict[str, tuple[str, int]] = {}
+        self._lock = threading.Lock()
+
+    @property
+    def accepts(self) -> dict[str, Accepted]:
+        """Which prekeys this member takes of each peer: those of the start that it heard of last."""
+        with self._lock:
+            return {
+                name: Accepted(start=newest, first=starts[newest].first)
+                for name, starts in self._peers.items()
+                for newest in [next(reversed(starts))]
+            }
+
+    @property
+    def witnessed(self) -> bool:
+        """Whether so many others have signed this start that attempts may be taken part in."""
+        return len(self._peers) >= self._parties.charter.witnesses_needed
+
+    def make(self, count: int) -> bytes:
+        """New prekeys, encoded one behind the other."""
+        with self._lock:
+            made = []
+            for _ in range(count):
+                secrets = make_prekey(
+                    self._parties,
+                    self._me,
+                    bytes.fromhex(self.start),
+                    self._next,
+                    self._signer,
+                    self._randomness,
+                )
+                self._own[self._next] = secrets
+                self._next += 1
+                made.append(secrets.prekey.encoded)
+            while len(self._own) > KEPT_PREKEYS:
+                del self._own[min(self._own)]
+        return b"".join(made)
+
+    def sign_starts(self, starts: Mapping[str, str]) -> tuple[Witness, ...]:
+        """This member's word on peers that started: its prekeys from now on are valid for them."""
+        me = self._parties.names[self._me]
+        witnesses = []
+        with self._lock:
+            for name, start in starts.items():
+                if name not in self._parties.names or name == me:
+                    raise RefusalError(
+                        "unknown-member", f"'{name}' is not another member of the charter", {"member": name}
+                    )
+                known, first = self._signed.get(name, ("", 0))
+                if known != start:
+                    first = self._next
+                    self._signed[name] = (start, first)
+                witness = Witness(witness=me, member=name, start=start, made=self.start, first=first)
+                statement = witness_statement(self._parties.charter_hash.hex(), witness)
+                signature = to_text(self._signer.sign(statement))
+                witnesses.append(witness.model_copy(update={"signature": signature}))
+        return tuple(witnesses)
+
+    def take_witnesses(self, witnesses: Sequence[Witness]) -> None:
+        """Peers' words on this member's own start; all are checked before one counts.
+
+        Raises
+        ------
+        RefusalError : of another start or member (`replayed`), or not signed by the peer it names
+        """
+        me = self._parties.names[self._me]
+        for witness in witnesses:
+            if (witness.member, witness.start) != (me, self.start) or witness.witness == me:
+                raise RefusalError(
+                    "replayed", f"what '{witness.witness}' signed is not on this start of this member"
+                )
+            statement = witness_statement(self._parties.charter_hash.hex(), witness)
+            if not self._parties.signed(witness.witness, witness.signature, statement):
+                raise RefusalError(
+                    "unknown-member",
+                    f"a word on this member's start is not signed by '{witness.witness}'",
+                    {"member": witness.witness},
+                )
+        with self._lock:
+            for witness in witnesses:
+                starts = self._peers.setdefault(witness.witness, {})
+                # An older start that is shown again stays known, with all that was used of it.
+                taken = starts.pop(witness.made, _Taken())
+                taken.first = max(taken.first, witness.first)
+                starts[witness.made] = taken
+
+    def accept(self, order: Order, prekeys: Sequence[Prekey]) -> MemberAttempt:
+        """Take part in an attempt: its prekeys, this member's own among them, are used from here on.
+
+        Parameters
+        ----------
+        prekeys : one of each member of the cohort, in the cohort's order
+
+        Raises
+        ------
+        RefusalError : a prekey that is unknown, used, forged or badly made, or a cohort that is split wrongly;
+            nothing is used up then
+        """
+        parties = self._parties
+        with self._lock:
+            if not self.witnessed:
+                raise RefusalError(
+                    "prekey-unknown",
+                    f"{len(self._peers)} other members have signed this agent's start, "
+                    f"{parties.charter.witnesses_needed} must",
+                    {"signed": len(self._peers), "needed": parties.charter.witnesses_needed},
+                )
+            check_circles(order, parties.charter, parties.names[self._me])
+            if len(prekeys) != len(order.cohort) or set(order.prekeys) != set(order.cohort):
+                raise RefusalError(
+                    "prekey-unknown", "the order does not name one prekey of each of its cohort"
+                )
+            for name, prekey in zip(order.cohort, prekeys, strict=True):
+                self._check(name, prekey, order)
+            participants = dict(zip(order.cohort, prekeys, strict=True))
+            mine = self._own[participants[parties.names[self._me]].number]
+            attempt = MemberAttempt.begin(
+                parties, parties.names[self._me], order, participants, mine, self._sealing_key
+            )
+            for prekey in prekeys:
+                self._use(prekey)
+            del self._own[mine.prekey.number]
+        return attempt
+
+    def _check(self, name: str, prekey: Prekey, order: Order) -> None:
+        facts: dict[str, str | int] = {"member": name, "number": prekey.number}
+        if name not in self._parties.names or self._parties.names[prekey.maker] != name:
+            raise RefusalError("unknown-member", f"the order brings no prekey of '{name}'", facts)
+        if prekey.number != order.prekeys[name]:
+            raise RefusalError("prekey-unknown", f"the order names another prekey of '{name}'", facts)
+        if prekey.maker == self._me:
+            self._check_own(prekey, facts)
+            return
+        taken = self._peers.get(name, {}).get(prekey.start.hex())
+        if taken is None or prekey.number < taken.first:
+            raise RefusalError(
+                "prekey-unknown",
+                f"prekey {prekey.number} of '{name}' may be older than this agent's start",
+                facts,
+            )
+        if prekey.number in taken.used:
+            raise RefusalError("prekey-used", f"prekey {prekey.number} of '{name}' was used before", facts)
+        if not check_prekey(self._parties, prekey):
+            raise RefusalError("unknown-member", f"a prekey is not signed by '{name}'", facts)
+
+    def _check_own(self, prekey: Prekey, facts: dict[str, str | int]) -> None:
+        mine = self._own.get(prekey.number)
+        if mine is not None and mine.prekey == prekey:
+            return
+        if prekey.start.hex() == self.start and prekey.number in self._own_used.used:
+            raise RefusalError("prekey-used", "that prekey of this agent was used before", facts)
+        raise RefusalError("prekey-unknown", "this agent did not make that prekey since it started", facts)
+
+    def _use(self, prekey: Prekey) -> None:
+        if prekey.maker == self._me:
+            self._own_used.use(prekey.number)
+        else:
+            self._peers[self._parties.names[prekey.maker]][prekey.start.hex()].use(prekey.number)
