@@ -68,7 +68,8 @@ def public_entry(
         "controller": controller or name,
         "records": records,
     }
-    placeholder = to_text(bytes(32))
+    # The base point: its only merit is that it is a key.
+    placeholder = to_text(bytes([9]) + bytes(31))
     parse_document(
         {
             **entry,

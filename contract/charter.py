@@ -11,9 +11,10 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from hansa.contract.features import FeatureContract
+from hansa.contract.keys import can_seal, from_text
 from hansa.contract.typed import Frozen, Slug
 
 PublicKey = Annotated[str, Field(pattern=r"^[A-Za-z0-9+/]{43}=$", description="32 bytes, base64")]
@@ -35,6 +36,13 @@ class Member(Frozen):
     node_key: Annotated[str, Field(pattern=r"^ecdsa-sha2-nistp(256|384) \S+$")]
     # Public size to one digit: weights and divisors come from it, never from private counts.
     records: Annotated[int, Field(ge=1)] = 1000
+
+    @field_validator("sealing_key")
+    @classmethod
+    def _seals(cls, key: str) -> str:
+        if not can_seal(from_text(key)):
+            raise ValueError("is not an X25519 public key that anything can be sealed to")
+        return key
 
 
 class ModelChoice(Frozen):

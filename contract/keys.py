@@ -11,7 +11,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
-from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 
 from hansa.contract.errors import InputError
 from hansa.contract.typed import read_file, write_atomically
@@ -72,6 +72,15 @@ def generate_sealing_key(path: Path) -> bytes:
     private = X25519PrivateKey.generate()
     write_private(path, private.private_bytes(*_RAW_PRIVATE))
     return private.public_key().public_bytes(*_RAW)
+
+
+def can_seal(public_key: bytes) -> bool:
+    """Whether an X25519 public key gives each partner another secret; a few give all the same (RFC 7748)."""
+    try:
+        X25519PrivateKey.generate().exchange(X25519PublicKey.from_public_bytes(public_key))
+    except ValueError:
+        return False
+    return True
 
 
 def generate_node_key(path: Path) -> str:

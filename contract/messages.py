@@ -46,6 +46,7 @@ DTYPES: Mapping[DtypeName, np.dtype[Any]] = {
     "u8": np.dtype("u1"),
 }
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+AttemptNumber = Annotated[int, Field(ge=1, lt=2**63)]
 Nonce = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
 # Prekeys of each member that the server keeps ahead (PROTOCOL section 3).
 PREKEY_STOCK = 4
@@ -66,9 +67,9 @@ class Order(Frozen):
     """What the operator asks of a cohort: the part of a request that every member sees alike."""
 
     job: JobId
-    attempt: Annotated[int, Field(ge=1)]
+    attempt: AttemptNumber
     kind: AttemptKind
-    base: Annotated[int, Field(ge=0)]
+    base: Annotated[int, Field(ge=0, lt=2**63)]
     cohort: Annotated[tuple[Slug, ...], Field(min_length=1, max_length=1000)]
     # Number of the one-time key that each of the cohort uses; empty in mode `clear` (PROTOCOL section 3).
     prekeys: dict[str, Annotated[int, Field(ge=0, lt=2**63)]] = {}
@@ -174,7 +175,7 @@ class AgreeRequest(Frozen):
 
     type: Literal["agree"] = "agree"
     job: JobId
-    attempt: int
+    attempt: AttemptNumber
     active: tuple[Slug, ...]
 
 
@@ -183,7 +184,7 @@ class UnmaskRequest(Frozen):
 
     type: Literal["unmask"] = "unmask"
     job: JobId
-    attempt: int
+    attempt: AttemptNumber
     active: tuple[Slug, ...]
     # The rest of the cohort.
     dropped: tuple[Slug, ...] = ()
@@ -198,7 +199,7 @@ class CloseRequest(Frozen):
 
     type: Literal["close"] = "close"
     job: JobId
-    rounds: int
+    rounds: Annotated[int, Field(ge=0, lt=2**63)]
 
 
 class HelloReply(Frozen):
@@ -238,7 +239,7 @@ class UploadReply(Frozen):
 
     type: Literal["upload"] = "upload"
     job: JobId
-    attempt: int
+    attempt: AttemptNumber
     receipt: Receipt = Receipt()
 
 
@@ -254,7 +255,7 @@ class UnmaskReply(Frozen):
 
     type: Literal["unmask"] = "unmask"
     job: JobId
-    attempt: int
+    attempt: AttemptNumber
     shares: dict[Slug, str] = {}
 
 
