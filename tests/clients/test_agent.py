@@ -11,6 +11,7 @@ import pytest
 from hansa.cli.instance import Instance
 from hansa.cli.provisioning import provision
 from hansa.clients.agent import BEAT_S, beat, build
+from hansa.contract.charter import Protection
 from hansa.contract.errors import CharterError
 from hansa.contract.library import scenario_folder
 from hansa.contract.scenario import MemberConfig, read_scenario
@@ -74,3 +75,17 @@ def test_a_host_with_nothing_but_a_loopback_is_left_all_the_same() -> None:
     isolated, reached, _ = done.stdout.split()
     # Where the kernel allows no namespace the agent says that it is not isolated; never both.
     assert (isolated, reached) in (("True", "False"), ("False", "True"))
+
+
+def test_a_masked_agent_starts_with_the_sealing_key_of_its_charter_only(tmp_path: Path) -> None:
+    scenario, features = read_scenario(scenario_folder("hospitals"))
+    masked = scenario.model_copy(update={"protection": Protection(mode="masked")})
+    instance = provision(masked, features, origin=tmp_path, out=tmp_path / "one")
+    one, other = (instance.member_path(name) for name in list(instance.members)[:2])
+    config = read_toml(one / "member.toml", MemberConfig)
+    agent = build(one, config, isolated=True)
+    agent.attempts.close()
+    assert agent.ring is not None
+    (one / "sealing.key").write_bytes((other / "sealing.key").read_bytes())
+    with pytest.raises(CharterError, match="is not the sealing key"):
+        build(one, config, isolated=True)
