@@ -29,7 +29,7 @@ from hansa.strategies.ports import Journal, MemberPresence
 from hansa.strategies.requests import Desk, Reply
 from hansa.strategies.selection import Selection, select
 from hansa.strategies.start_exchange import DEADLINE_S, PATIENCE_S, StartExchange
-from hansa.strategies.stock import Stock
+from hansa.strategies.stock import Restarted, Stock
 
 # A node that stayed silent is asked again after this.
 HELLO_AGAIN_S = 5.0
@@ -106,6 +106,9 @@ class Roster:
         """Put the prekeys of a reply into the stock; what is wrong with them is noted and costs nothing else."""
         try:
             self._stock.add(member, segments.get(PREKEYS, np.empty(0, dtype=np.uint8)), expected)
+        except Restarted as restarted:
+            self._journal.event("restarted", str(restarted), member=member)
+            self.forget(member)
         except MessageError as error:
             self._journal.event("bad-prekey", str(error), member=member)
 

@@ -114,6 +114,9 @@ class StartExchange:
         }
         for peer, reply, body in self._ask(asks, addresses, ready):
             self._restock(peer, reply.segments, PREKEY_STOCK)
+            if peer not in self._stock.starts:
+                # It started again meanwhile: what it signed is worth nothing, and it is greeted next.
+                continue
             said = [it for it in body.witnesses if self._counts(it, peer, wanted[peer])]
             self._stock.withhold(peer, {it.member for it in said} != set(wanted[peer]))
             if len(said) != len(body.witnesses):

@@ -18,6 +18,10 @@ from hansa.secagg.parties import Parties
 from hansa.secagg.prekeys import Prekey, check_prekey, decode_prekeys
 
 
+class Restarted(Exception):
+    """A member's prekeys are of another start than the one it said: its agent began anew since."""
+
+
 @dataclass(frozen=True)
 class Start:
     """A member's present start, as selection sees it.
@@ -105,6 +109,7 @@ class Stock:
 
         Raises
         ------
+        Restarted : they are of another start
         MessageError : another number of them, not made by that member, or not newer than the ones before
         """
         kept = self._kept.get(member)
@@ -116,7 +121,7 @@ class Stock:
         newest = kept.newest
         for prekey in prekeys:
             if prekey.start.hex() != kept.nonce:
-                raise MessageError(f"{member} sent a prekey of another start than the one it said")
+                raise Restarted(f"{member} has started again since it said hello")
             if self._parties.names[prekey.maker] != member or not check_prekey(self._parties, prekey):
                 raise MessageError(f"{member} sent a prekey that it did not sign")
             if prekey.number <= newest:

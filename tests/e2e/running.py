@@ -44,8 +44,14 @@ class RunningFederation:
         return last_object(hansa("status", "--json", "--instance", str(self.instance), cwd=self.cwd).stdout)
 
     def pid(self, process: str) -> int:
-        """The process id of one of the supervisor's children."""
-        return int(next(entry["pid"] for entry in self.status()["processes"] if entry["name"] == process))
+        """The process id of one of the supervisor's children, which may be about to start again."""
+
+        def found() -> int | None:
+            entries = {entry["name"]: entry for entry in self.status()["processes"]}
+            pid: int | None = entries[process]["pid"]
+            return pid
+
+        return int(until(found, 20))
 
     def server_app(self) -> int:
         """The process id of the ServerApp, which the executor started."""

@@ -25,7 +25,7 @@ from hansa.contract.messages import (
     witness_statement,
 )
 from hansa.secagg.parties import Parties
-from hansa.strategies.stock import Stock
+from hansa.strategies.stock import Restarted, Stock
 
 NONCE = "0" * 32
 Change = Callable[[HelloReply | WitnessReply], HelloReply | WitnessReply]
@@ -243,7 +243,7 @@ def test_the_stock_takes_a_members_own_new_prekeys_only(stocked: tuple[Stock, Ma
         (np.empty(0, np.uint8), 1),
     ]
     for content, expected in cases:
-        with pytest.raises(MessageError):
+        with pytest.raises((MessageError, Restarted)):
             stock.add("a", content, expected)
     assert stock.starts["a"].numbers == before
     stock.add("a", second, 1)
@@ -270,7 +270,7 @@ def test_prekeys_of_another_charter_are_not_taken(stocked: tuple[Stock, MaskedJo
     other = MaskedJob(simulated=make_federation(3, mode="masked"))
     ring = other.agents["a"].ring
     assert ring is not None
-    with pytest.raises(MessageError, match="another start"):
+    with pytest.raises(Restarted):
         stock.add("a", made(other, "a", 1), 1)
     stock.greet("a", ring.start, {})
     with pytest.raises(MessageError, match="did not sign"):
