@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import assert_never
 
@@ -30,6 +30,7 @@ from hansa.clients.work import Work
 from hansa.contract.errors import MessageError, RefusalError
 from hansa.contract.keys import to_text
 from hansa.contract.messages import (
+    FACT_CHARACTERS,
     MAX_HEADER_BYTES,
     PREFIX,
     PREKEYS,
@@ -62,6 +63,7 @@ from hansa.contract.messages import (
     segments_of,
     unpack,
 )
+from hansa.contract.typed import clipped
 from hansa.secagg.active_set import check_active_set
 from hansa.secagg.member import MemberAttempt
 from hansa.secagg.parties import Parties
@@ -72,6 +74,11 @@ log = logging.getLogger("hansa.agent")
 
 # Refusals of requests that nobody we know has signed.
 UNSIGNED = ("not-operator", "protocol-number")
+
+
+def _clipped_facts(facts: Mapping[str, str | int]) -> dict[str, str | int]:
+    """Facts as short as a reply's may be; they may quote the request."""
+    return {key: clipped(it, FACT_CHARACTERS) if isinstance(it, str) else it for key, it in facts.items()}
 
 
 class Agent:
@@ -128,11 +135,13 @@ class Agent:
             self._strangers.note(refusal)
             # What anybody can send leaves no trace on this member's disk but a line in the log now and then.
             if refusal.code not in UNSIGNED:
-                self.attempts.event("", refusal.code, refusal.sentence)
-            reply = RefusalReply(code=refusal.code, sentence=refusal.sentence, facts=refusal.facts)
+                self.attempts.event("", refusal.code, clipped(refusal.sentence))
+            reply = RefusalReply(
+                code=refusal.code, sentence=clipped(refusal.sentence), facts=_clipped_facts(refusal.facts)
+            )
         except MessageError as error:
             self._strangers.note(error)
-            reply = RefusalReply(code="bad-size", sentence=str(error))
+            reply = RefusalReply(code="bad-size", sentence=clipped(str(error)))
         except Exception as error:
             # What failed may quote a record; the details stay in this member's own log.
             log.exception("an attempt failed")

@@ -149,6 +149,8 @@ class Charter(Frozen):
         if unknown:
             raise ValueError(f"knob '{unknown[0]}' is not known; the knobs are {', '.join(KNOBS)}")
         n, c = len(self.members), self.protection.c
+        if self.protection.mode != "clear":
+            self._refuse_large_controllers()
         if 2 * self.threshold <= n + c and not (n == 2 and self.threshold == 2):
             raise ValueError(
                 f"threshold t = {self.threshold} is too small: 2t > n + c must hold, n = {n}, c = {c}"
@@ -166,6 +168,19 @@ class Charter(Frozen):
                 "because nothing is hidden from the other"
             )
         return self
+
+    def _refuse_large_controllers(self) -> None:
+        # t and the signatures on an active set count members, and members of one controller are one party:
+        # more than c of them, with the server, are more than the rule for t bears.
+        most = max(self.protection.c, 1)
+        for controller in dict.fromkeys(member.controller for member in self.members):
+            own = [member.name for member in self.members if member.controller == controller]
+            if len(own) > most:
+                raise ValueError(
+                    f"controller '{controller}' has {len(own)} members ({', '.join(own)}), which may collude, "
+                    f"and protection.c = {self.protection.c} protects against {self.protection.c}: "
+                    f"set protection.c = {len(own)}, or give it fewer members"
+                )
 
     @property
     def threshold(self) -> int:

@@ -47,9 +47,9 @@ class JobPlan(Frozen):
     rule: ServerRule = ServerRule()
     # Public seed of the initial model.
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
-    evaluate_every: Annotated[int, Field(ge=1)] = 1
+    evaluate_every: Annotated[int, Field(ge=1, le=100_000)] = 1
     # Knobs that nobody may move during this job.
-    pinned: dict[str, float] = {}
+    pinned: Annotated[dict[Slug, float], Field(max_length=16)] = {}
     # A member that has not answered by then is left out of the attempt.
     deadline_s: Annotated[float, Field(gt=0, le=86_400)] = 60.0
     # An unanswered request is sent again, byte for byte, after this long.

@@ -24,7 +24,7 @@ from pydantic import Field, ValidationError
 from hansa.contract.errors import MessageError
 from hansa.contract.jobs import AttemptKind, JobId, JobPlan
 from hansa.contract.keys import Signer, verify
-from hansa.contract.typed import Fact, Frozen, Slug, canonical_json, explain
+from hansa.contract.typed import Fact, Frozen, Sentence, Slug, canonical_json, explain
 
 PROTOCOL = 1
 # An agent serves the current protocol number and the one before; there is none before 1.
@@ -48,6 +48,18 @@ DTYPES: Mapping[DtypeName, np.dtype[Any]] = {
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 AttemptNumber = Annotated[int, Field(ge=1, lt=2**63)]
 Nonce = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
+Count = Annotated[int, Field(ge=0, lt=2**63)]
+# A charter has no more members; no list or mapping of members in a message is longer.
+MOST_MEMBERS = 1000
+Members = Annotated[tuple[Slug, ...], Field(max_length=MOST_MEMBERS)]
+# Printable, without what JSON escapes: as many bytes in a header as characters.
+Signature = Annotated[str, Field(pattern=r"^[!#-\[\]-~]{0,88}$")]
+Share = Annotated[str, Field(pattern=r"^[!#-\[\]-~]{0,64}$")]
+ShortText = Annotated[str, Field(pattern=r"^[ !#-\[\]-~]{0,64}$")]
+FACT_CHARACTERS = 200
+FactValue = (
+    Annotated[int, Field(gt=-(2**63), lt=2**63)] | Annotated[Sentence, Field(max_length=FACT_CHARACTERS)]
+)
 # Prekeys of each member that the server keeps ahead (PROTOCOL section 3).
 PREKEY_STOCK = 4
 # The one segment of a message that holds prekeys, one behind the other.
@@ -69,18 +81,18 @@ class Order(Frozen):
     job: JobId
     attempt: AttemptNumber
     kind: AttemptKind
-    base: Annotated[int, Field(ge=0, lt=2**63)]
-    cohort: Annotated[tuple[Slug, ...], Field(min_length=1, max_length=1000)]
+    base: Count
+    cohort: Annotated[tuple[Slug, ...], Field(min_length=1, max_length=MOST_MEMBERS)]
     # Number of the one-time key that each of the cohort uses; empty in mode `clear` (PROTOCOL section 3).
-    prekeys: dict[str, Annotated[int, Field(ge=0, lt=2**63)]] = {}
+    prekeys: Annotated[dict[Slug, Count], Field(max_length=MOST_MEMBERS)] = {}
     # How the cohort is split where the charter has `audit_groups`; empty where it is not.
-    groups: tuple[tuple[Slug, ...], ...] = ()
+    groups: Annotated[tuple[Members, ...], Field(max_length=MOST_MEMBERS)] = ()
     # Members that are left out, each with its reason; the cohort sees it.
-    left_out: dict[str, str] = {}
-    knobs: dict[str, float] = {}
+    left_out: Annotated[dict[Slug, Sentence], Field(max_length=MOST_MEMBERS)] = {}
+    knobs: Annotated[dict[Slug, float], Field(max_length=16)] = {}
     evaluate: bool = False
     # SHA-256 of each array that comes with the order, by segment: whoever agrees on the order agrees on them.
-    arrays: dict[str, Digest] = {}
+    arrays: Annotated[dict[Slug, Digest], Field(max_length=16)] = {}
 
     @property
     def digest(self) -> str:
@@ -96,24 +108,27 @@ class Order(Frozen):
 class Head(Frozen):
     """The newest row of a member's ledger: sequence number and hash (PROTOCOL section 7)."""
 
-    sequence: Annotated[int, Field(ge=0)]
-    hash: str
+    sequence: Count
+    hash: Digest
+
+
+Charge = Annotated[dict[Slug, float | ShortText], Field(max_length=8)]
 
 
 class Receipt(Frozen):
     """What a member was charged in an attempt, with its ledger's head; signed on its own, to be shown to others."""
 
-    charges: Annotated[tuple[dict[str, float | str], ...], Field(max_length=16)] = ()
+    charges: Annotated[tuple[Charge, ...], Field(max_length=16)] = ()
     # None until there is a ledger.
     head: Head | None = None
-    signature: str = ""
+    signature: Signature = ""
 
 
 class Accepted(Frozen):
     """Which of a peer's prekeys an agent takes: those of that start of the peer, from that number on."""
 
     start: Nonce
-    first: Annotated[int, Field(ge=0, lt=2**63)]
+    first: Count
 
 
 class Witness(Frozen):
@@ -128,18 +143,18 @@ class Witness(Frozen):
     # The start nonce of `member` that this answers, and the one of the witness: its prekeys carry that.
     start: Nonce
     made: Nonce
-    first: Annotated[int, Field(ge=0, lt=2**63)]
+    first: Count
     head: Head | None = None
-    signature: str = ""
+    signature: Signature = ""
 
 
 class HelloRequest(Frozen):
     """Who is there? Sent to every Flower node id that is not known yet."""
 
     type: Literal["hello"] = "hello"
-    protocols: tuple[int, ...] = SERVED
+    protocols: Annotated[tuple[Annotated[int, Field(ge=0, lt=256)], ...], Field(max_length=16)] = SERVED
     # Fresh at each sending, so that an old reply cannot pass for a new one.
-    nonce: str
+    nonce: ShortText
     # So many new prekeys are asked for.
     prekeys: Annotated[int, Field(ge=0, le=PREKEY_STOCK)] = 0
 
@@ -149,8 +164,8 @@ class WitnessRequest(Frozen):
 
     type: Literal["witness"] = "witness"
     # Member to the nonce of its start.
-    starts: dict[Slug, Nonce] = {}
-    shown: Annotated[tuple[Witness, ...], Field(max_length=1000)] = ()
+    starts: Annotated[dict[Slug, Nonce], Field(max_length=MOST_MEMBERS)] = {}
+    shown: Annotated[tuple[Witness, ...], Field(max_length=MOST_MEMBERS)] = ()
     prekeys: Annotated[int, Field(ge=0, le=PREKEY_STOCK)] = 0
 
 
@@ -167,7 +182,7 @@ class TrainRequest(Frozen):
     type: Literal["attempt"] = "attempt"
     order: Order
     # Signed answers to the last finished attempt's unmask (PROTOCOL section 7).
-    proof: tuple[str, ...] = ()
+    proof: Annotated[tuple[Annotated[str, Field(max_length=2**16)], ...], Field(max_length=MOST_MEMBERS)] = ()
 
 
 class AgreeRequest(Frozen):
@@ -176,7 +191,7 @@ class AgreeRequest(Frozen):
     type: Literal["agree"] = "agree"
     job: JobId
     attempt: AttemptNumber
-    active: tuple[Slug, ...]
+    active: Members
 
 
 class UnmaskRequest(Frozen):
@@ -185,13 +200,13 @@ class UnmaskRequest(Frozen):
     type: Literal["unmask"] = "unmask"
     job: JobId
     attempt: AttemptNumber
-    active: tuple[Slug, ...]
+    active: Members
     # The rest of the cohort.
-    dropped: tuple[Slug, ...] = ()
+    dropped: Members = ()
     # The receipt of every active member.
-    receipts: dict[Slug, Receipt] = {}
+    receipts: Annotated[dict[Slug, Receipt], Field(max_length=MOST_MEMBERS)] = {}
     # Signatures of active members on the active set; none are needed where nobody dropped.
-    signatures: dict[Slug, str] = {}
+    signatures: Annotated[dict[Slug, Signature], Field(max_length=MOST_MEMBERS)] = {}
 
 
 class CloseRequest(Frozen):
@@ -199,21 +214,22 @@ class CloseRequest(Frozen):
 
     type: Literal["close"] = "close"
     job: JobId
-    rounds: Annotated[int, Field(ge=0, lt=2**63)]
+    rounds: Count
 
 
 class HelloReply(Frozen):
     """A member's presence: nonce, ledger head, and what it pinned. Segment `prekeys`: as many as were asked for."""
 
     type: Literal["hello"] = "hello"
-    nonce: str
-    charter_version: int
-    started: float
+    nonce: ShortText
+    charter_version: Annotated[int, Field(ge=1, lt=2**31)]
+    # Seconds since 1970.
+    started: Annotated[float, Field(ge=0, lt=2**40)]
     isolated: bool
     head: Head | None = None
     # Nonce of the agent's start, and which prekeys of each peer it takes; empty in mode `clear`.
     start: Nonce | Literal[""] = ""
-    accepts: dict[Slug, Accepted] = {}
+    accepts: Annotated[dict[Slug, Accepted], Field(max_length=MOST_MEMBERS)] = {}
 
 
 class WitnessReply(Frozen):
@@ -223,8 +239,8 @@ class WitnessReply(Frozen):
     """
 
     type: Literal["witness"] = "witness"
-    witnesses: tuple[Witness, ...] = ()
-    accepts: dict[Slug, Accepted] = {}
+    witnesses: Annotated[tuple[Witness, ...], Field(max_length=MOST_MEMBERS)] = ()
+    accepts: Annotated[dict[Slug, Accepted], Field(max_length=MOST_MEMBERS)] = {}
 
 
 class JobReply(Frozen):
@@ -247,7 +263,7 @@ class AgreeReply(Frozen):
     """A member's one signature on (job, attempt, order, active set)."""
 
     type: Literal["agree"] = "agree"
-    signature: str
+    signature: Signature
 
 
 class UnmaskReply(Frozen):
@@ -256,7 +272,7 @@ class UnmaskReply(Frozen):
     type: Literal["unmask"] = "unmask"
     job: JobId
     attempt: AttemptNumber
-    shares: dict[Slug, str] = {}
+    shares: Annotated[dict[Slug, Share], Field(max_length=MOST_MEMBERS)] = {}
 
 
 class CloseReply(Frozen):
@@ -270,9 +286,10 @@ class RefusalReply(Frozen):
     """Why not: code, sentence, facts."""
 
     type: Literal["refusal"] = "refusal"
-    code: str
-    sentence: str
-    facts: dict[str, str | int] = {}
+    # Not one of REFUSAL_CODES alone: a newer agent's word is still an answer.
+    code: Slug
+    sentence: Sentence
+    facts: Annotated[dict[Slug, FactValue], Field(max_length=16)] = {}
 
 
 Request = (

@@ -25,8 +25,21 @@ Slug = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
 
 Fact = TypeVar("Fact", bound=BaseModel)
 
+# What one party writes for another's people to read, or for its log: no control characters, not endless.
+SENTENCE_CHARACTERS = 500
+Sentence = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]*$", max_length=SENTENCE_CHARACTERS)]
+
 # Of a document with more problems than this none is explained.
 MOST_PROBLEMS = 1000
+
+
+def clipped(text: str, longest: int = SENTENCE_CHARACTERS) -> str:
+    """`text` as a `Sentence` may be: control characters become spaces, what is too long ends in an ellipsis."""
+    start = "".join(
+        " " if letter < " " or letter == "\x7f" or "\ud800" <= letter <= "\udfff" else letter
+        for letter in text[: longest + 1]
+    )
+    return start if len(start) <= longest else start[: longest - 1] + "…"
 
 
 def canonical_json(value: Any) -> bytes:

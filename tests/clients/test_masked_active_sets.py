@@ -6,6 +6,7 @@ import pytest
 from federation import JOB, make_federation
 from masked_side import Attempt, MaskedServer, ready
 
+from hansa.contract.charter import Protection
 from hansa.contract.keys import to_text
 from hansa.contract.messages import (
     AgreeRequest,
@@ -110,7 +111,7 @@ def test_a_set_that_cannot_be_is_neither_signed_nor_opened(
 
 
 def test_members_of_one_controller_count_once() -> None:
-    server = ready(make_federation(5, mode="masked", controllers=list("xxyzw")))
+    server = ready(make_federation(5, protection=Protection(mode="masked", c=2), controllers=list("xxyzw")))
     attempt = server.train(server.begin(1))
     assert_refused(server, AgreeRequest(job=JOB, attempt=1, active=tuple(ACTIVE)), "active-set-too-small")
     assert_opens(server, attempt, ALL)

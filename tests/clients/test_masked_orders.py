@@ -209,11 +209,11 @@ def test_groups_split_the_cohort_and_are_large_enough(groups: tuple[tuple[str, .
 
 def test_two_members_of_one_controller_are_one_in_a_group_too() -> None:
     federation = make_federation(
-        7, controllers=list("xxyzuvw"), protection=Protection(mode="masked", audit_groups=3)
+        9, controllers=list("xxyzuvwst"), protection=Protection(mode="masked", c=2, audit_groups=4)
     )
     server = ready(federation)
-    assert_refused(server, server.begin(1, groups=(tuple("abc"), tuple("defg"))), "cohort-too-small")
-    server.train(server.begin(2, groups=(tuple("acd"), tuple("befg"))))
+    assert_refused(server, server.begin(1, groups=(tuple("abcd"), tuple("efghi"))), "cohort-too-small")
+    server.train(server.begin(2, groups=(tuple("acde"), tuple("bfghi"))))
 
 
 def test_a_charter_without_groups_has_its_cohort_whole(server: MaskedServer) -> None:
