@@ -5,8 +5,9 @@ from __future__ import annotations
 from hansa.clients.attempt_log import AttemptLog
 from hansa.clients.checks import check_knobs
 from hansa.contract.charter import Charter
-from hansa.contract.errors import RefusalError
+from hansa.contract.errors import InputError, RefusalError
 from hansa.contract.jobs import JobPlan
+from hansa.contract.plan import check_rule
 
 
 def propose(plan: JobPlan, attempts: AttemptLog, charter: Charter) -> None:
@@ -17,6 +18,10 @@ def propose(plan: JobPlan, attempts: AttemptLog, charter: Charter) -> None:
     RefusalError : a plan outside the charter, another one than before, or a job that is not approved
     """
     check_knobs(plan.pinned, charter, None)
+    try:
+        check_rule(plan, charter.protection.mode)
+    except InputError as error:
+        raise RefusalError("mode-downgrade", str(error), {"rule": plan.rule.name}) from None
     state = attempts.ask(plan)
     if attempts.plan(plan.job) != plan:
         raise RefusalError(
@@ -25,6 +30,18 @@ def propose(plan: JobPlan, attempts: AttemptLog, charter: Charter) -> None:
     if state == "asked" and charter.approval == "automatic":
         attempts.set_state(plan.job, "approved", "the charter approves jobs automatically")
     approved(plan.job, attempts)
+
+
+def check_known(job: str, attempts: AttemptLog) -> None:
+    """Of a job that was never proposed, or that waits for this member's yes, nothing is answered."""
+    if attempts.state(job) in ("", "asked"):
+        approved(job, attempts)
+
+
+def check_not_frozen(job: str, attempts: AttemptLog) -> None:
+    """A member that froze a job signs nothing of it and gives no share, of earlier uploads neither."""
+    if attempts.state(job) == "frozen":
+        approved(job, attempts)
 
 
 def approved(job: str, attempts: AttemptLog) -> JobPlan:

@@ -15,6 +15,10 @@ from pathlib import Path
 from hansa.contract.jobs import JobPlan
 
 KEPT_EVENTS = 10_000
+# Attempts of a job that stay known; whether a number rises hangs on the newest alone.
+KEPT_ATTEMPTS = 100
+# Jobs that wait for this member's yes; whoever proposes more loses the oldest.
+KEPT_ASKED = 100
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS jobs (
@@ -57,10 +61,16 @@ class AttemptLog:
 
     def ask(self, plan: JobPlan) -> str:
         """Note a job that the operator proposes; returns its state. The first plan of a job stands."""
-        with self._lock:
+        with self._lock, self._db:
+            self._db.execute("BEGIN IMMEDIATE")
             self._db.execute(
                 "INSERT INTO jobs (job, plan, state, changed) VALUES (?, ?, 'asked', ?) ON CONFLICT (job) DO NOTHING",
                 (plan.job, plan.model_dump_json(), time.time()),
+            )
+            self._db.execute(
+                "DELETE FROM jobs WHERE state = 'asked' AND job NOT IN "
+                "(SELECT job FROM jobs WHERE state = 'asked' ORDER BY rowid DESC LIMIT ?)",
+                (KEPT_ASKED,),
             )
         return self.state(plan.job)
 
@@ -89,6 +99,15 @@ class AttemptLog:
             )
         return cursor.rowcount > 0
 
+    def finish(self, job: str, reason: str) -> bool:
+        """Close an approved job; False when it is in any other state, which it keeps."""
+        with self._lock:
+            cursor = self._db.execute(
+                "UPDATE jobs SET state = 'closed', reason = ?, changed = ? WHERE job = ? AND state = 'approved'",
+                (reason, time.time(), job),
+            )
+        return cursor.rowcount > 0
+
     def newest(self, job: str) -> AcceptedAttempt | None:
         """The highest attempt ever accepted of a job."""
         return self._attempt("WHERE job = ? ORDER BY attempt DESC LIMIT 1", job)
@@ -100,14 +119,19 @@ class AttemptLog:
     def accept(
         self, job: str, attempt: int, request: str, cohort: tuple[str, ...], order_digest: str
     ) -> None:
-        """Take an attempt, durably, before anything is computed; drops the replies of lower ones."""
+        """Take an attempt, durably, before anything is computed; drops lower ones' replies."""
         with self._lock, self._db:
             self._db.execute("BEGIN IMMEDIATE")
-            self._db.execute("UPDATE attempts SET reply = NULL WHERE job = ?", (job,))
+            self._db.execute("UPDATE attempts SET reply = NULL WHERE job = ? AND reply IS NOT NULL", (job,))
             self._db.execute(
                 "INSERT INTO attempts (job, attempt, request, cohort, order_digest, accepted) "
                 "VALUES (?, ?, ?, ?, ?, ?)",
                 (job, attempt, request, " ".join(cohort), order_digest, time.time()),
+            )
+            self._db.execute(
+                "DELETE FROM attempts WHERE job = ? AND attempt < "
+                "(SELECT attempt FROM attempts WHERE job = ? ORDER BY attempt DESC LIMIT 1 OFFSET ?)",
+                (job, job, KEPT_ATTEMPTS - 1),
             )
 
     def keep_reply(self, job: str, attempt: int, reply: bytes) -> None:

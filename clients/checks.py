@@ -144,6 +144,14 @@ def check_groups(order: Order, charter: Charter, me: str) -> None:
     """A split cohort: only where the charter has it, everybody once, every group large enough (PROTOCOL 4.1)."""
     check_circles(order, charter, me)
     least = charter.protection.audit_groups
+    controllers = charter.controllers(order.cohort)
+    if least is not None and not order.groups and len(controllers) >= 2 * least:
+        raise RefusalError(
+            "not-approved",
+            f"the order does not split a cohort of {len(controllers)} controllers; "
+            f"the charter has groups of {least} and more audited",
+            {"cohort": len(controllers), "group": least},
+        )
     for group in order.groups:
         controllers = charter.controllers(group)
         if least is not None and len(controllers) < least:

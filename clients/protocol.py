@@ -7,13 +7,11 @@ whoever speaks: both are checked before anything else, every refusal is typed an
 from __future__ import annotations
 
 import logging
-import threading
-from collections import defaultdict
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import assert_never
 
-from hansa.clients.approval import approved, propose
+from hansa.clients.approval import approved, check_known, check_not_frozen, propose
 from hansa.clients.attempt_log import AcceptedAttempt, AttemptLog
 from hansa.clients.checks import (
     check_charter,
@@ -25,7 +23,9 @@ from hansa.clients.checks import (
 )
 from hansa.clients.masked import MaskedAttempts
 from hansa.clients.membership import Membership
+from hansa.clients.repeats import Repeats
 from hansa.clients.seldom import Seldom
+from hansa.clients.turns import Turn, Turns
 from hansa.clients.work import Work
 from hansa.contract.errors import MessageError, RefusalError
 from hansa.contract.keys import to_text
@@ -105,7 +105,6 @@ class Agent:
         self.isolated = isolated
         self.started = now().timestamp()
         self._work = work
-        self._pace = pace
         self._monotonic = monotonic
         self._now = now
         self._masked = None
@@ -113,7 +112,8 @@ class Agent:
             parties = Parties.of(membership.charter, membership.charter_hash)
             self._masked = MaskedAttempts(parties, ring)
         self._strangers = Seldom(monotonic)
-        self._jobs: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
+        self._jobs = Turns(pace, monotonic)
+        self._repeats = Repeats()
 
     @property
     def largest_request(self) -> int:
@@ -161,11 +161,17 @@ class Agent:
         )
         body = header.body
         if isinstance(body, HelloRequest):
-            return self._reply(asked, *self._hello(body))
+            if self._masked is None or body.prekeys == 0:
+                return self._reply(asked, *self._hello(body))
+            return self._repeats.answer(asked, lambda: self._reply(asked, *self._hello(body)))
         if isinstance(body, WitnessRequest):
             if self._masked is None:
                 raise RefusalError("not-approved", "only mode 'masked' has prekeys and witnesses")
-            return self._reply(asked, *self._masked.witness(body))
+            masked = self._masked
+            # Without a nonce the same bytes may well ask for new prekeys.
+            if body.prekeys == 0 or not body.nonce:
+                return self._reply(asked, *masked.witness(body))
+            return self._repeats.answer(asked, lambda: self._reply(asked, *masked.witness(body)))
         if isinstance(body, JobRequest):
             propose(body.plan, self.attempts, membership.charter)
             return self._reply(asked, JobReply(), {})
@@ -173,10 +179,14 @@ class Agent:
             began = self._monotonic()
             if body.order.arrays != {it.name: it.sha256 for it in header.segments}:
                 raise RefusalError("bad-size", "the arrays are not those that the order names")
-            with self._jobs[body.order.job]:
-                return self._attempt(asked, body.order, segments_of(packed, header.segments), began)
-        with self._jobs[body.job]:
-            return self._reply(asked, self._follow_up(body, asked, segments_of(packed, header.segments)), {})
+            order, segments = body.order, segments_of(packed, header.segments)
+            check_known(order.job, self.attempts)
+            return self._jobs.take(order.job, lambda turn: self._attempt(asked, order, segments, turn, began))
+        segments = segments_of(packed, header.segments)
+        check_known(body.job, self.attempts)
+        return self._jobs.take(
+            body.job, lambda _: self._reply(asked, self._follow_up(body, asked, segments), {})
+        )
 
     def _hello(self, body: HelloRequest) -> tuple[HelloReply, Segments]:
         masked = self._masked
@@ -190,7 +200,7 @@ class Agent:
         )
         return reply, {} if masked is None else masked.prekeys(body.prekeys)
 
-    def _attempt(self, asked: str, order: Order, segments: Segments, began: float) -> bytes:
+    def _attempt(self, asked: str, order: Order, segments: Segments, turn: Turn, began: float) -> bytes:
         plan = approved(order.job, self.attempts)
         known = self.attempts.accepted(order.job, order.attempt)
         if known is not None:
@@ -210,6 +220,8 @@ class Agent:
             raise RefusalError("not-approved", "the charter plans no statistics release")
         masking, arrays = self._take_part(order, segments)
         self.attempts.accept(order.job, order.attempt, asked, order.cohort, order.digest)
+        # Compute time tells batch and data-set sizes: the upload leaves on a public beat (PROTOCOL section 6).
+        turn.compute(began)
         outgoing = dict(self._work.run(plan, order, arrays))
         if self._masked is not None and masking is not None:
             masking.mask(outgoing)
@@ -217,8 +229,6 @@ class Agent:
         body = UploadReply(job=order.job, attempt=order.attempt, receipt=self._receipt(order))
         reply = self._reply(asked, body, outgoing)
         self.attempts.keep_reply(order.job, order.attempt, reply)
-        # Compute time tells batch and data-set sizes: the upload leaves on a public beat (PROTOCOL section 6).
-        self._pace(self._monotonic() - began)
         return reply
 
     def _take_part(self, order: Order, segments: Segments) -> tuple[MemberAttempt | None, Segments]:
@@ -256,16 +266,16 @@ class Agent:
         self, body: AgreeRequest | UnmaskRequest | CloseRequest, asked: str, segments: Segments
     ) -> Reply:
         if isinstance(body, CloseRequest):
-            plan = self.attempts.plan(body.job)
-            if plan is None:
-                raise RefusalError(
-                    "not-approved", "this job was never proposed to this member", {"job": body.job}
-                )
-            self._work.keep(plan, segments)
-            self.attempts.set_state(body.job, "closed", f"closed after {body.rounds} rounds")
+            # The answer may have been lost on its way: what is closed is closed, and its model stays.
+            if self.attempts.state(body.job) == "closed":
+                return CloseReply(job=body.job)
+            self._work.keep(approved(body.job, self.attempts), segments)
+            if not self.attempts.finish(body.job, f"closed after {body.rounds} rounds"):
+                approved(body.job, self.attempts)  # frozen meanwhile
             if self._masked is not None:
                 self._masked.forget(body.job)
             return CloseReply(job=body.job)
+        check_not_frozen(body.job, self.attempts)
         attempt = self._uploaded(body.job, body.attempt)
         if isinstance(body, AgreeRequest):
             if self._masked is not None:

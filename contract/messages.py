@@ -166,6 +166,8 @@ class WitnessRequest(Frozen):
     # Member to the nonce of its start.
     starts: Annotated[dict[Slug, Nonce], Field(max_length=MOST_MEMBERS)] = {}
     shown: Annotated[tuple[Witness, ...], Field(max_length=MOST_MEMBERS)] = ()
+    # Fresh at each sending that asks for prekeys: the same bytes get the same answer, not new prekeys.
+    nonce: ShortText = ""
     prekeys: Annotated[int, Field(ge=0, le=PREKEY_STOCK)] = 0
 
 

@@ -223,7 +223,7 @@ def test_what_belongs_to_another_attempt_or_job_is_replayed(server: MaskedServer
     for lie in (honest, agree):
         assert_refused(server, lie.model_copy(update={"attempt": 2}), "replayed")
         assert_refused(server, lie.model_copy(update={"job": OTHER_JOB}), "replayed")
-        assert_refused(server, lie.model_copy(update={"job": "ef" * 16}), "replayed")
+        assert_refused(server, lie.model_copy(update={"job": "ef" * 16}), "not-approved")
     later = server.train(server.begin(2))
     elsewhere = server.train(server.begin(2, job=OTHER_JOB))
     for lie in (honest, agree):

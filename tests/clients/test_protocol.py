@@ -359,7 +359,7 @@ class TestActiveSets:
         stale = request(federation, AgreeRequest(job=JOB, attempt=1, active=("a", "b", "c")))
         assert said(trained, stale) == "replayed"
         foreign = request(federation, AgreeRequest(job="00" * 16, attempt=2, active=("a", "b", "c")))
-        assert said(trained, foreign) == "replayed"
+        assert said(trained, foreign) == "not-approved"
 
 
 def test_a_closed_job_takes_no_more_attempts(federation: SimulatedFederation, agent: Agent) -> None:
