@@ -8,6 +8,7 @@ from pathlib import Path
 from hansa.cli.instance import Instance, MemberFolder
 from hansa.contract.errors import HansaError
 from hansa.contract.expiry import certificate_expiry, charter_expiry
+from hansa.contract.shown import protection_warnings
 from hansa.contract.signatures import verify_charter
 
 
@@ -28,7 +29,9 @@ def _warnings(charter: Path, signatures: Path, certificates: list[Path], now: da
     now = now or datetime.now(UTC)
     found: list[str | None] = []
     try:
-        found.append(charter_expiry(verify_charter(charter, signatures).charter).warning(now))
+        agreed = verify_charter(charter, signatures).charter
+        found += protection_warnings(agreed)
+        found.append(charter_expiry(agreed).warning(now))
     except HansaError as error:
         found.append(str(error))
     for path in certificates:

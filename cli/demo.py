@@ -19,6 +19,7 @@ from hansa.contract.jobs import JobPlan
 from hansa.contract.library import scenario_folder
 from hansa.contract.plan import check_rule, make_plan
 from hansa.contract.scenario import ScenarioJob, read_scenario
+from hansa.contract.shown import protection_warnings
 from hansa.contract.sources import Source, SqlSource, SyntheticSource
 from hansa.contract.typed import read_toml
 
@@ -73,13 +74,7 @@ def prepare(scenario: str | None, *, instance: Path | None, settings: Sequence[s
 
 def warnings_of(charter: Charter) -> list[str]:
     """What a person must know before this federation starts (PROTOCOL section 5)."""
-    found = []
-    if len(charter.members) == 2:
-        found.append(
-            "two members: each can subtract its own update from the sum, so nothing is hidden from the other"
-        )
-    if charter.protection.mode == "clear":
-        found.append("mode clear: the server reads each member's update; for debugging only")
+    found = protection_warnings(charter)
     derived = sum(column.derived for column in charter.task.features.columns)
     if derived:
         found.append(

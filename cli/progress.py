@@ -17,6 +17,8 @@ _SHOWN_ROUNDS = 10
 _SHOWN_NOTES = 4
 # Members come one after another; only what takes longer is worth a line.
 _PATIENCE_S = 5.0
+# Of a job that is under way so many of the newest rounds are shown.
+_CAUGHT_UP = 10
 
 
 class Progress(Protocol):
@@ -67,6 +69,10 @@ class PlainProgress:
         if waiting and waiting != self._waiting:
             self.note(waiting)
         self._waiting = waiting
+        if self._round == 0 and len(followed.lines) > 2 * _CAUGHT_UP:
+            # Somebody looks at a job that is under way: what was before is in the list.
+            self._round = followed.lines[-_CAUGHT_UP].round
+            self.note(f"rounds 1 to {self._round} are over; see: hansa rounds list")
         for line in followed.lines:
             # A round's figures come with the attempt after it.
             settled = line.metrics or line.round < followed.job.round or followed.over

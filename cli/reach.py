@@ -64,7 +64,7 @@ def reach(url: str | None, instance: Path | None, scope: str = "read") -> Contro
 
 
 def choose_job(control: Control, job: str | None) -> JobRecord:
-    """The job that is meant: by id, by its beginning, or the newest.
+    """The job that is meant: by id, by its beginning, or the one that runs, or the newest.
 
     Raises
     ------
@@ -75,4 +75,4 @@ def choose_job(control: Control, job: str | None) -> JobRecord:
     jobs = control.jobs()
     if not jobs:
         raise InputError("there is no job yet; submit one with: hansa jobs submit")
-    return jobs[-1]
+    return next((it for it in jobs if it.status == "running"), jobs[-1])

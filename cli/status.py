@@ -56,6 +56,7 @@ def status(
     facts = {
         "instance": str(found.folder),
         "name": found.facts.name,
+        "protection": _protection(found),
         "running": any(it.pid is not None for it in processes),
         "control": found.control_url if control else None,
         "processes": [vars(it) for it in processes],
@@ -68,6 +69,18 @@ def status(
         typer.echo(json.dumps(facts))
     else:
         _print(facts)
+
+
+def _protection(instance: Instance) -> str:
+    """What the server can read, by the charter; empty where it cannot be read."""
+    from hansa.contract.charter import Charter
+    from hansa.contract.shown import protection_sentence
+    from hansa.contract.typed import read_toml
+
+    try:
+        return protection_sentence(read_toml(instance.charter, Charter))
+    except HansaError:
+        return ""
 
 
 def supervised_processes(instance: Instance) -> list[Supervised]:
@@ -126,6 +139,8 @@ def _print(facts: dict[str, Any]) -> None:
     else:
         running = "control does not answer" if facts["running"] else "stopped"
     console.print(f"{facts['instance']}: {running}", markup=False, highlight=False)
+    if facts["protection"]:
+        console.print(facts["protection"], markup=False, highlight=False)
     if facts["processes"]:
         table = Table("process", "state", "pid", "restarts", "started by")
         for it in facts["processes"]:

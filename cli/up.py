@@ -81,6 +81,7 @@ def _attached(
     from hansa.cli.federation import START_S, check_given_up, federation_specs, record_path, supervised
     from hansa.cli.follow import follow, start_job
     from hansa.cli.progress import progress_on
+    from hansa.contract.shown import protection_sentence
 
     instance = demo.instance
     titles = {member.name: member.title for member in charter.members}
@@ -97,6 +98,7 @@ def _attached(
     ):
         interruption.at_once = supervisor.hurry
         progress.note(f"{len(charter.members)} members, logs in {instance.logs}")
+        progress.note(protection_sentence(charter))
         if not supervisor.wait_ready(START_S, lambda: interruption.requested):
             return interruption.exit_code
         with Control.of(instance, "write") as control:
@@ -111,6 +113,8 @@ def _attached(
                 check=lambda: check_given_up(supervisor),
             )
             if not followed.over:
+                stands = f"stopped at round {followed.job.round} of {followed.job.plan.rounds}"
+                print(f"{stands}; go on with it: hansa up --keep", file=sys.stderr)
                 return interruption.exit_code
             model = _export(control, followed, charter, instance.folder / "model")
     return _show(demo, charter, followed, console, model, as_json=as_json)
@@ -122,6 +126,7 @@ def _detached(
     from hansa.cli.background import start_in_background
     from hansa.cli.control_client import Control
     from hansa.cli.follow import start_job
+    from hansa.contract.shown import protection_sentence
 
     instance = demo.instance
     _forget_scores(demo)
@@ -134,6 +139,7 @@ def _detached(
         print(json.dumps({**facts, "control": instance.control_url}), flush=True)
         return 0
     console.print(f"{len(charter.members)} members run in the background, control at {instance.control_url}")
+    console.print(protection_sentence(charter), markup=False, highlight=False)
     console.print(sentence or f"job {job.job[:8]} is submitted", markup=False, highlight=False)
     console.print("see: hansa status, hansa rounds watch; stop it with: hansa down")
     return 0
@@ -176,6 +182,7 @@ def _show(
         console.print(rounds_table(followed.lines, last=10))
         if local:
             console.print(local_table(local, {member.name: member.title for member in charter.members}))
+            console.print("read from the members' own folders on this machine; the server does not see these")
         if model:
             console.print(f"released model: {model}", markup=False, highlight=False, soft_wrap=True)
     if not finished:

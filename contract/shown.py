@@ -1,0 +1,29 @@
+"""What a charter's protection means, in one sentence for people: the same words in logs, status and at a start."""
+
+from __future__ import annotations
+
+from hansa.contract.charter import Charter
+
+
+def protection_sentence(charter: Charter) -> str:
+    """What the server can read of the members' updates."""
+    protection = charter.protection
+    if protection.mode == "clear":
+        return "mode clear: the server reads every member's update; for debugging only"
+    sees = f"sees the sum of at least {charter.least_active} members' updates and nothing smaller"
+    if protection.audit_groups is not None:
+        sees = f"sees sums of groups of at least {protection.audit_groups} members and nothing smaller"
+    colludes = f", also with {protection.c} of them on its side" if protection.c else ""
+    return f"mode {protection.mode}: the server {sees}{colludes}"
+
+
+def protection_warnings(charter: Charter) -> list[str]:
+    """What a person must know before taking part (PROTOCOL section 5)."""
+    found = []
+    if len(charter.members) == 2:
+        found.append(
+            "two members: each can subtract its own update from the sum, so nothing is hidden from the other"
+        )
+    if charter.protection.mode == "clear":
+        found.append(protection_sentence(charter))
+    return found
