@@ -28,7 +28,7 @@ from hansa.contract.segments import EVALUATION, UPDATE, SegmentSpec, divisor
 from hansa.models.scores import figures
 from hansa.secagg.active_set import open_circles, receipt_valid
 from hansa.secagg.fixed_point import Grid
-from hansa.secagg.prekeys import Prekey
+from hansa.secagg.prekeys import Prekey, prekey_bytes
 from hansa.secagg.server import Circle, Summation
 from hansa.strategies.requests import Desk, Reply
 from hansa.strategies.robust import center, least_updates
@@ -116,7 +116,7 @@ class Attempt:
             self._note(member, "failed", code="agent-unavailable", sentence=str(answer))
             return
         try:
-            reply = self.desk.read(answer, self.request)
+            reply = self.desk.read(answer, self.request, self._segment_bytes)
             if reply.header.sender != member:
                 raise MessageError(f"{member}'s node answers in the name of {reply.header.sender}")
             self._take(member, reply, len(answer))
@@ -136,6 +136,9 @@ class Attempt:
             self.order.attempt,
         ):
             raise MessageError(f"{member} answers an attempt with '{body.type}'")
+        if body.receipt.charges or body.receipt.head is not None:
+            # It is shown to everybody with the shares: what nothing here can check is not passed on.
+            raise MessageError(f"{member} sent a receipt with charges or a head; there is no ledger yet")
         parts = self._parts(member, reply.segments)
         if self.prekeys:
             if not receipt_valid(member, self.order, body.receipt, self.desk.parties):
@@ -143,7 +146,7 @@ class Attempt:
             self.receipts[member] = body.receipt
             self.restock(member, reply.segments)
         self.summation.add(member, parts)
-        if self.plan.rule.name in PER_UPDATE_RULES and UPDATE in parts:
+        if self.plan.rule.name in PER_UPDATE_RULES and UPDATE in parts and not self.prekeys:
             spec = next(spec for spec in self.specs if spec.name == UPDATE)
             update = Grid(spec.bound, len(self.order.cohort)).decode(parts[UPDATE])
             self._single[member] = update / divisor(self.charter, self.plan, (member,))
@@ -157,9 +160,19 @@ class Attempt:
         found = {name: array.size for name, array in parts.items()}
         if found != expected or any(array.dtype != np.dtype("<u4") for array in parts.values()):
             raise MessageError(f"{member} sent segments {found}, the order needs {expected} as u32")
-        if beside - set(segments):
-            raise MessageError(f"{member} sent no new prekey for the one that the attempt used")
+        if beside:
+            made, size = segments.get(PREKEYS), prekey_bytes(self.desk.parties)
+            if made is None or made.dtype != np.uint8 or made.size != size:
+                raise MessageError(
+                    f"{member} did not send one new prekey of {size} bytes for the one that the attempt used"
+                )
         return parts
+
+    @property
+    def _segment_bytes(self) -> int:
+        """Bytes of the segments of an upload."""
+        prekey = prekey_bytes(self.desk.parties) if self.prekeys else 0
+        return sum(4 * spec.length for spec in self.specs) + prekey
 
     def _note(
         self, member: str, outcome: Outcome, *, code: str = "", sentence: str = "", size: int = 0

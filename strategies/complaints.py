@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from hansa.contract.charter import Charter
+
+# So often one member complains of another before the two no longer take part together.
+PATIENCE = 3
 
 
 class Complaints:
@@ -10,15 +15,35 @@ class Complaints:
 
     A maker can send a bad parcel to one member only, and a member can say so of a good one: of the
     two the server cannot tell who lies. More than c controllers that complain of one maker are
-    more than may collude, so one of them is honest.
+    more than may collude, so one of them is honest; and of more than c makers that one member
+    complains of, one is honest, too.
     """
 
     def __init__(self, charter: Charter) -> None:
         self._charter = charter
-        self._against: dict[str, set[str]] = {}
+        self._heard: Counter[tuple[str, str]] = Counter()
 
-    def hear(self, complainer: str, maker: str) -> bool:
-        """Note a complaint; whether the maker is proved guilty by now."""
-        against = self._against.setdefault(maker, set())
-        against.add(complainer)
-        return len(self._charter.controllers(against - {maker})) > self._charter.protection.c
+    def hear(self, complainer: str, maker: str) -> str:
+        """Note a complaint; which of the two is proved guilty by now, empty where neither is."""
+        self._heard[complainer, maker] += 1
+        against = {one for one, other in self._heard if other == maker and one != maker}
+        if len(self._charter.controllers(against)) > self._charter.protection.c:
+            return maker
+        accused = {other for one, other in self._heard if one == complainer and other != complainer}
+        return complainer if len(self._charter.controllers(accused)) > self._charter.protection.c else ""
+
+    def aside(self, turn: int) -> dict[str, str]:
+        """Who stays out of this attempt, with the reason: of two that go on disagreeing, one and then the other.
+
+        Without this the member that cannot open a prekey would miss every attempt, which may be all
+        that its maker wants.
+        """
+        out = {}
+        for (complainer, maker), times in self._heard.items():
+            if times >= PATIENCE and complainer != maker:
+                reason = (
+                    f"{complainer} has said {times} times that prekeys of {maker} are badly made: "
+                    "the two take part in turn"
+                )
+                out[(maker, complainer)[turn % 2]] = reason
+        return out

@@ -24,6 +24,7 @@ from hansa.contract.charter import Charter
 from hansa.contract.errors import HansaError
 from hansa.contract.jobs import AttemptKind, AttemptResult, JobStatus
 from hansa.contract.messages import PREKEYS, CloseRequest, Order, TrainRequest, describe
+from hansa.contract.plan import check_rule
 from hansa.contract.segments import EVALUATION, UPDATE, SegmentSpec, update_bound
 from hansa.models.model import Model
 from hansa.models.scores import histogram_bound, histogram_length
@@ -78,6 +79,7 @@ class ConsortiumStrategy(FlowerHooks):
         gather_s: float = GATHER_S,
         randomness: Random | None = None,
     ) -> None:
+        check_rule(journal.plan, charter.protection.mode)
         self.charter = charter
         self.model = model
         self.journal = journal
@@ -89,6 +91,8 @@ class ConsortiumStrategy(FlowerHooks):
         self._exchange: Exchange | None = None
         self._roster: Roster | None = None
         self._gathered = False
+        # Attempts of this run.
+        self._opened = 0
         self._failures = 0
         super().__init__()
         progress = journal.progress()
@@ -154,7 +158,11 @@ class ConsortiumStrategy(FlowerHooks):
         while True:
             self._obey()
             self.roster.refresh()
-            selection = self.roster.select(self.journal.held())
+            held = self.journal.held()
+            selection = self.roster.select(held, self._complaints.aside(self._opened))
+            if selection.shortfall:
+                # Rounds that need everybody are not stopped by two that disagree.
+                selection = self.roster.select(held)
             waited = time.monotonic() - began
             if not selection.shortfall and (
                 self._gathered or not selection.hopeful or waited >= self._gather_s
@@ -190,6 +198,7 @@ class ConsortiumStrategy(FlowerHooks):
             encoded = b"".join(prekeys[name].encoded for name in selection.cohort)
             segments[PREKEYS] = np.frombuffer(encoded, dtype=np.uint8)
         headers = describe(segments)
+        self._opened += 1
         number = self.journal.open_attempt(
             kind, base=state.round, cohort=selection.cohort, left_out=selection.left_out, knobs=knobs
         )
@@ -244,8 +253,13 @@ class ConsortiumStrategy(FlowerHooks):
             sentence = f"{complainer} says that the prekey of {maker} is badly made"
             self.journal.event("bad-share", sentence, member=complainer)
             self.journal.event("bad-share", sentence, member=maker)
-            if self._complaints.hear(complainer, maker):
+            guilty = self._complaints.hear(complainer, maker)
+            if guilty == maker:
                 self.roster.blame(maker, "more members than may collude say that its prekeys are badly made")
+            elif guilty:
+                self.roster.blame(
+                    complainer, "it calls the prekeys of more members badly made than may collude"
+                )
 
     # --- unmask ---------------------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ from hansa.contract.charter import Charter
 from hansa.contract.errors import MessageError
 from hansa.contract.messages import (
     PROTOCOL,
+    RefusalReply,
     ReplyHeader,
     Request,
     RequestHeader,
@@ -25,7 +26,7 @@ from hansa.contract.messages import (
     segments_of,
     unpack,
 )
-from hansa.contract.typed import canonical_json
+from hansa.contract.typed import canonical_json, clipped
 from hansa.secagg.parties import Parties
 from hansa.strategies.ports import Operator
 
@@ -33,6 +34,9 @@ NO_SEGMENTS: Mapping[str, NDArray[Any]] = {}
 # What the operator is asked to sign in one call: control bounds both.
 _HEADERS_AT_ONCE = 1000
 _BYTES_AT_ONCE = 16 * 2**20
+# Room for the header of any reply: a share, a word and a prekey's range for each member are some 700 bytes.
+_REPLY_BYTES = 2**16
+_REPLY_BYTES_EACH = 2**11
 
 
 @dataclass(frozen=True)
@@ -87,13 +91,20 @@ class Desk:
             for header, signature in zip(headers, signatures, strict=True)
         ]
 
-    def read(self, reply: bytes, request: bytes) -> Reply:
-        """A member's reply to `request`.
+    def read(self, reply: bytes, request: bytes, segments: int = 0) -> Reply:
+        """A member's reply to `request`. What a refusal says is made fit to be kept and shown.
+
+        Parameters
+        ----------
+        segments : bytes of the segments that were asked for; a much larger reply is not looked into
 
         Raises
         ------
         MessageError : malformed, from nobody we know, not signed by its sender, or to another request
         """
+        most = _REPLY_BYTES + _REPLY_BYTES_EACH * len(self._keys) + segments
+        if len(reply) > most:
+            raise MessageError(f"a reply of {len(reply)} bytes, where at most {most} were asked for")
         packed = unpack(reply)
         if packed.protocol != PROTOCOL:
             raise MessageError(f"the reply speaks protocol {packed.protocol}, not {PROTOCOL}")
@@ -110,4 +121,7 @@ class Desk:
             raise MessageError(f"{header.sender} answers another request than the one it was sent")
         if header.body.type != "refusal" and header.charter != self.hash:
             raise MessageError(f"{header.sender} works under another charter")
+        if isinstance(header.body, RefusalReply):
+            said = {"code": clipped(header.body.code, 63), "sentence": clipped(header.body.sentence)}
+            header = header.model_copy(update={"body": header.body.model_copy(update=said)})
         return Reply(header, segments_of(packed, header.segments))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 
@@ -23,15 +23,16 @@ from hansa.contract.messages import (
     RefusalReply,
     Segments,
 )
-from hansa.secagg.prekeys import Prekey
+from hansa.secagg.prekeys import Prekey, prekey_bytes
 from hansa.strategies.exchange import Exchange, ExchangeError
 from hansa.strategies.ports import Journal, MemberPresence
 from hansa.strategies.requests import Desk, Reply
 from hansa.strategies.selection import Selection, select
-from hansa.strategies.start_exchange import DEADLINE_S, PATIENCE_S, StartExchange
+from hansa.strategies.start_exchange import DEADLINE_S, StartExchange
 from hansa.strategies.stock import Restarted, Stock
+from hansa.strategies.waits import Waits
 
-# A node that stayed silent is asked again after this.
+# A node whose answer was none is asked again after this.
 HELLO_AGAIN_S = 5.0
 # A member that declined the job is asked again after this long.
 JOB_AGAIN_S = 5.0
@@ -53,8 +54,9 @@ class Roster:
         self._monotonic = monotonic
         self._members: dict[int, str] = {}
         self._presence: dict[int, MemberPresence] = {}
-        self._silent: dict[int, float] = {}
-        self._patience: dict[int, float] = {}
+        # Nodes that gave an answer of no use, and when.
+        self._useless: dict[int, float] = {}
+        self._waits = Waits(monotonic)
         self._declined: dict[str, tuple[str, float]] = {}
         self._willing: set[str] = set()
         # Members whose prekeys were proved to be badly made, each with a sentence: out until the next run.
@@ -68,6 +70,7 @@ class Roster:
             self._stock,
             forget=self.forget,
             restock=self.restock,
+            waits=self._waits,
             monotonic=monotonic,
         )
 
@@ -88,12 +91,17 @@ class Roster:
         said = {name: sentence for name, (sentence, _) in self._declined.items() if name in here}
         return said | self._blamed
 
-    def select(self, held: Mapping[str, str]) -> Selection:
-        """The cohort that could be asked now."""
+    def select(self, held: Mapping[str, str], aside: Mapping[str, str] | None = None) -> Selection:
+        """The cohort that could be asked now.
+
+        Parameters
+        ----------
+        aside : members that are left out this once, each with the reason
+        """
         return select(
             self._desk.charter,
             connected=self.connected,
-            declined=self.declined,
+            declined={**(aside or {}), **self.declined},
             held=held,
             starts=self._stock.starts if self._masked else None,
         )
@@ -128,11 +136,13 @@ class Roster:
         for node, name in list(self._members.items()):
             if node not in online:
                 self.forget(name)
-        now = self._monotonic()
+        now, go_on = self._monotonic(), self._goes_on(len(self._members))
         strangers = [
             node
             for node in online
-            if node not in self._members and now - self._silent.get(node, -HELLO_AGAIN_S) >= HELLO_AGAIN_S
+            if node not in self._members
+            and now - self._useless.get(node, -HELLO_AGAIN_S) >= HELLO_AGAIN_S
+            and self._waits.due(node, go_on)
         ]
         if strangers:
             self._greet(strangers, PREKEY_STOCK if prekeys else 0)
@@ -145,27 +155,29 @@ class Roster:
         """A member failed to answer: it takes part again once it has said hello."""
         for node in [node for node, name in self._members.items() if name == member]:
             del self._members[node]
-            self._silent.pop(node, None)
+            self._useless.pop(node, None)
         self._stock.forget(member)
 
     def _greet(self, nodes: list[int], prekeys: int) -> None:
         nonce = secrets.token_hex(16)
         request = self._desk.write(self._journal.plan.job, HelloRequest(nonce=nonce, prekeys=prekeys))
-        patience = max(self._patience.get(node, PATIENCE_S) for node in nodes)
-        enough = self._enough(patience, lambda: len(self._members))
-        self._patience.update(
-            {node: min(2 * self._patience.get(node, PATIENCE_S), DEADLINE_S) for node in nodes}
-        )
+        began, silent = self._monotonic(), set(nodes)
+        enough = self._enough(nodes, lambda: len(self._members))
+        size = prekeys * prekey_bytes(self._desk.parties)
         for node, answer in self._exchange.ask(dict.fromkeys(nodes, request), DEADLINE_S, enough=enough):
-            reply = self._read(node, answer, request)
+            silent.discard(node)
+            self._waits.answered(node)
+            reply = self._read(node, answer, request, size)
             if reply is None:
                 continue
             body = reply.header.body
-            if isinstance(body, HelloReply) and body.nonce == nonce:
+            if isinstance(body, HelloReply) and (problem := self._wrong(body, nonce)):
+                self._useless[node] = self._monotonic()
+                self._journal.event("bad-reply", problem, member=reply.header.sender)
+            elif isinstance(body, HelloReply):
                 self.forget(reply.header.sender)
                 self._members[node] = reply.header.sender
-                self._silent.pop(node, None)
-                self._patience.pop(node, None)
+                self._useless.pop(node, None)
                 self._presence[node] = MemberPresence(
                     name=reply.header.sender,
                     node_id=node,
@@ -177,9 +189,20 @@ class Roster:
                     self._stock.greet(reply.header.sender, body.start, body.accepts)
                     self.restock(reply.header.sender, reply.segments, prekeys)
             elif isinstance(body, RefusalReply):
+                self._useless[node] = self._monotonic()
                 self._journal.event(body.code, body.sentence, member=reply.header.sender)
-        silent = set(nodes) - set(self._members)
-        self._silent.update(dict.fromkeys(silent, self._monotonic()))
+            else:
+                self._useless[node] = self._monotonic()
+        self._waits.silent(silent, self._monotonic() - began)
+
+    def _wrong(self, hello: HelloReply, nonce: str) -> str:
+        """Why a hello is none to this question or from another agreement; empty where it is in order."""
+        if hello.nonce != nonce:
+            return "answers another hello than the one it was sent"
+        version = self._desk.charter.version
+        if hello.charter_version != version:
+            return f"says that it obeys version {hello.charter_version} of the charter, this is {version}"
+        return ""
 
     def _propose(self) -> None:
         now = self._monotonic()
@@ -193,8 +216,10 @@ class Roster:
             return
         plan = self._journal.plan
         request = self._desk.write(plan.job, JobRequest(plan=plan))
-        enough = self._enough(PATIENCE_S, lambda: len(self.connected))
+        began, silent = self._monotonic(), set(asked)
+        enough = self._enough(asked, lambda: len(self.connected))
         for node, answer in self._exchange.ask(dict.fromkeys(asked, request), DEADLINE_S, enough=enough):
+            silent.discard(node)
             reply = self._read(node, answer, request)
             if reply is None:
                 self.forget(asked[node])
@@ -207,28 +232,44 @@ class Roster:
                 self._declined[reply.header.sender] = (f"{refusal.code}: {refusal.sentence}", now)
                 if known != f"{refusal.code}: {refusal.sentence}":
                     self._journal.event(refusal.code, refusal.sentence, member=reply.header.sender)
+            else:
+                self.forget(asked[node])
+                self._useless[node] = self._monotonic()
+                self._journal.event("bad-reply", "answers a job with something else", member=asked[node])
+        for node in silent:
+            self.forget(asked[node])
+        self._waits.silent(silent, self._monotonic() - began)
 
-    def _enough(self, patience: float, ready: Callable[[], int]) -> Callable[[], bool]:
-        """Whether rounds can go on with who is there, and the others have had their time."""
-        began, charter = self._monotonic(), self._desk.charter
+    def _goes_on(self, there: int) -> bool:
+        """Whether rounds can go on with so many members."""
+        charter = self._desk.charter
         needed = charter.minimum_cohort
         if self._masked:
             # Whoever starts needs the words of so many others.
             needed = max(needed, charter.witnesses_needed + 1)
+        return there >= needed
+
+    def _enough(self, asked: Iterable[int], ready: Callable[[], int]) -> Callable[[], bool]:
+        """Whether rounds can go on with who is there, and the others have had their time."""
+        began, patience = self._monotonic(), self._waits.patience(asked, self._goes_on(ready()))
 
         def enough() -> bool:
-            quorum = ready() >= needed
-            return quorum and self._monotonic() - began >= patience
+            return self._goes_on(ready()) and self._monotonic() - began >= patience
 
         return enough
 
-    def _read(self, node: int, answer: bytes | ExchangeError, request: bytes) -> Reply | None:
+    def _read(
+        self, node: int, answer: bytes | ExchangeError, request: bytes, segments: int = 0
+    ) -> Reply | None:
         if isinstance(answer, ExchangeError):
-            self._silent[node] = self._monotonic()
+            self._useless[node] = self._monotonic()
             return None
         try:
-            return self._desk.read(answer, request)
+            reply = self._desk.read(answer, request, segments)
+            if self._members.get(node, reply.header.sender) != reply.header.sender:
+                raise MessageError(f"{self._members[node]}'s node answers as {reply.header.sender}")
+            return reply
         except MessageError as error:
-            self._silent[node] = self._monotonic()
+            self._useless[node] = self._monotonic()
             self._journal.event("bad-reply", f"node {node}: {error}")
             return None

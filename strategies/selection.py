@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from hansa.contract.charter import Charter
+from hansa.contract.typed import clipped
 from hansa.strategies.stock import Start
 
 NOT_CONNECTED = "not connected"
@@ -62,7 +63,9 @@ def select(
         candidates = cohort
     # In the charter's order, which is the order of every list of members.
     left_out = {
-        it.name: {**left_out, **hopeful}[it.name] for it in charter.members if it.name not in candidates
+        it.name: clipped({**left_out, **hopeful}[it.name])
+        for it in charter.members
+        if it.name not in candidates
     }
     controllers = charter.controllers(candidates)
     shortfall = ""
@@ -79,22 +82,31 @@ def _not_ready(charter: Charter, start: Start | None) -> str:
         return "its agent makes no prekeys"
     if start.signed < charter.witnesses_needed:
         return f"its start is signed by {start.signed} of {charter.witnesses_needed} other members"
+    if start.withheld:
+        return "it was asked for its word on another's start and did not give it"
+    if start.rejects:
+        return f"it does not take the prekeys of {', '.join(start.rejects)}, whose valid word it was shown"
     return "" if start.numbers else "none of its prekeys is left"
 
 
 def _fitting(candidates: list[str], starts: Mapping[str, Start]) -> list[str]:
     """Candidates of whom each takes the newest prekey of each other.
 
-    Whoever fits with the fewest goes first: one member that says of everybody's prekeys that they are
-    too old costs its own place and no other's. Of equals the one goes that withheld its word on a start
-    or calls another's prekeys too old, then the last.
+    Whoever was silent when it was asked for its word on another's start goes first, then whoever fits with
+    the fewest: one member that says of everybody's prekeys that they are too old costs its own place and no
+    other's. Of equals the one goes that calls another's prekeys too old, then the last.
     """
     misfits = {name: {it for it in candidates if not _fit(name, it, starts)} for name in candidates}
     order = {name: place for place, name in enumerate(candidates)}
     while any(misfits.values()):
         worst = max(
             misfits,
-            key=lambda name: (len(misfits[name]), _at_fault(name, misfits[name], starts), order[name]),
+            key=lambda name: (
+                bool(misfits[name]) and starts[name].silent,
+                len(misfits[name]),
+                _calls_old(name, misfits[name], starts),
+                order[name],
+            ),
         )
         for other in misfits.pop(worst):
             misfits[other].discard(worst)
@@ -105,9 +117,8 @@ def _fit(one: str, other: str, starts: Mapping[str, Start]) -> bool:
     return one == other or (_takes(one, other, starts) and _takes(other, one, starts))
 
 
-def _at_fault(name: str, misfits: set[str], starts: Mapping[str, Start]) -> bool:
-    calls_old = any(starts[name].accepts.get(it, -1) > starts[it].numbers[-1] for it in misfits)
-    return bool(misfits) and (starts[name].withheld or calls_old)
+def _calls_old(name: str, misfits: set[str], starts: Mapping[str, Start]) -> bool:
+    return any(starts[name].accepts.get(it, -1) > starts[it].numbers[-1] for it in misfits)
 
 
 def _takes(one: str, other: str, starts: Mapping[str, Start]) -> bool:

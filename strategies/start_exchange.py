@@ -20,16 +20,18 @@ from hansa.contract.messages import (
     WitnessRequest,
     witness_statement,
 )
+from hansa.secagg.prekeys import prekey_bytes
 from hansa.strategies.exchange import Exchange, ExchangeError
 from hansa.strategies.ports import Journal
 from hansa.strategies.requests import Desk, Reply
 from hansa.strategies.stock import Stock
+from hansa.strategies.waits import Waits
 
 DEADLINE_S = 60.0
-# How long rounds that could go on wait for one more member; doubled each time it stays silent.
-PATIENCE_S = 5.0
 # What a member did not do when it was asked is asked of it again after this.
 AGAIN_S = 5.0
+# Fresh prekeys that some peer says it needs are asked for at most so seldom, where that was in vain before.
+LONGEST_IN_VAIN_S = 300.0
 # Refusals of a member that does not know any more what it knew: it restarted.
 RESTARTED = ("prekey-unknown", "prekey-used", "attempt-lost", "replayed")
 
@@ -52,6 +54,7 @@ class StartExchange:
         *,
         forget: Callable[[str], None],
         restock: Callable[[str, Segments, int], None],
+        waits: Waits | None = None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._desk = desk
@@ -61,9 +64,11 @@ class StartExchange:
         self._forget = forget
         self._restock = restock
         self._monotonic = monotonic
+        self._waits = waits or Waits(monotonic)
         # When a start (nonce) was shown to a peer (nonce) to sign, or a peer was asked for prekeys ("").
         self._asked: dict[tuple[str, str], float] = {}
-        self._patience: dict[str, float] = {}
+        # How often a start (nonce) was asked in vain for prekeys that some peer takes.
+        self._vain: dict[str, int] = {}
 
     def settle(self, addresses: Mapping[str, int], ready: Callable[[], bool]) -> None:
         """Have starts signed and stocks filled among the members at these addresses.
@@ -72,15 +77,21 @@ class StartExchange:
         ----------
         ready : whether rounds could go on with what is there
         """
-        wanted = self._wanted(addresses)
+        wanted = self._wanted(addresses, ready())
         if not wanted:
             return
-        words = self._collect(wanted, addresses)
-        self._show({name: said for name, said in words.items() if said}, addresses, ready)
+        words = self._collect(wanted, addresses, ready)
+        # Who has just been silent is not waited for a second time.
+        there = {name: said for name, said in words.items() if said and self._waits.due(name, ready())}
+        self._show(there, addresses, ready)
 
-    def _wanted(self, addresses: Mapping[str, int]) -> dict[str, dict[str, str]]:
+    def _wanted(self, addresses: Mapping[str, int], go_on: bool) -> dict[str, dict[str, str]]:
         """Of whom something is wanted: the starts to sign, by member; none where only prekeys are."""
-        starts = {name: it for name, it in self._stock.starts.items() if name in addresses}
+        starts = {
+            name: it
+            for name, it in self._stock.starts.items()
+            if name in addresses and self._waits.due(name, go_on)
+        }
         now, wanted = self._monotonic(), {}
         for peer, its in starts.items():
             to_sign = {
@@ -88,17 +99,26 @@ class StartExchange:
                 for name, start in starts.items()
                 if name != peer and peer not in start.accepts and self._due(start.nonce, its.nonce, now)
             }
-            if to_sign or (self._stock.empty(peer) and self._due("", its.nonce, now)):
+            if to_sign or self._lacks_prekeys(peer, its.nonce, now):
                 wanted[peer] = to_sign
                 asked = [*to_sign.values(), ""]
                 self._asked.update({(nonce, its.nonce): now for nonce in asked})
         return wanted
 
+    def _lacks_prekeys(self, peer: str, nonce: str, now: float) -> bool:
+        if self._stock.empty(peer):
+            return self._due("", nonce, now)
+        pause = min(AGAIN_S * 2.0 ** min(self._vain.get(nonce, 0), 10), LONGEST_IN_VAIN_S)
+        return self._stock.too_old(peer) and now - self._asked.get(("", nonce), -pause) >= pause
+
     def _due(self, start: str, peer: str, now: float) -> bool:
         return now - self._asked.get((start, peer), -AGAIN_S) >= AGAIN_S
 
     def _collect(
-        self, wanted: Mapping[str, Mapping[str, str]], addresses: Mapping[str, int]
+        self,
+        wanted: Mapping[str, Mapping[str, str]],
+        addresses: Mapping[str, int],
+        rounds_go_on: Callable[[], bool],
     ) -> dict[str, list[Witness]]:
         """What was signed, by the member whose start it is; fresh prekeys go into the stock."""
         words: dict[str, list[Witness]] = {name: [] for to_sign in wanted.values() for name in to_sign}
@@ -112,7 +132,15 @@ class StartExchange:
             peer: WitnessRequest(starts=dict(to_sign), prekeys=PREKEY_STOCK)
             for peer, to_sign in wanted.items()
         }
-        for peer, reply, body in self._ask(asks, addresses, ready):
+        for peer in (it for it, to_sign in wanted.items() if to_sign):
+            self._stock.fall_silent(peer, True)
+        size = PREKEY_STOCK * prekey_bytes(self._desk.parties)
+        for peer, reply in self._ask(asks, addresses, ready, rounds_go_on, size):
+            self._stock.fall_silent(peer, False)
+            body = reply.header.body
+            if not isinstance(body, WitnessReply):
+                self._stock.withhold(peer, bool(wanted[peer]))
+                continue
             self._restock(peer, reply.segments, PREKEY_STOCK)
             if peer not in self._stock.starts:
                 # It started again meanwhile: what it signed is worth nothing, and it is greeted next.
@@ -128,8 +156,12 @@ class StartExchange:
             for witness in said:
                 words[witness.member].append(witness)
                 self._stock.discard(peer, witness.first)
-            if not self._stock.empty(peer):
-                self._asked.pop(("", self._stock.starts[peer].nonce), None)
+            nonce = self._stock.starts[peer].nonce
+            if self._stock.too_old(peer):
+                self._vain[nonce] = self._vain.get(nonce, 0) + 1
+            elif not self._stock.empty(peer):
+                self._vain.pop(nonce, None)
+                self._asked.pop(("", nonce), None)
         return words
 
     def _counts(self, witness: Witness, peer: str, asked: Mapping[str, str]) -> bool:
@@ -139,7 +171,7 @@ class StartExchange:
         """
         if witness.witness != peer or asked.get(witness.member) != witness.start:
             return False
-        if witness.made != self._stock.starts[peer].nonce:
+        if witness.head is not None or witness.made != self._stock.starts[peer].nonce:
             return False
         if witness.first > max(self._stock.starts[peer].numbers, default=-1):
             return False
@@ -152,17 +184,38 @@ class StartExchange:
         addresses: Mapping[str, int],
         ready: Callable[[], bool],
     ) -> None:
+        """Show members what was signed for them. Every word was checked: who does not take one is at fault itself."""
         asks = {name: WitnessRequest(shown=tuple(said)) for name, said in words.items()}
-        for _ in self._ask(asks, addresses, ready):
-            pass
+        refused = {name: [it.witness for it in said] for name, said in words.items()}
+        for name, reply in self._ask(asks, addresses, ready, ready):
+            body = reply.header.body
+            if isinstance(body, WitnessReply):
+                refused[name] = [it.witness for it in words[name] if not _taken(it, body)]
+            if self._stock.reject(name, refused.pop(name)):
+                left = ", ".join(self._stock.rejects(name))
+                self._journal.event(
+                    "refuses-word",
+                    f"does not take the prekeys of {left}, whose valid word it was shown",
+                    member=name,
+                )
+        for name, left_out in refused.items():
+            self._stock.reject(name, left_out)
 
     def _ask(
         self,
         asks: Mapping[str, WitnessRequest],
         addresses: Mapping[str, int],
         ready: Callable[[], bool],
-    ) -> Iterator[tuple[str, Reply, WitnessReply]]:
-        """Ask members, keep what each says it accepts now, yield the replies; forget whoever may have restarted."""
+        rounds_go_on: Callable[[], bool],
+        segments: int = 0,
+    ) -> Iterator[tuple[str, Reply]]:
+        """Ask members, keep what each says it accepts now, yield the replies; forget whoever may have restarted.
+
+        Parameters
+        ----------
+        ready : whether the answers that are there are enough
+        rounds_go_on : whether rounds can go on without any answer
+        """
         if not asks:
             return
         written = self._desk.write_many(self._journal.plan.job, list(asks.values()))
@@ -170,41 +223,47 @@ class StartExchange:
         members = {addresses[name]: name for name in asks}
         silent = set(asks)
         began = self._monotonic()
-        patience = max(self._patience.get(name, PATIENCE_S) for name in asks)
+        idle = rounds_go_on()
+        patience = self._waits.patience(asks, idle)
 
         def enough() -> bool:
-            return self._monotonic() - began >= patience and ready()
+            return self._monotonic() - began >= patience and (idle or ready())
 
         payloads = {node: requests[name] for node, name in members.items()}
         for node, answer in self._exchange.ask(payloads, DEADLINE_S, enough=enough):
             name = members[node]
             silent.discard(name)
-            self._patience.pop(name, None)
-            reply = self._read(name, answer, requests[name])
+            self._waits.answered(name)
+            reply = self._read(name, answer, requests[name], segments)
             if reply is None:
                 self._forget(name)
                 continue
             body = reply.header.body
             if isinstance(body, WitnessReply):
                 self._stock.accept(name, body.accepts)
-                yield name, reply, body
             elif isinstance(body, RefusalReply):
                 self._journal.event(body.code, body.sentence, member=name)
-                if body.code in RESTARTED:
-                    self._forget(name)
-        for name in silent:
-            self._patience[name] = min(2 * self._patience.get(name, PATIENCE_S), DEADLINE_S)
-            if self._monotonic() - began >= DEADLINE_S:
+            yield name, reply
+            if isinstance(body, RefusalReply) and body.code in RESTARTED:
                 self._forget(name)
+        waited = self._monotonic() - began
+        self._waits.silent(silent, waited)
+        for name in silent if waited >= DEADLINE_S else ():
+            self._forget(name)
 
-    def _read(self, name: str, answer: bytes | ExchangeError, request: bytes) -> Reply | None:
+    def _read(self, name: str, answer: bytes | ExchangeError, request: bytes, segments: int) -> Reply | None:
         if isinstance(answer, ExchangeError):
             return None
         try:
-            reply = self._desk.read(answer, request)
+            reply = self._desk.read(answer, request, segments)
             if reply.header.sender != name:
                 raise MessageError(f"{name}'s node answers in the name of {reply.header.sender}")
         except MessageError as error:
             self._journal.event("bad-reply", str(error), member=name)
             return None
         return reply
+
+
+def _taken(word: Witness, body: WitnessReply) -> bool:
+    taken = body.accepts.get(word.witness)
+    return taken is not None and taken.start == word.made

@@ -6,16 +6,17 @@ Prekeys are kept a few ahead, so that an undisturbed attempt is one upload and o
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from hansa.contract.errors import MessageError
 from hansa.contract.messages import PREKEY_STOCK, Accepted
 from hansa.secagg.parties import Parties
-from hansa.secagg.prekeys import Prekey, check_prekey, decode_prekeys
+from hansa.secagg.prekeys import Prekey, check_prekey, decode_prekeys, prekey_bytes
 
 
 class Restarted(Exception):
@@ -31,7 +32,9 @@ class Start:
     signed : so many others have signed this start
     accepts : from which number on it takes the prekeys of each peer's present start, of those it knows
     numbers : its own prekeys that are left, rising
-    withheld : whether it was asked for a word on another's start and did not give it
+    withheld : whether it was asked for a word on another's start and left that out of its answer
+    silent : whether it did not answer when it was last asked for such words
+    rejects : whoever's valid word it was shown and does not take
     """
 
     nonce: str
@@ -39,6 +42,8 @@ class Start:
     accepts: Mapping[str, int]
     numbers: tuple[int, ...]
     withheld: bool = False
+    silent: bool = False
+    rejects: tuple[str, ...] = ()
 
 
 @dataclass
@@ -57,6 +62,9 @@ class Stock:
     def __init__(self, parties: Parties) -> None:
         self._parties = parties
         self._kept: dict[str, _Kept] = {}
+        # By member, over all of its starts: only taking what it is shown clears it.
+        self._rejects: dict[str, tuple[str, ...]] = {}
+        self._silent: set[str] = set()
 
     @property
     def starts(self) -> dict[str, Start]:
@@ -68,6 +76,8 @@ class Stock:
                 self._present(kept),
                 tuple(sorted(kept.prekeys)),
                 kept.withheld,
+                name in self._silent,
+                self._rejects.get(name, ()),
             )
             for name, kept in self._kept.items()
         }
@@ -100,6 +110,21 @@ class Stock:
         if (kept := self._kept.get(member)) is not None:
             kept.withheld = withheld
 
+    def fall_silent(self, member: str, silent: bool) -> None:
+        """Whether a member did not answer when it was asked for words on others' starts."""
+        (self._silent.add if silent else self._silent.discard)(member)
+
+    def rejects(self, member: str) -> tuple[str, ...]:
+        """Whose valid words a member was shown last and did not take."""
+        return self._rejects.get(member, ())
+
+    def reject(self, member: str, whose: Sequence[str]) -> bool:
+        """Whose valid words a member was shown and does not take, none where it takes all; whether that is new."""
+        before = self._rejects.pop(member, ())
+        if whose:
+            self._rejects[member] = tuple(whose)
+        return bool(whose) and not before
+
     def add(self, member: str, content: NDArray[Any], expected: int) -> None:
         """Put a member's new prekeys into the stock, at most `PREKEY_STOCK` of them, the newest.
 
@@ -115,9 +140,13 @@ class Stock:
         kept = self._kept.get(member)
         if kept is None:
             return
-        prekeys = decode_prekeys(content.tobytes(), self._parties, expected)
-        if len(prekeys) != expected:
-            raise MessageError(f"{member} was asked for {expected} prekeys and sent {len(prekeys)}")
+        size = expected * prekey_bytes(self._parties)
+        # Before a byte is copied: the sender says how many there are.
+        if content.dtype != np.uint8 or content.size != size:
+            raise MessageError(
+                f"{member} was asked for {expected} prekeys, {size} bytes, and sent {content.nbytes}"
+            )
+        prekeys = decode_prekeys(content.data, self._parties, expected)
         newest = kept.newest
         for prekey in prekeys:
             if prekey.start.hex() != kept.nonce:
@@ -141,7 +170,14 @@ class Stock:
         return {name: self._kept[name].prekeys.pop(number) for name, number in chosen.items()}
 
     def empty(self, member: str) -> bool:
-        """Whether no prekey of a member is left that every peer takes which knows its number range."""
+        """Whether no prekey of a member is left."""
+        return not self._kept[member].prekeys
+
+    def too_old(self, member: str) -> bool:
+        """Whether some peer says that it takes newer prekeys of a member only than are left.
+
+        That need not be true, so it may not be asked about without end.
+        """
         kept = self._kept[member]
         others = [other for name, other in self._kept.items() if name != member]
         floors = [self._present(other).get(member, 0) for other in others]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from hansa.contract.errors import MessageError
+from hansa.contract.errors import ConnectionFailed, HansaError, MessageError
 from hansa.contract.keys import from_text
 from hansa.contract.messages import (
     AgreeReply,
@@ -15,6 +15,7 @@ from hansa.contract.messages import (
     UnmaskReply,
     UnmaskRequest,
 )
+from hansa.contract.typed import clipped
 from hansa.secagg.active_set import valid_signers
 from hansa.secagg.server import BadShare, Unmasking
 from hansa.strategies.attempt import Attempt
@@ -49,6 +50,8 @@ class UnmaskPhase:
         sentence = (
             f"attempt {order.attempt}: {len(signatures)} of {len(active)} active members signed who answered"
         )
+        if attempt.failure:
+            return signatures
         self.journal.event("agreed", sentence)
         if len(signatures) < needed:
             attempt.failure = f"{sentence}, the charter needs {needed}"
@@ -75,6 +78,8 @@ class UnmaskPhase:
                     unmasking.receive(name, _openings(name, body))
                 except BadShare as bad:
                     self.journal.event("bad-share", str(bad), member=bad.member)
+        if attempt.failure:
+            return
         if unmasking.missing:
             given = needed - unmasking.missing
             attempt.failure = (
@@ -97,7 +102,14 @@ class UnmaskPhase:
         self, attempt: Attempt, request: AgreeRequest | UnmaskRequest, enough: Callable[[], bool]
     ) -> Iterator[tuple[str, Reply]]:
         """Ask the active members until enough answered; what is no answer is noted. Who is silent is greeted again."""
-        payload = self.desk.write(attempt.order.job, request)
+        try:
+            payload = self.desk.write(attempt.order.job, request)
+        except ConnectionFailed:
+            # Nobody signs anything for now: the next run goes on.
+            raise
+        except HansaError as error:
+            attempt.failure = clipped(f"attempt {attempt.order.attempt}: {error}")
+            return
         members = {attempt.addresses[name]: name for name in attempt.active}
         silent, plan = set(attempt.active), attempt.plan
         asked = dict.fromkeys(members, payload)

@@ -17,8 +17,41 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    TypeDecorator,
     UniqueConstraint,
 )
+from sqlalchemy.engine import Dialect
+from sqlalchemy.types import TypeEngine
+
+from hansa.contract.typed import clipped
+
+_LONGEST_TEXT = 4000
+
+
+class Words(TypeDecorator[str]):
+    """Text that may quote what a member said: no control characters, which PostgreSQL would refuse; not endless.
+
+    Parameters
+    ----------
+    longest : characters that are kept
+    """
+
+    impl = Text
+    cache_ok = True
+
+    def __init__(self, longest: int = _LONGEST_TEXT) -> None:
+        super().__init__()
+        self.longest = longest
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[str]:
+        """A string of a fixed length where it is short."""
+        plain = Text() if self.longest == _LONGEST_TEXT else String(self.longest)
+        return dialect.type_descriptor(plain)
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
+        """What is written."""
+        return None if value is None else clipped(value, self.longest)
+
 
 metadata = MetaData(
     naming_convention={
@@ -41,7 +74,7 @@ jobs = Table(
     Column("plan", Text, nullable=False),
     Column("charter", String(64), nullable=False),
     Column("status", String(16), nullable=False),
-    Column("reason", Text, nullable=False),
+    Column("reason", Words(), nullable=False),
     Column("wanted", String(8), nullable=False),
     # The lease: each claim raises the epoch, and a write under an older one is refused.
     Column("epoch", Integer, nullable=False),
@@ -85,7 +118,7 @@ attempts = Table(
     Column("left_out", JSON, nullable=False),
     Column("knobs", JSON, nullable=False),
     Column("seconds", Double),
-    Column("reason", Text, nullable=False),
+    Column("reason", Words(), nullable=False),
     Column("opened", Double, nullable=False),
     Column("closed", Double),
 )
@@ -117,8 +150,8 @@ participation = Table(
     Column("seconds", Double, nullable=False),
     Column("bytes_up", BigInteger, nullable=False),
     Column("bytes_down", BigInteger, nullable=False),
-    Column("code", Text, nullable=False),
-    Column("sentence", Text, nullable=False),
+    Column("code", Words(), nullable=False),
+    Column("sentence", Words(), nullable=False),
     _of_attempt(),
 )
 
@@ -180,9 +213,9 @@ events = Table(
     Column("id", _Serial, primary_key=True),
     Column("at", Double, nullable=False),
     Column("job", String(32)),
-    Column("kind", String(63), nullable=False),
-    Column("member", String(63), nullable=False),
-    Column("sentence", Text, nullable=False),
+    Column("kind", Words(63), nullable=False),
+    Column("member", Words(63), nullable=False),
+    Column("sentence", Words(), nullable=False),
     Column("facts", JSON, nullable=False),
     Index(None, "job"),
     # A number is never given out twice, not even after the newest row were lost.
