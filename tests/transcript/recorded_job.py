@@ -209,7 +209,7 @@ def run_recorded(
     rounds: int,
     script: Script | None = None,
     own_process: bool = False,
-    deadline_s: float = 3.0,
+    deadline_s: float = 8.0,
 ) -> RecordedJob:
     """Run a job to its end and record it; the server in this process, or in one whose memory is looked at.
 
