@@ -167,6 +167,13 @@ class Charter(Frozen):
                 "two members: protection.minimum_cohort = 2 must be written out, "
                 "because nothing is hidden from the other"
             )
+        controllers = len({member.controller for member in self.members})
+        if controllers < self.minimum_cohort:
+            raise ValueError(
+                f"a cohort needs {self.minimum_cohort} controllers (t = {self.threshold}, c + 2 = {c + 2}, "
+                f"minimum_cohort = {self.protection.minimum_cohort}) and the members have {controllers}: "
+                "no round could ever start"
+            )
         return self
 
     def _refuse_large_controllers(self) -> None:

@@ -31,4 +31,4 @@ def test_one_of_as_many_members_as_may_collude_is_not(mode: Mode) -> None:
 
 
 def test_in_mode_clear_nothing_is_hidden_from_anybody() -> None:
-    make_federation(4, controllers=list("xxxz"))
+    make_federation(5, controllers=list("xxyzw"), protection=Protection(mode="clear", t=4))

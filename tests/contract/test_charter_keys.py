@@ -6,7 +6,7 @@ import pytest
 from federation import make_federation
 from pydantic import ValidationError
 
-from hansa.contract.charter import Charter
+from hansa.contract.charter import Charter, Protection
 from hansa.contract.keys import to_text
 
 # Points of small order on Curve25519 (RFC 7748, section 6.1; Langley's list).
@@ -25,3 +25,8 @@ def test_a_sealing_key_that_seals_for_everybody_is_refused(point: bytes) -> None
     document["members"][1]["sealing_key"] = to_text(point)
     with pytest.raises(ValidationError, match="anything can be sealed to"):
         Charter.model_validate(document, strict=False)
+
+
+def test_a_charter_under_which_no_round_could_start_is_refused() -> None:
+    with pytest.raises(ValidationError, match="no round could ever start"):
+        make_federation(3, protection=Protection(mode="masked", c=2, t=3))
