@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hansa.clients.isolation import enter_empty_network
+from hansa.clients.lock import only_process
 from hansa.contract.errors import HansaError
 from hansa.contract.scenario import MemberConfig
 from hansa.contract.typed import read_toml, write_atomically
@@ -153,6 +154,11 @@ def main(argv: list[str] | None = None) -> int:
 def serve(folder: Path, ready_file: Path | None) -> int:
     """Run one member's agent in this process."""
     config = read_toml(folder / "member.toml", MemberConfig)
+    with only_process(folder):
+        return _serve(folder, config, ready_file)
+
+
+def _serve(folder: Path, config: MemberConfig, ready_file: Path | None) -> int:
     table = _read_over_network(config, folder)
     isolated = enter_empty_network() if config.network == "none" else False
     if not isolated:
@@ -160,6 +166,7 @@ def serve(folder: Path, ready_file: Path | None) -> int:
 
     from hansa.clients.admin import MAX_COMMAND_BYTES, Administration
     from hansa.contract.frames import serve_frames
+    from hansa.contract.shown import protection_warnings
 
     stopped = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -179,6 +186,8 @@ def serve(folder: Path, ready_file: Path | None) -> int:
             folder / config.admin_socket, administration.answer, mode=0o600, limit=MAX_COMMAND_BYTES
         ),
     ):
+        for warning in protection_warnings(agent.membership.charter):
+            log.warning("%s", warning)
         log.info("agent of %s is ready%s", config.name, "" if isolated else " (agent not isolated)")
         if ready_file is not None:
             write_atomically(ready_file, b"ready\n")

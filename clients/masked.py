@@ -1,12 +1,15 @@
 """What an agent holds in memory of mode `masked`: its prekeys, and the newest attempt of each job (PROTOCOL 3, 4).
 
-Nothing of it outlives the process. A restarted agent has no attempt here, so it gives no share of
-any prekey that an earlier one may have given a share of: it answers `attempt-lost`.
+Shares of an attempt that nobody unmasks are dropped after a while, and nothing outlives the process. A
+restarted agent has no attempt here, so it gives no share of any prekey that an earlier one may have given
+a share of: it answers `attempt-lost`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import threading
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,12 +30,18 @@ from hansa.secagg.parties import Parties
 from hansa.secagg.prekeys import Prekey, decode_prekeys, prekey_bytes
 from hansa.secagg.ring import PrekeyRing
 
+# Attempts whose shares are held, over all jobs; the oldest go.
+KEPT_ATTEMPTS = 16
+# An attempt's shares are held for so long after it was accepted, and so is the answer to its unmasking.
+HELD_S = 600.0
+
 
 @dataclass
 class _Newest:
     """The newest attempt of a job; of its unmasking the request's hash and the answer, to say it again."""
 
     attempt: MemberAttempt
+    accepted: float
     asked: str = ""
     answer: UnmaskReply | None = None
 
@@ -40,8 +49,13 @@ class _Newest:
 class MaskedAttempts:
     """A member's part of masked attempts since the process began; attempts of one job come one at a time."""
 
-    def __init__(self, parties: Parties, ring: PrekeyRing) -> None:
+    def __init__(
+        self, parties: Parties, ring: PrekeyRing, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
         self.ring = ring
+        self._monotonic = monotonic
+        # Attempts of different jobs come at once.
+        self._lock = threading.Lock()
         self._parties = parties
         self._newest: dict[str, _Newest] = {}
 
@@ -50,9 +64,11 @@ class MaskedAttempts:
         """Bytes of the prekeys of the largest cohort."""
         return len(self._parties.names) * prekey_bytes(self._parties)
 
-    def prekeys(self, count: int) -> Segments:
-        """So many new prekeys as the segment of a reply; no segment for none."""
-        return {PREKEYS: np.frombuffer(self.ring.make(count), np.uint8)} if count else {}
+    def prekeys(self, count: int, *, replacing: bool = False) -> Segments:
+        """So many new prekeys as the segment of a reply, for used ones if `replacing`; no segment for none."""
+        if count == 0:
+            return {}
+        return {PREKEYS: np.frombuffer(self.ring.make(count, replacing=replacing), np.uint8)}
 
     def witness(self, request: WitnessRequest) -> tuple[WitnessReply, Segments]:
         """Sign others' starts, take what others signed on this one, and make prekeys after that."""
@@ -86,7 +102,12 @@ class MaskedAttempts:
     def accept(self, order: Order, prekeys: Sequence[Prekey]) -> MemberAttempt:
         """Take part; the job's earlier attempt is over with that. Nothing is used up where it is refused."""
         attempt = self.ring.accept(order, prekeys)
-        self._newest[order.job] = _Newest(attempt)
+        with self._lock:
+            self._drop_old()
+            self._newest.pop(order.job, None)
+            self._newest[order.job] = _Newest(attempt, self._monotonic())
+            while len(self._newest) > KEPT_ATTEMPTS:
+                del self._newest[next(iter(self._newest))]
         return attempt
 
     def bind(self, job: str, number: int, active: Sequence[str]) -> None:
@@ -116,14 +137,27 @@ class MaskedAttempts:
 
     def forget(self, job: str) -> None:
         """The job is over."""
-        self._newest.pop(job, None)
+        with self._lock:
+            self._newest.pop(job, None)
+
+    def drop_old(self) -> None:
+        """Give up the shares of attempts that nobody unmasked in time; any request does it."""
+        with self._lock:
+            self._drop_old()
+
+    def _drop_old(self) -> None:
+        now = self._monotonic()
+        for job in [job for job, newest in self._newest.items() if now - newest.accepted > HELD_S]:
+            del self._newest[job]
 
     def _of(self, job: str, number: int) -> _Newest:
-        newest = self._newest.get(job)
+        with self._lock:
+            self._drop_old()
+            newest = self._newest.get(job)
         if newest is None or newest.attempt.order.attempt != number:
             raise RefusalError(
                 "attempt-lost",
-                f"this agent started after attempt {number}; it gives no share and signs nothing of it",
+                f"this agent holds nothing of attempt {number}: it started since, or the time to unmask is over",
                 {"attempt": number},
             )
         return newest

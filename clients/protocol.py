@@ -110,7 +110,7 @@ class Agent:
         self._masked = None
         if ring is not None:
             parties = Parties.of(membership.charter, membership.charter_hash)
-            self._masked = MaskedAttempts(parties, ring)
+            self._masked = MaskedAttempts(parties, ring, monotonic)
         self._strangers = Seldom(monotonic)
         self._jobs = Turns(pace, monotonic)
         self._repeats = Repeats()
@@ -152,6 +152,8 @@ class Agent:
         return self._reply(asked, reply, {})
 
     def _obey(self, request: bytes, asked: str) -> bytes:
+        if self._masked is not None:
+            self._masked.drop_old()
         packed = unpack(request)
         check_operator(packed, self.membership.charter)
         header = request_header(packed)
@@ -225,7 +227,7 @@ class Agent:
         outgoing = dict(self._work.run(plan, order, arrays))
         if self._masked is not None and masking is not None:
             masking.mask(outgoing)
-            outgoing |= self._masked.prekeys(1)
+            outgoing |= self._masked.prekeys(1, replacing=True)
         body = UploadReply(job=order.job, attempt=order.attempt, receipt=self._receipt(order))
         reply = self._reply(asked, body, outgoing)
         self.attempts.keep_reply(order.job, order.attempt, reply)

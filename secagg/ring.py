@@ -9,7 +9,8 @@ carries the nonce of the start in which it was made, so that no clock and no kep
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
@@ -23,8 +24,17 @@ from hansa.secagg.parties import Parties
 from hansa.secagg.prekeys import START_BYTES, Prekey, PrekeySecrets, check_prekey, make_prekey
 from hansa.secagg.shamir import Randomness
 
-# Unused prekeys that a member remembers; of what was never used the oldest go first.
-KEPT_PREKEYS = 64
+# Unused prekeys that a member remembers. Room for more is made only by those that were handed out long
+# ago: a flood of requests must not take away what the server is about to use. While all are recent,
+# more are refused; attempts go on meanwhile, since each uses one and makes one. A server that lost its
+# stock many times over gets new ones when the old ones are no longer recent.
+KEPT_PREKEYS = 256
+RECENT_S = 300.0
+# Starts of a peer of which prekeys are taken; of an older one everything is unknown, for good.
+KEPT_STARTS = 4
+# Starts of a peer that were given up. A peer that began anew more often than that is heard no more
+# until this member starts again: forgetting one would make its used prekeys new.
+GIVEN_UP_STARTS = 10_000
 # Numbers of used prekeys that are remembered of each start; below the older ones everything counts as used.
 KEPT_NUMBERS = 4096
 
@@ -56,6 +66,7 @@ class PrekeyRing:
         signer: Signer,
         sealing_key: X25519PrivateKey,
         randomness: Randomness,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self.start = randomness(START_BYTES).hex()
         self._parties = parties
@@ -64,10 +75,17 @@ class PrekeyRing:
         self._sealing_key = sealing_key
         self._randomness = randomness
         self._next = 1
+        self._monotonic = monotonic
         self._own: dict[int, PrekeySecrets] = {}
+        # When each of these was handed out, in seconds of the clock.
+        self._made: dict[int, float] = {}
         self._own_used = _Taken()
-        # What is taken of each start of each peer that signed this one, the newest last.
+        # What is taken of each start of each peer that signed this one, in the order in which they were first
+        # heard of: old words that somebody shows again do not push a newer start out.
         self._peers: dict[str, dict[str, _Taken]] = {}
+        # The start of each peer that was heard of last.
+        self._last: dict[str, str] = {}
+        self._given_up: dict[str, set[bytes]] = {}
         # The start of each peer that was signed last, and what was said of it.
         self._signed: dict[str, tuple[str, int]] = {}
         self._lock = threading.Lock()
@@ -77,9 +95,8 @@ class PrekeyRing:
         """Which prekeys this member takes of each peer: those of the start that it heard of last."""
         with self._lock:
             return {
-                name: Accepted(start=newest, first=starts[newest].first)
-                for name, starts in self._peers.items()
-                for newest in [next(reversed(starts))]
+                name: Accepted(start=last, first=self._peers[name][last].first)
+                for name, last in self._last.items()
             }
 
     @property
@@ -87,10 +104,17 @@ class PrekeyRing:
         """Whether so many others have signed this start that attempts may be taken part in."""
         return len(self._peers) >= self._parties.charter.witnesses_needed
 
-    def make(self, count: int) -> bytes:
-        """New prekeys, encoded one behind the other."""
+    def make(self, count: int, *, replacing: bool = False) -> bytes:
+        """New prekeys, encoded one behind the other; in the place of as many used ones if `replacing`.
+
+        Raises
+        ------
+        RefusalError : `agent-unavailable`, very many were handed out just now and none was used
+        """
         with self._lock:
-            made = []
+            now, made = self._monotonic(), []
+            if not replacing:
+                self._make_room(count, now)
             for _ in range(count):
                 secrets = make_prekey(
                     self._parties,
@@ -101,11 +125,25 @@ class PrekeyRing:
                     self._randomness,
                 )
                 self._own[self._next] = secrets
+                self._made[self._next] = now
                 self._next += 1
                 made.append(secrets.prekey.encoded)
-            while len(self._own) > KEPT_PREKEYS:
-                del self._own[min(self._own)]
         return b"".join(made)
+
+    def _make_room(self, count: int, now: float) -> None:
+        """Give up old prekeys where there is no room for `count` new ones; all or none."""
+        excess = len(self._own) + count - KEPT_PREKEYS
+        # They rise in number and in age alike.
+        old = [number for number, made in self._made.items() if now - made > RECENT_S]
+        if excess > len(old):
+            raise RefusalError(
+                "agent-unavailable",
+                f"{len(self._own)} prekeys were handed out and not used; there will be room for more in "
+                f"{RECENT_S:.0f} seconds",
+                {"unused": len(self._own)},
+            )
+        for number in old[: max(excess, 0)]:
+            del self._own[number], self._made[number]
 
     def sign_starts(self, starts: Mapping[str, str]) -> tuple[Witness, ...]:
         """This member's word on peers that started: its prekeys from now on are valid for them."""
@@ -149,11 +187,25 @@ class PrekeyRing:
                 )
         with self._lock:
             for witness in witnesses:
-                starts = self._peers.setdefault(witness.witness, {})
-                # An older start that is shown again stays known, with all that was used of it.
-                taken = starts.pop(witness.made, _Taken())
-                taken.first = max(taken.first, witness.first)
-                starts[witness.made] = taken
+                self._take(witness)
+
+    def _take(self, witness: Witness) -> None:
+        """Note one valid word; not that on a start which was given up: what was used of it is forgotten."""
+        name, start = witness.witness, witness.made
+        gone = self._given_up.setdefault(name, set())
+        starts = self._peers.get(name, {})
+        if start not in starts:
+            if bytes.fromhex(start) in gone or len(gone) >= GIVEN_UP_STARTS:
+                return
+            if len(starts) >= KEPT_STARTS:
+                oldest = next(iter(starts))
+                del starts[oldest]
+                gone.add(bytes.fromhex(oldest))
+            starts[start] = _Taken()
+        # An older start that is shown again stays known, with all that was used of it.
+        starts[start].first = max(starts[start].first, witness.first)
+        self._peers[name] = starts
+        self._last[name] = start
 
     def accept(self, order: Order, prekeys: Sequence[Prekey]) -> MemberAttempt:
         """Take part in an attempt: its prekeys, this member's own among them, are used from here on.
@@ -190,7 +242,7 @@ class PrekeyRing:
             )
             for prekey in prekeys:
                 self._use(prekey)
-            del self._own[mine.prekey.number]
+            del self._own[mine.prekey.number], self._made[mine.prekey.number]
         return attempt
 
     def _check(self, name: str, prekey: Prekey, order: Order) -> None:

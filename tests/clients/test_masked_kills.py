@@ -20,6 +20,7 @@ from masked_side import Answer, Attempt, MaskedServer, ready
 from hansa.clients.protocol import Agent
 from hansa.contract.keys import to_text
 from hansa.contract.messages import Receipt, Witness, active_statement, receipt_statement
+from hansa.secagg import ring as ring_module
 from hansa.secagg.active_set import receipt_valid
 from hansa.secagg.ring import PrekeyRing, _Taken
 
@@ -196,9 +197,11 @@ def test_one_life_after_another(server: MaskedServer, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("seed", range(4))
 def test_whatever_a_lying_server_asks_in_whatever_order(
-    server: MaskedServer, tmp_path: Path, seed: int
+    server: MaskedServer, tmp_path: Path, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Members come and go at random; prekeys of which shares were given are offered again, every set is asked for."""
+    # What happens here in seconds is what a server may do in hours: there is always room for new prekeys.
+    monkeypatch.setattr(ring_module, "RECENT_S", -1.0)
     rng, attempts = Random(seed), [server.begin(1)]
     lives = [restarts(server, tmp_path), restores(server, tmp_path)]
     sets = [FIRST, SECOND, ALL, list("acd"), list("bcd")]
@@ -232,6 +235,7 @@ def test_the_same_server_wins_against_an_agent_that_believes_every_prekey_fresh(
     def credulous(self: PrekeyRing, witnesses: tuple[Witness, ...]) -> None:
         for it in witnesses:
             self._peers.setdefault(it.witness, {})[it.made] = _Taken()
+            self._last[it.witness] = it.made
 
     monkeypatch.setattr(PrekeyRing, "take_witnesses", credulous)
     attempt = server.train(server.begin(1))

@@ -15,7 +15,7 @@ from hansa.contract.keys import to_text
 from hansa.contract.messages import Order, witness_statement
 from hansa.secagg import ring as ring_module
 from hansa.secagg.prekeys import Prekey, decode_prekeys
-from hansa.secagg.ring import KEPT_NUMBERS, KEPT_PREKEYS, PrekeyRing
+from hansa.secagg.ring import KEPT_NUMBERS, KEPT_PREKEYS, KEPT_STARTS, RECENT_S, PrekeyRing
 
 PARTIES = make_parties(4)
 EVERYBODY = PARTIES.names
@@ -273,16 +273,62 @@ def test_a_cohort_without_this_member_or_split_wrongly_is_refused(
     assert code_of(room.rings["a"], order, prekeys) in ("unknown-member", "cohort-too-small")
 
 
-def test_so_many_unused_prekeys_are_kept_and_the_newest_of_them() -> None:
+def test_recent_prekeys_are_never_given_up_for_new_ones() -> None:
+    clock = [0.0]
     room = Room(PARTIES)
-    made = decode_prekeys(room.rings["a"].make(KEPT_PREKEYS + 2), PARTIES, KEPT_PREKEYS + 2)
+    ring = room.rings["a"]
+    ring._monotonic = lambda: clock[0]
+    made = decode_prekeys(ring.make(KEPT_PREKEYS), PARTIES, KEPT_PREKEYS)
+    for now in (0.0, RECENT_S):
+        clock[0] = now
+        with pytest.raises(RefusalError, match="not used") as refused:
+            ring.make(1)
+        assert refused.value.code == "agent-unavailable"
+    # What an attempt uses makes room for one that replaces it.
     others = room.fresh(EVERYBODY[1:])
-    for own in made[:2]:
-        assert (
-            code_of(room.rings["a"], make_order(EVERYBODY, [own, *others]), [own, *others])
-            == "prekey-unknown"
-        )
-    room.rings["a"].accept(make_order(EVERYBODY, [made[2], *others]), [made[2], *others])
+    ring.accept(make_order(EVERYBODY, [made[0], *others]), [made[0], *others])
+    ring.make(1, replacing=True)
+    with pytest.raises(RefusalError, match="not used"):
+        ring.make(1)
+    clock[0] = RECENT_S + 1
+    ring.make(2)
+    assert len(ring._own) == len(ring._made) == KEPT_PREKEYS
+    for number, own in enumerate(made[1:4], start=2):
+        others = room.fresh(EVERYBODY[1:])
+        order = make_order(EVERYBODY, [own, *others], number)
+        if number < 4:
+            assert code_of(ring, order, [own, *others]) == "prekey-unknown"
+        else:
+            ring.accept(order, [own, *others])
+
+
+def test_of_a_peer_so_many_starts_are_known_and_no_older_one_comes_back() -> None:
+    room = Room(PARTIES)
+    ring = room.rings["a"]
+    attempt = room.begin(1)
+    [first] = room.rings["b"].sign_starts({"a": ring.start})
+    words = [first]
+    for number in range(KEPT_STARTS + 5):
+        restart(room, "b", str(number))
+        words += room.rings["b"].sign_starts({"a": ring.start})
+    for word in (first, *words):
+        ring.take_witnesses([word])
+        assert list(ring._peers["b"]) == [it.made for it in words[-KEPT_STARTS:]]
+    used = [*room.fresh(EVERYBODY)]
+    used[1] = attempt.prekeys["b"]
+    assert code_of(ring, make_order(EVERYBODY, used, 2), used) == "prekey-unknown"
+    fresh = room.fresh(EVERYBODY)
+    ring.accept(make_order(EVERYBODY, fresh, 3), fresh)
+
+
+def test_a_peer_that_began_anew_too_often_is_heard_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ring_module, "GIVEN_UP_STARTS", 3)
+    room = Room(PARTIES)
+    for number in range(KEPT_STARTS + 10):
+        restart(room, "b", str(number))
+    assert len(room.rings["a"]._given_up["b"]) == 3
+    assert len(room.rings["a"]._peers["b"]) == KEPT_STARTS
+    assert room.rings["a"].accepts["b"].start != room.rings["b"].start
 
 
 def test_what_is_forgotten_of_used_numbers_stays_refused(monkeypatch: pytest.MonkeyPatch) -> None:
