@@ -7,6 +7,7 @@ exchange nothing.
 
 from __future__ import annotations
 
+import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping
 
@@ -129,7 +130,7 @@ class StartExchange:
             return all(name in starts and starts[name].signed + len(words[name]) >= needed for name in words)
 
         asks = {
-            peer: WitnessRequest(starts=dict(to_sign), prekeys=PREKEY_STOCK)
+            peer: WitnessRequest(starts=dict(to_sign), prekeys=PREKEY_STOCK, nonce=secrets.token_hex(16))
             for peer, to_sign in wanted.items()
         }
         for peer in (it for it, to_sign in wanted.items() if to_sign):

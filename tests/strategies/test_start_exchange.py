@@ -282,7 +282,7 @@ def test_a_hello_without_the_prekeys_it_was_asked_for_is_noted() -> None:
     ring = job.agents["b"].ring
     assert ring is not None
     make = ring.make
-    ring.make = lambda count: make(count - 1)  # type: ignore[method-assign]
+    ring.make = lambda count, **named: make(count - 1, **named)  # type: ignore[method-assign]
     strategy = job.strategy()
     strategy._sleep = lambda _: setattr(job.job, "wanted", "stop")  # type: ignore[assignment]
     job.run(strategy)
