@@ -48,7 +48,7 @@ from hansa.server.records import AttemptRecord
 from hansa.server.store import open_store
 
 COLUMNS, ROWS = 199, 120
-# Attempt number -> (member, what becomes of it): silent, late or vanishes.
+# Attempt number -> (members, each a letter, and what becomes of them): silent, late or vanishes.
 Script = Mapping[int, tuple[str, str]]
 _FEATURES = FeatureContract(
     columns=tuple(NumericColumn(name=f"x{number}", low=-2, high=2) for number in range(COLUMNS)),
@@ -184,14 +184,14 @@ class _Members:
             # The uploads are in the sum now, and no secret is known yet.
             self._recorder.look()
             self._opening[attempt].set()
-        member, fate = self._script.get(attempt, ("", ""))
-        if member == name and (
+        members, fate = self._script.get(attempt, ("", ""))
+        if name in members and (
             (fate == "silent" and isinstance(body, TrainRequest))
             or (fate == "vanishes" and isinstance(body, UnmaskRequest))
         ):
             raise ConnectionError(f"{name} is gone")
         answer = self._agents[name].handle(payload)
-        if (member, fate) == (name, "late") and isinstance(body, TrainRequest):
+        if name in members and fate == "late" and isinstance(body, TrainRequest):
             # Only when the others are asked to open the sum without this member.
             assert self._opening[attempt].wait(60.0)
         self._recorder.frame(name, "to-server", answer)

@@ -14,16 +14,18 @@ from hansa.contract.charter import Protection
 from hansa.contract.segments import EVALUATION, UPDATE
 from hansa.secagg.active_set import open_circles
 
-# Attempt 1 and the last one, which only evaluates, are not disturbed.
-SCRIPT = {2: ("d", "silent"), 3: ("c", "late"), 4: ("b", "vanishes")}
-ACTIVE = {1: "abcde", 2: "abce", 3: "abde", 4: "abcde", 5: "abcde"}
+# Attempt 1 and the last one, which only evaluates, are not disturbed. Too few open the fifth: the sixth starts from
+# the same model.
+SCRIPT = {2: ("d", "silent"), 3: ("c", "late"), 4: ("b", "vanishes"), 5: ("ac", "vanishes")}
+ACTIVE = {1: "abcde", 2: "abce", 3: "abde", 4: "abcde", 5: "abcde", 6: "abcde", 7: "abcde"}
+OPENED = {it: active for it, active in ACTIVE.items() if it != 5}
 
 
 @pytest.fixture(scope="module")
 def job(tmp_path_factory: pytest.TempPathFactory) -> RecordedJob:
     """A disturbed job; the server in a process of its own."""
     folder = tmp_path_factory.mktemp("job")
-    return run_recorded(folder, wide_federation(5), rounds=4, script=SCRIPT, own_process=True)
+    return run_recorded(folder, wide_federation(5), rounds=5, script=SCRIPT, own_process=True)
 
 
 def attacker(job: RecordedJob, *colluders: str) -> Attacker:
@@ -33,7 +35,9 @@ def attacker(job: RecordedJob, *colluders: str) -> Attacker:
 
 def test_the_job_was_disturbed_as_it_should_be(job: RecordedJob) -> None:
     assert {it.attempt: "".join(it.active or ()) for it in job.attempts} == ACTIVE
-    assert [it.status for it in job.attempts] == ["applied"] * 4 + ["evaluated"]
+    assert [it.status for it in job.attempts] == ["applied"] * 4 + ["failed", "applied", "evaluated"]
+    # From the state of the failed attempt another one starts, as after a server's lie.
+    assert job.attempts[4].base == job.attempts[5].base == 4
     evidence = attacker(job).evidence
     uploads = {(it.member, it.order.attempt): it for it in evidence.uploads}
     assert ("d", 2) not in uploads
@@ -44,15 +48,20 @@ def test_the_job_was_disturbed_as_it_should_be(job: RecordedJob) -> None:
 @pytest.mark.parametrize("colluder", ["", *"abcde"])
 def test_the_sums_of_all_honest_members_and_nothing_smaller(job: RecordedJob, colluder: str) -> None:
     findings = attacker(job, *colluder).findings()
-    assert set(findings) == {(it, EVALUATION) for it in ACTIVE} | {(it, UPDATE) for it in range(1, 5)}
+    # One short of enough shares were given in the failed attempt; a colluder that gave none adds its own.
+    opened = set(OPENED) | ({5} if colluder and colluder in "ac" else set())
+    updates = {(it, UPDATE) for it in opened if it < 7}
+    assert set(findings) == {(it, EVALUATION) for it in opened} | updates
     for (attempt, segment), sums in findings.items():
         honest = frozenset(ACTIVE[attempt]) - {colluder}
         assert set(sums) == {honest}
         np.testing.assert_array_equal(sums[honest], job.truth.total(attempt, sorted(honest), segment))
 
 
-def test_no_two_sums_come_from_one_state(job: RecordedJob) -> None:
-    assert attacker(job, "e").differences() == {}
+@pytest.mark.parametrize("colluder", ["a", "e"])
+def test_no_two_sums_come_from_one_state(job: RecordedJob, colluder: str) -> None:
+    """With the shares of "a" there are two from one, of the failed attempt and the next: of the same members."""
+    assert attacker(job, colluder).differences() == {}
 
 
 def test_nothing_that_members_keep_stands_anywhere(job: RecordedJob) -> None:
