@@ -46,7 +46,7 @@ from hansa.contract.messages import (
 )
 from hansa.contract.segments import UPDATE, SegmentSpec, update_bound
 from hansa.secagg.fixed_point import Grid
-from hansa.secagg.prekeys import Prekey
+from hansa.secagg.prekeys import Prekey, prekey_bytes
 from hansa.secagg.server import Unmasking
 from hansa.strategies.attempt import Attempt
 from hansa.strategies.requests import Desk, Reply
@@ -135,7 +135,8 @@ class Consortium:
     def ask(self, name: str, body: Request) -> Reply:
         """One request to one agent and its verified reply."""
         request = self.desk.write(JOB.job, body)
-        return accepted(self.desk.read(self.agents[name].handle(request), request))
+        prekeys = getattr(body, "prekeys", 0) * prekey_bytes(self.desk.parties)
+        return accepted(self.desk.read(self.agents[name].handle(request), request, prekeys))
 
     def attempt(self, number: int, weights: NDArray[np.float64], server: Meter, clients: Meter) -> Round:
         """One undisturbed attempt of all members through real messages.

@@ -13,6 +13,12 @@ masked_client_ms
 server_ms
     One attempt: `Summation.add` of every member's upload, `Unmasking.receive` of t members' shares (each checked
     against its hash), and `Unmasking.unmask`: reconstruct every seed, take every self mask off. Outside: messages.
+agreement_ms
+    What a member does in an attempt before it can mask, beyond masked_client_ms: `PrekeyRing.accept`, which checks the
+    signature of every peer's prekey, opens every parcel and agrees on a key with every peer.
+server_dropped_ms
+    As server_ms, where members dropped: `one`, and `most` (n - t). The sum of the others is already there; per member
+    that dropped its one-time key is reconstructed and the masks it shares with every active member taken off.
 ckks_client_ms, ckks_server_ms
     Encrypt and serialise one update; load and add it, times the number of members. What a client pays to decrypt the
     sum is in neither.
@@ -56,7 +62,7 @@ from masked_consortium import JOB, Consortium
 from numpy.typing import NDArray
 
 from hansa.contract.keys import to_text
-from hansa.contract.messages import Receipt, receipt_statement
+from hansa.contract.messages import Receipt, active_statement, receipt_statement
 from hansa.contract.segments import UPDATE, divisor
 from hansa.secagg.server import Summation, Unmasking
 
@@ -107,38 +113,62 @@ class Gauge:
             self.held += _resident("VmRSS") - before
 
 
-def masked_sum(consortium: Consortium, number: int, update: NDArray[np.float64]) -> tuple[list[float], float]:
-    """Each member's milliseconds from update to masked words, and the server's; the sum must be exact."""
+@dataclass(frozen=True)
+class MaskedTimes:
+    """Milliseconds of one masked attempt: of each member before it masks and while it does, and of the server."""
+
+    agreements: list[float]
+    clients: list[float]
+    server: float
+
+
+def masked_sum(
+    consortium: Consortium, number: int, update: NDArray[np.float64], dropped: int = 0
+) -> MaskedTimes:
+    """One attempt in which the last `dropped` members send nothing; the sum must be exact."""
     agents, parties = consortium.agents, consortium.desk.parties
     order, prekeys = consortium.take_order(number)
     for name, agent in agents.items():
         assert agent.ring is not None
         consortium.stock.add(name, np.frombuffer(agent.ring.make(1), np.uint8), 1)
     together = [prekeys[name] for name in order.cohort]
-    attempts = {name: agent.ring.accept(order, together) for name, agent in agents.items() if agent.ring}
-    clients, server = Watch(), Watch()
+    agreements, clients, server = Watch(), Watch(), Watch()
+    attempts = {}
+    for name, agent in agents.items():
+        assert agent.ring is not None
+        with agreements.running():
+            attempts[name] = agent.ring.accept(order, together)
+    active = order.cohort[: len(agents) - dropped]
     summation = Summation(order.circles)
-    for name, attempt in attempts.items():
+    for name in active:
+        attempt = attempts[name]
         with clients.running():
             upload = {UPDATE: consortium.grid.encode(update)}
             attempt.mask(upload)
         with server.running():
             summation.add(name, upload)
     receipts = {}
-    for name, agent in agents.items():
+    signatures = {}
+    agreed = active_statement(order.job, order.attempt, order.digest, active)
+    for name in active:
+        identity = agents[name].membership.identity
         statement = receipt_statement(order.job, order.attempt, order.digest, name, Receipt())
-        receipts[name] = Receipt(signature=to_text(agent.membership.identity.sign(statement)))
-    unmasking = Unmasking(parties, order, prekeys, order.cohort)
-    for name, attempt in list(attempts.items())[: parties.threshold]:
-        shares = attempt.give(order.cohort, (), receipts=receipts, signatures={})
+        receipts[name] = Receipt(signature=to_text(identity.sign(statement)))
+        if dropped:
+            signatures[name] = to_text(identity.sign(agreed))
+    unmasking = Unmasking(parties, order, prekeys, active)
+    for name in active[: parties.threshold]:
+        shares = attempts[name].give(
+            active, order.cohort[len(active) :], receipts=receipts, signatures=signatures
+        )
         with server.running():
             unmasking.receive(name, shares)
     with server.running():
         unmasking.unmask(summation)
-    expected = consortium.grid.encode(update) * np.uint32(len(agents))
+    expected = consortium.grid.encode(update) * np.uint32(len(active))
     if not np.array_equal(summation.of(order.cohort)[UPDATE], expected):
         raise SystemExit("the masked sum is not the sum")
-    return clients.blocks, server.ms
+    return MaskedTimes(agreements.blocks, clients.blocks, server.ms)
 
 
 def ckks_sum(ckks: CkksSum, update: NDArray[np.float64]) -> tuple[float, float, int]:
@@ -162,17 +192,23 @@ def measure(members: int, parameters: int, repeat: int) -> dict[str, Any]:
     taken: dict[str, list[float]] = defaultdict(list)
     with tempfile.TemporaryDirectory() as folder:
         consortium = Consortium.start(members, update, Path(folder))
+        threshold = consortium.desk.parties.threshold
+        dropouts = {"one": 1, "most": members - threshold} if members > threshold else {}
         for turn in range(repeat + 1):
             if turn == 1:
                 taken.clear()
-            masked_clients, masked_server = masked_sum(consortium, 2 * turn + 1, update)
-            taken["masked_client_ms"] += masked_clients
-            taken["server_ms"].append(masked_server)
+            masked = masked_sum(consortium, 4 * turn + 1, update)
+            taken["masked_client_ms"] += masked.clients
+            taken["agreement_ms"] += masked.agreements
+            taken["server_ms"].append(masked.server)
+            for place, (name, missing) in enumerate(dropouts.items(), start=2):
+                lost = masked_sum(consortium, 4 * turn + place, update, missing)
+                taken[f"server_dropped_ms {name}"].append(lost.server)
             ckks_client, ckks_one, ckks_bytes = ckks_sum(ckks, update)
             taken["ckks_client_ms"].append(ckks_client)
             taken["ckks_server_ms"].append(members * ckks_one)
             clients, server = Watch(), Watch()
-            found = consortium.attempt(2 * turn + 2, weights, server, clients)
+            found = consortium.attempt(4 * turn + 4, weights, server, clients)
             _check_mean(found.mean, update, consortium)
             # The trains come first, then the unmaskings, in the same order.
             trains, unmaskings = clients.blocks[:members], clients.blocks[members:]
@@ -180,10 +216,12 @@ def measure(members: int, parameters: int, repeat: int) -> dict[str, Any]:
             taken["round_server_ms"].append(server.ms)
         consortium.close()
     medians = {name: statistics.median(values) for name, values in taken.items()}
+    dropped_ms = {name: round(medians.pop(f"server_dropped_ms {name}"), 3) for name in dropouts}
     return {
         "parameters": parameters,
         "members": members,
         **{name: round(value, 3) for name, value in medians.items()},
+        "server_dropped_ms": dropped_ms,
         "masked_bytes_per_parameter": found.upload_bytes / parameters,
         "ckks_bytes_per_parameter": ckks_bytes / parameters,
         "client_ratio": medians["ckks_client_ms"] / medians["masked_client_ms"],
@@ -246,6 +284,10 @@ def main() -> None:
         print(json.dumps(found))
         return
     for name, value in found.items():
+        if isinstance(value, dict):
+            for kind, one in value.items():
+                print(f"{f'{name} ({kind})':<28}{one:>14,.3f}")
+            continue
         print(f"{name:<28}{value:>14,.3f}" if isinstance(value, float) else f"{name:<28}{value:>10,}")
 
 
