@@ -155,9 +155,9 @@ def makes(job: MaskedJob, name: str, change: Callable[[Prekey], Prekey]) -> None
     assert ring is not None
     make = ring.make
 
-    def changed(count: int) -> bytes:
+    def changed(count: int, **named: object) -> bytes:
         before = set(ring._own)
-        make(count)
+        make(count, **named)  # type: ignore[arg-type]
         encoded = []
         for number in sorted(set(ring._own) - before):
             secrets = ring._own[number]

@@ -200,8 +200,8 @@ def test_a_bad_prekey_in_an_upload_is_noted_and_the_upload_counts() -> None:
     assert agent.ring is not None
     make = agent.ring.make
 
-    def spoiled(count: int) -> bytes:
-        content = make(count)
+    def spoiled(count: int, **named: object) -> bytes:
+        content = make(count, **named)  # type: ignore[arg-type]
         return content if count > 1 else content[:-1] + bytes([content[-1] ^ 1])
 
     agent.ring.make = spoiled  # type: ignore[method-assign]
@@ -217,8 +217,8 @@ def test_an_empty_stock_is_filled_by_asking() -> None:
     assert agent.ring is not None
     make = agent.ring.make
 
-    def spoiled(count: int) -> bytes:
-        content = make(count)
+    def spoiled(count: int, **named: object) -> bytes:
+        content = make(count, **named)  # type: ignore[arg-type]
         return content if count > 1 else content[:-1] + bytes([content[-1] ^ 1])
 
     agent.ring.make = spoiled  # type: ignore[method-assign]
