@@ -1,0 +1,191 @@
+"""What a ledger's rows add up to: data sets, grants and jobs as they stand.
+
+Sums are exact (fractions of doubles): they depend neither on the order of the charges nor on rounding.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from fractions import Fraction
+
+from hansa.contract.errors import InputError
+from hansa.privacy.records import (
+    AnyBody,
+    ApprovalRow,
+    ChargeKey,
+    ChargeRow,
+    DataSetRow,
+    FinishRow,
+    FreezeRow,
+    GrantRow,
+    Part,
+    UnfreezeRow,
+)
+
+# Unfinished attempts that a job may have, and how many more for each finished one (PROTOCOL section 7).
+FREE_UNFINISHED = 3
+UNFINISHED_PER_FINISHED = Fraction(1, 5)
+DAY = timedelta(days=1)
+
+
+@dataclass
+class Sums:
+    """What was taken of records for training and of records held out; no person is in both."""
+
+    training: Fraction = Fraction(0)
+    holdout: Fraction = Fraction(0)
+
+    def add(self, part: Part, amount: float) -> None:
+        """Take so much more of one part."""
+        setattr(self, part, getattr(self, part) + Fraction(amount))
+
+    def of(self, part: Part) -> Fraction:
+        """The sum of one part."""
+        return self.training if part == "training" else self.holdout
+
+    @property
+    def larger(self) -> Fraction:
+        """What counts: no entity lost more than this."""
+        return max(self.training, self.holdout)
+
+
+@dataclass
+class DataSetAccount:
+    """A data set: its cap in its currency, and the people of every version."""
+
+    row: DataSetRow
+    people: list[tuple[str, ...]]
+
+
+@dataclass
+class GrantAccount:
+    """A grant: its amount in the data set's currency, and what was taken of it."""
+
+    row: GrantRow
+    frozen: str = ""
+    sums: Sums = field(default_factory=Sums)
+
+    @property
+    def amount(self) -> float:
+        """What was granted, in the data set's currency."""
+        return self.row.amount
+
+    @property
+    def spent(self) -> float:
+        """The larger of the two sums."""
+        return float(self.sums.larger)
+
+    @property
+    def remaining(self) -> float:
+        """What may still be taken of either part; rounded down to a double."""
+        left = Fraction(self.amount) - self.sums.larger
+        return (
+            max(0.0, float(left)) if Fraction(float(left)) <= left else max(0.0, float(left) * (1 - 2**-52))
+        )
+
+    @property
+    def percent_left(self) -> float:
+        """Of the grant's amount, in its currency."""
+        return 100.0 * self.remaining / self.amount
+
+    def expired(self, now: datetime) -> bool:
+        """Whether nothing can be charged at `now` any more."""
+        return now >= self.row.expires
+
+    def counts(self, now: datetime) -> Fraction:
+        """What of the data set's cap it takes: all of it, and when it has expired what was spent."""
+        return self.sums.larger if self.expired(now) else max(Fraction(self.amount), self.sums.larger)
+
+
+@dataclass
+class JobAccount:
+    """A job: its newest approval, what it took, and its attempts since that approval."""
+
+    approval: ApprovalRow | None = None
+    sums: Sums = field(default_factory=Sums)
+    charges: int = 0
+    charged: set[int] = field(default_factory=set)
+    finished: set[int] = field(default_factory=set)
+    # Attempts since the newest approval; the ones before it are forgiven.
+    recent: set[int] = field(default_factory=set)
+
+    def approve(self, approval: ApprovalRow) -> None:
+        """A new word of the organisation: unfinished attempts are counted from here on."""
+        self.approval = approval
+        self.recent = set()
+
+    def charge(self, row: ChargeRow) -> None:
+        """One more charge."""
+        self.sums.add(row.part, row.amount)
+        self.charges += 1
+        self.charged.add(row.attempt)
+        if not row.recovered:
+            self.recent.add(row.attempt)
+
+    @property
+    def unfinished(self) -> int:
+        """Attempts since the approval that were charged and not seen to finish."""
+        return len(self.recent - self.finished)
+
+    @property
+    def may_be_unfinished(self) -> int:
+        """3 + 0.2 for each attempt that finished."""
+        return int(FREE_UNFINISHED + UNFINISHED_PER_FINISHED * len(self.recent & self.finished))
+
+
+@dataclass
+class Accounts:
+    """All that a ledger's rows add up to."""
+
+    data_sets: dict[str, DataSetAccount] = field(default_factory=dict)
+    grants: dict[str, GrantAccount] = field(default_factory=dict)
+    jobs: dict[str, JobAccount] = field(default_factory=dict)
+    charges: dict[ChargeKey, ChargeRow] = field(default_factory=dict)
+    # Times of the charges of the last day.
+    day: deque[datetime] = field(default_factory=deque)
+
+    def take(self, body: AnyBody, at: datetime) -> None:
+        """Add what a row says; that it may say so was checked."""
+        match body:
+            case DataSetRow():
+                known = self.data_sets.get(body.name)
+                if known is None:
+                    self.data_sets[body.name] = DataSetAccount(row=body, people=[body.people])
+                else:
+                    known.people.append(body.people)
+            case GrantRow():
+                self.grants[body.grant] = GrantAccount(row=body)
+            case FreezeRow():
+                self.grants[body.grant].frozen = body.reason or "no reason given"
+            case UnfreezeRow():
+                self.grants[body.grant].frozen = ""
+            case ApprovalRow():
+                self.jobs.setdefault(body.job, JobAccount()).approve(body)
+            case ChargeRow():
+                self.charges[body.key] = body
+                self.grants[body.grant].sums.add(body.part, body.amount)
+                self.jobs.setdefault(body.job, JobAccount()).charge(body)
+                if not body.recovered:
+                    self.day.append(at)
+                while self.day and self.day[0] <= at - DAY:
+                    self.day.popleft()
+            case FinishRow():
+                self.jobs[body.job].finished.add(body.attempt)
+
+    def granted(self, data_set: str, now: datetime) -> Fraction:
+        """What of a data set's cap is taken by its grants: live ones whole, expired ones as far as they were spent."""
+        grants = [grant for grant in self.grants.values() if grant.row.data_set == data_set]
+        return sum((grant.counts(now) for grant in grants), Fraction(0))
+
+    def grant(self, name: str) -> GrantAccount:
+        """The grant of that name.
+
+        Raises
+        ------
+        InputError : there is none
+        """
+        if name not in self.grants:
+            raise InputError(f"there is no grant '{name}'")
+        return self.grants[name]

@@ -1,0 +1,181 @@
+"""The law of the noise, against the exact probabilities. Bounds were fixed before looking."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+import time
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from scipy.stats import chi2, kstest
+
+from hansa.privacy.curves import gaussian_delta
+from hansa.privacy.noise import TAIL, NoiseGenerator, discrete_gaussian
+
+DRAWS = 400_000
+# Under the exact law a chi-square is above this quantile once in a billion runs.
+UNLIKELY = 1e-9
+
+
+def seeded(name: str) -> NoiseGenerator:
+    """A generator whose draws are the same in every run, so that no test fails by chance."""
+    return NoiseGenerator(lambda count: hashlib.sha256(name.encode()).digest()[:count])
+
+
+def chi_square(drawn: NDArray[np.int64], sigma: float) -> tuple[float, int]:
+    """Statistic and degrees of freedom against the exact law; values expected under 20 times are taken together."""
+    reach = int(20 * sigma) + 20
+    values = np.arange(-reach, reach + 1)
+    law = np.exp(-(values**2) / (2 * sigma**2))
+    law /= law.sum()
+    expected = law * drawn.size
+    observed = np.array([np.count_nonzero(drawn == value) for value in values])
+    assert observed.sum() == drawn.size
+    often = expected >= 20
+    expected = np.append(expected[often], expected[~often].sum())
+    observed = np.append(observed[often], observed[~often].sum())
+    return float(((observed - expected) ** 2 / np.maximum(expected, 1e-9)).sum()), int(often.sum())
+
+
+@pytest.mark.parametrize("sigma", [0.4, 0.9, 1.0, 2.0, 3.7, 12.5])
+def test_small_sigmas_follow_the_exact_law(sigma: float) -> None:
+    statistic, freedom = chi_square(discrete_gaussian(DRAWS, sigma, seeded(f"law {sigma}")), sigma)
+    assert statistic < chi2.isf(UNLIKELY, freedom)
+
+
+@pytest.mark.parametrize("wrong", [0.98, 1.02])
+def test_the_same_test_sees_a_rounded_normal_of_a_sigma_that_is_two_percent_off(wrong: float) -> None:
+    normal = np.random.default_rng(1).normal(0, 3.7 * wrong, DRAWS)
+    statistic, freedom = chi_square(np.rint(normal).astype(np.int64), 3.7)
+    assert statistic > chi2.isf(UNLIKELY, freedom)
+
+
+def test_the_same_test_sees_a_zero_that_comes_twice_as_often() -> None:
+    drawn = discrete_gaussian(DRAWS, 3.7, seeded("zero"))
+    doubled = np.append(drawn, drawn[drawn == 0])
+    statistic, freedom = chi_square(doubled, 3.7)
+    assert statistic > chi2.isf(UNLIKELY, freedom)
+
+
+@pytest.mark.parametrize("sigma", [4096.0, 5000.3, 2.0**20 + 0.7, 2.0**27])
+def test_large_sigmas_have_the_moments_and_the_shape_of_a_normal(sigma: float) -> None:
+    drawn = discrete_gaussian(DRAWS, sigma, seeded(f"large {sigma}")) / sigma
+    # Seven standard errors each.
+    assert abs(drawn.mean()) < 7 / math.sqrt(DRAWS)
+    assert abs(drawn.var() - 1) < 7 * math.sqrt(2 / DRAWS)
+    assert abs((drawn**4).mean() - 3) < 7 * math.sqrt(96 / DRAWS)
+    assert kstest(drawn, "norm").pvalue > UNLIKELY
+
+
+def test_offsets_within_a_block_are_even_at_a_sigma_with_much_room_for_bias() -> None:
+    # 2^32 modulo 3 * 2^26 is large: without rejection some offsets would come more often by a 43rd.
+    sigma = 3.0 * 2**26 - 0.5
+    last_bits = discrete_gaussian(DRAWS, sigma, seeded("bias")) % 3
+    counts = np.bincount(last_bits, minlength=3)
+    assert ((counts - DRAWS / 3) ** 2 / (DRAWS / 3)).sum() < chi2.isf(UNLIKELY, 2)
+
+
+def test_no_draw_lies_beyond_twelve_sigma() -> None:
+    # Every proposal lies 13 to 14 sigma out, and every coin is so small that it accepts it.
+    class Extreme(NoiseGenerator):
+        coin = True
+
+        def uniforms(self, count: int) -> NDArray[np.float64]:
+            self.coin = not self.coin
+            return np.full(count, 2.0**-128 if self.coin else math.exp(-13.5))
+
+    drawn = discrete_gaussian(500, 30.0, Extreme())
+    assert set(drawn) == {-int(TAIL * 30.0), int(TAIL * 30.0)}
+
+
+def test_uniforms_keep_their_digits_where_they_are_small() -> None:
+    class Zeros(NoiseGenerator):
+        def words(self, count: int) -> NDArray[np.uint64]:
+            return np.arange(count, dtype=np.uint64)
+
+    values = Zeros().uniforms(4)
+    assert (values > 0).all()
+    assert len(set(values)) == 4
+    large = seeded("uniform").uniforms(DRAWS)
+    assert large.max() <= 1.0
+    assert kstest(large, "uniform").pvalue > UNLIKELY
+
+
+def test_two_generators_are_never_alike() -> None:
+    streams = [NoiseGenerator().words(64).tobytes() for _ in range(200)]
+    assert len(set(streams)) == 200
+    generator = NoiseGenerator()
+    assert generator.words(64).tobytes() != generator.words(64).tobytes()
+    assert (
+        discrete_gaussian(64, 5000.0, NoiseGenerator()) != discrete_gaussian(64, 5000.0, NoiseGenerator())
+    ).any()
+
+
+def test_the_key_is_the_operating_systems_and_of_256_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+
+    def entropy(count: int) -> bytes:
+        asked.append(count)
+        return os.urandom(count)
+
+    NoiseGenerator(entropy)
+    assert asked == [32]
+    assert NoiseGenerator.__init__.__defaults__ == (os.urandom,)
+
+
+def test_a_forked_child_draws_nothing() -> None:
+    generator = NoiseGenerator()
+    child = os.fork()
+    if child == 0:
+        try:
+            generator.words(1)
+        except RuntimeError:
+            os._exit(7)
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+
+
+def test_normal_floats_are_normal() -> None:
+    drawn = seeded("normal").normal(DRAWS + 1)
+    assert drawn.shape == (DRAWS + 1,)
+    assert kstest(drawn, "norm").pvalue > UNLIKELY
+    assert kstest(seeded("normal").normal(DRAWS) * 1.03, "norm").pvalue < UNLIKELY
+    # The two halves come from the same radii.
+    assert abs(np.corrcoef(drawn[: DRAWS // 2], drawn[DRAWS // 2 : DRAWS])[0, 1]) < 7 / math.sqrt(DRAWS / 2)
+
+
+@pytest.mark.parametrize("sigma", [0.0, -1.0, math.nan, math.inf, 2.0**28 + 1])
+def test_a_sigma_that_cannot_be_drawn_is_refused(sigma: float) -> None:
+    with pytest.raises(ValueError, match="sigma"):
+        discrete_gaussian(1, sigma, NoiseGenerator())
+
+
+@pytest.mark.parametrize(
+    ("multiplier", "epsilon"), [(1.0, 3.0), (0.6, 8.0), (3.7, 1.0), (10.0, 0.2), (0.9, 3.0)]
+)
+def test_at_4096_units_the_discrete_law_meets_the_exact_gaussian_curve_to_1e_9(
+    multiplier: float, epsilon: float
+) -> None:
+    sigma = 4096.0
+    shift = round(sigma / multiplier)
+    values = np.arange(int(-40 * sigma), int(40 * sigma), dtype=np.float64)
+    law = np.exp(-(values**2) / (2 * sigma**2))
+    moved = np.exp(-((values - shift) ** 2) / (2 * sigma**2))
+    total = math.fsum(law)
+    delta = math.fsum(np.maximum(0.0, law - math.exp(epsilon) * moved)) / total
+    exact = gaussian_delta(epsilon, shift / sigma)
+    assert exact < 1e-2
+    assert abs(delta - exact) < 1e-9
+
+
+def test_a_million_draws_take_less_than_a_fifth_of_a_second() -> None:
+    generator = NoiseGenerator()
+    seconds = []
+    for _ in range(5):
+        began = time.perf_counter()
+        discrete_gaussian(1_000_000, 5000.3, generator)
+        seconds.append(time.perf_counter() - began)
+    assert min(seconds) < 0.2
