@@ -24,6 +24,7 @@ from hansa.privacy.records import (
     FIRST,
     AnyBody,
     Charge,
+    ChargeKey,
     ChargeRow,
     Row,
     link,
@@ -87,6 +88,11 @@ class Book:
     def jobs(self) -> Mapping[str, JobAccount]:
         """By id; to be read only."""
         return MappingProxyType(self._accounts.jobs)
+
+    @property
+    def charges(self) -> Mapping[ChargeKey, ChargeRow]:
+        """All charges in their order; to be read only."""
+        return MappingProxyType(self._accounts.charges)
 
     def charges_of(self, job: str, attempt: int) -> tuple[ChargeRow, ...]:
         """What an attempt was charged."""
