@@ -260,8 +260,12 @@ def test_two_writers_wait_for_each_other_and_only_one_holds_the_lease(job: Bench
     assert job.store is not None
     store, lost = job.store, []
 
+    # All claim before one works: the last of them holds the lease.
+    claimed = threading.Barrier(3)
+
     def work(holder: str) -> None:
         journal = store.claim(job.plan.job, holder)
+        claimed.wait(timeout=20)
         try:
             for _ in range(20):
                 apply_round(journal)
