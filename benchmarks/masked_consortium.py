@@ -43,8 +43,10 @@ from hansa.contract.messages import (
     WitnessReply,
     WitnessRequest,
     describe,
+    digest,
 )
-from hansa.contract.segments import UPDATE, SegmentSpec, update_bound
+from hansa.contract.segments import EVALUATION, UPDATE, SegmentSpec, update_bound
+from hansa.models.scores import histogram_bound, histogram_length
 from hansa.secagg.fixed_point import Grid
 from hansa.secagg.prekeys import Prekey, prekey_bytes
 from hansa.secagg.server import Unmasking
@@ -71,6 +73,7 @@ class ReadyWork:
 
     update: NDArray[np.float64]
     bound: float
+    charter: Charter
 
     @property
     def parameters(self) -> int:
@@ -78,14 +81,18 @@ class ReadyWork:
         return self.update.size
 
     def check(self, order: Order, segments: Segments) -> None:
-        """What `LocalWork` checks of the weights that come with an order."""
-        weights = segments["weights"]
-        if weights.shape != self.update.shape or not np.isfinite(weights).all():
-            raise RefusalError("bad-size", "these are not the model's weights")
+        """What `LocalWork` checks of the weights, and the released model, that come with an order."""
+        for weights in segments.values():
+            if weights.shape != self.update.shape or not np.isfinite(weights).all():
+                raise RefusalError("bad-size", "these are not the model's weights")
 
     def run(self, plan: JobPlan, order: Order, segments: Segments) -> Segments:
-        """The update on the grid."""
-        return {UPDATE: Grid(self.bound, len(order.cohort)).encode(self.update)}
+        """The update on the grid, and a histogram where the order has the model evaluated."""
+        upload = {UPDATE: Grid(self.bound, len(order.cohort)).encode(self.update)}
+        if order.evaluate:
+            grid = Grid(histogram_bound(self.charter), len(order.cohort))
+            upload[EVALUATION] = grid.encode(np.zeros(histogram_size(self.charter)))
+        return upload
 
     def keep(self, plan: JobPlan, segments: Segments) -> None:
         """There is no final model."""
@@ -122,7 +129,7 @@ class Consortium:
             name: _agent(
                 Membership(name, charter, HASH, identities[name]),
                 sealing[name],
-                ReadyWork(update, bound),
+                ReadyWork(update, bound, charter),
                 folder / f"{name}.sqlite",
             )
             for name in names
@@ -136,18 +143,26 @@ class Consortium:
         """One request to one agent and its verified reply."""
         request = self.desk.write(JOB.job, body)
         prekeys = getattr(body, "prekeys", 0) * prekey_bytes(self.desk.parties)
-        return accepted(self.desk.read(self.agents[name].handle(request), request, prekeys))
+        return accepted(self.desk.read(self.agents[name].handle(request), digest(request), prekeys))
 
-    def attempt(self, number: int, weights: NDArray[np.float64], server: Meter, clients: Meter) -> Round:
+    def attempt(
+        self,
+        number: int,
+        weights: NDArray[np.float64],
+        server: Meter,
+        clients: Meter,
+        released: NDArray[np.float64] | None = None,
+    ) -> Round:
         """One undisturbed attempt of all members through real messages.
 
         Parameters
         ----------
+        released : a model to evaluate along with training, as in the tail of a job; None evaluates nothing
         server, clients : measure each side. An agent's part is `Agent.handle` of the train and of the unmask
             request; the server's are both requests, every reply, the masks, and the sum as real numbers
         """
         with server.running():
-            attempt = self._open(number, weights)
+            attempt = self._open(number, weights, released)
         size = 0
         for node, agent in enumerate(self.agents.values()):
             with clients.running():
@@ -161,14 +176,16 @@ class Consortium:
                 f"the attempt failed: {attempt.shortfall() or attempt.result('failed', round_number=None)}"
             )
         with server.running():
+            attempt.drop_request()
             unmasking = Unmasking(self.desk.parties, attempt.order, attempt.prekeys, attempt.active)
             request = self.desk.write(JOB.job, _unmask_request(attempt))
+            asked = digest(request)
         for agent in self.agents.values():
             with clients.running():
                 answer = agent.handle(request)
             if unmasking.missing:
                 with server.running():
-                    body = accepted(self.desk.read(answer, request)).header.body
+                    body = accepted(self.desk.read(answer, asked)).header.body
                     assert isinstance(body, UnmaskReply)
                     unmasking.receive(
                         agent.membership.name,
@@ -177,6 +194,7 @@ class Consortium:
         with server.running():
             unmasking.unmask(attempt.summation)
             mean = attempt.mean_update()
+            attempt.metrics()
         return Round(mean, size)
 
     def take_order(self, number: int) -> tuple[Order, dict[str, Prekey]]:
@@ -187,18 +205,29 @@ class Consortium:
         order = Order(job=JOB.job, attempt=number, kind="train", base=0, cohort=names, prekeys=numbers)
         return order, prekeys
 
-    def _open(self, number: int, weights: NDArray[np.float64]) -> Attempt:
+    def _open(
+        self, number: int, weights: NDArray[np.float64], released: NDArray[np.float64] | None
+    ) -> Attempt:
         order, prekeys = self.take_order(number)
         together = b"".join(prekeys[name].encoded for name in order.cohort)
         segments = {"weights": weights, PREKEYS: np.frombuffer(together, np.uint8)}
+        specs = [SegmentSpec(UPDATE, weights.size, self.grid.bound)]
+        if released is not None:
+            segments["released"] = released
+            specs.append(SegmentSpec(EVALUATION, histogram_size(self.charter), histogram_bound(self.charter)))
         headers = describe(segments)
-        order = order.model_copy(update={"arrays": {it.name: it.sha256 for it in headers}})
+        order = order.model_copy(
+            update={
+                "arrays": {it.name: it.sha256 for it in headers},
+                "evaluate": released is not None,
+            }
+        )
         return Attempt(
             desk=self.desk,
             plan=JOB,
             order=order,
             request=self.desk.write(JOB.job, TrainRequest(order=order), segments, headers),
-            specs=(SegmentSpec(UPDATE, weights.size, self.grid.bound),),
+            specs=tuple(specs),
             addresses={name: node for node, name in enumerate(self.agents)},
             prekeys=prekeys,
             restock=lambda name, segments: self.stock.add(name, segments[PREKEYS], 1),
@@ -228,6 +257,11 @@ class Consortium:
         """Close the agents' logs."""
         for agent in self.agents.values():
             agent.attempts.close()
+
+
+def histogram_size(charter: Charter) -> int:
+    """Length of the evaluation histogram."""
+    return histogram_length(charter.task.features, charter.metrics.bins)
 
 
 def accepted(reply: Reply) -> Reply:

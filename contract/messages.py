@@ -179,7 +179,10 @@ class JobRequest(Frozen):
 
 
 class TrainRequest(Frozen):
-    """An attempt (`order.kind`: train, evaluate or statistics). Segments: `weights`, `released`, `prekeys`."""
+    """An attempt (`order.kind`: train, evaluate or statistics).
+
+    Segments: `weights`, `prekeys`, and `released` where the model to evaluate is not the weights.
+    """
 
     type: Literal["attempt"] = "attempt"
     order: Order

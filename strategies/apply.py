@@ -43,8 +43,8 @@ class ModelState:
 
     @property
     def released(self) -> Array:
-        """The model to hand out: the tail average, or the weights while there is none. Shape [d]."""
-        return self.tail if self.tail_count else self.weights
+        """The model to hand out: the tail average, or the weights while that is of one iterate. Shape [d]."""
+        return self.tail if self.tail_count > 1 else self.weights
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Flat arrays for a checkpoint."""

@@ -23,7 +23,7 @@ from hansa.contract.jobs import (
     Outcome,
     Participation,
 )
-from hansa.contract.messages import PREKEYS, Order, Receipt, RefusalReply, Segments, UploadReply
+from hansa.contract.messages import PREKEYS, Order, Receipt, RefusalReply, Segments, UploadReply, digest
 from hansa.contract.segments import EVALUATION, UPDATE, SegmentSpec, divisor
 from hansa.models.scores import figures
 from hansa.secagg.active_set import open_circles, receipt_valid
@@ -56,6 +56,9 @@ class Attempt:
     # What each active member signed; shown to the others before they give shares.
     receipts: dict[str, Receipt] = field(default_factory=dict)
     summation: Summation = field(init=False)
+    # The request's hash, which every reply names, and its size; they outlive its bytes.
+    _asked: str = field(init=False)
+    _size: int = field(init=False)
     # Each member's mean update, where the job's rule looks at them one by one; empty otherwise.
     _single: dict[str, NDArray[np.float64]] = field(default_factory=dict)
     _entries: dict[str, Participation] = field(default_factory=dict)
@@ -63,6 +66,7 @@ class Attempt:
 
     def __post_init__(self) -> None:
         self.summation = Summation(self.order.circles)
+        self._asked, self._size = digest(self.request), len(self.request)
 
     @property
     def charter(self) -> Charter:
@@ -107,6 +111,10 @@ class Attempt:
         """Members that refused because of another's badly made prekey, each with the maker it names."""
         return dict(self._complaints)
 
+    def drop_request(self) -> None:
+        """Nobody is asked again: the request, which is as large as the models in it, is needed no more."""
+        self.request = b""
+
     def receive(self, node: int, answer: bytes | HansaError) -> None:
         """Take one member's answer: add an upload to the sums, record anything else."""
         member = next((name for name in self.order.cohort if self.addresses[name] == node), None)
@@ -116,7 +124,7 @@ class Attempt:
             self._note(member, "failed", code="agent-unavailable", sentence=str(answer))
             return
         try:
-            reply = self.desk.read(answer, self.request, self._segment_bytes)
+            reply = self.desk.read(answer, self._asked, self._segment_bytes)
             if reply.header.sender != member:
                 raise MessageError(f"{member}'s node answers in the name of {reply.header.sender}")
             self._take(member, reply, len(answer))
@@ -182,7 +190,7 @@ class Attempt:
             outcome=outcome,
             seconds=time.monotonic() - self.began,
             bytes_up=size,
-            bytes_down=len(self.request),
+            bytes_down=self._size,
             code=code,
             sentence=sentence,
         )

@@ -191,7 +191,7 @@ class ConsortiumStrategy(FlowerHooks):
         segments: dict[str, NDArray[Any]] = {}
         if kind == "train":
             segments["weights"] = state.weights
-        if evaluate:
+        if kind == "evaluate" or (evaluate and state.released is not state.weights):
             segments["released"] = state.released
         prekeys = self.roster.take(selection)
         if prekeys:
@@ -243,6 +243,7 @@ class ConsortiumStrategy(FlowerHooks):
         plan = attempt.plan
         for node, answer in self.exchange.ask(attempt.requests, plan.deadline_s, plan.reask_s):
             attempt.receive(node, answer)
+        attempt.drop_request()
         self.note_lost(attempt)
 
     def note_lost(self, attempt: Attempt) -> None:

@@ -120,6 +120,7 @@ class FlowerHooks(Strategy):
         attempt, self._pending = self._pending, None
         for message in replies:
             attempt.receive(message.metadata.src_node_id, _payload(message))
+        attempt.drop_request()
         self.note_lost(attempt)
         return attempt
 

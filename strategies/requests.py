@@ -20,7 +20,6 @@ from hansa.contract.messages import (
     Segments,
     check_signature,
     describe,
-    digest,
     pack,
     reply_header,
     segments_of,
@@ -56,8 +55,6 @@ class Desk:
         self.parties = Parties.of(charter, charter_hash)
         self._operator = operator
         self._keys = dict(zip(self.parties.names, self.parties.identity_keys, strict=True))
-        # The request whose replies are read now, and its hash: a whole cohort answers one request.
-        self._asked = (b"", digest(b""))
 
     def write(
         self,
@@ -91,11 +88,12 @@ class Desk:
             for header, signature in zip(headers, signatures, strict=True)
         ]
 
-    def read(self, reply: bytes, request: bytes, segments: int = 0) -> Reply:
-        """A member's reply to `request`. What a refusal says is made fit to be kept and shown.
+    def read(self, reply: bytes, asked: str, segments: int = 0) -> Reply:
+        """A member's reply to a request. What a refusal says is made fit to be kept and shown.
 
         Parameters
         ----------
+        asked : the request's hash
         segments : bytes of the segments that were asked for; a much larger reply is not looked into
 
         Raises
@@ -114,10 +112,7 @@ class Desk:
             raise MessageError(f"'{header.sender}' is not a member of the charter")
         if not check_signature(packed, key):
             raise MessageError(f"the reply is not signed by {header.sender}")
-        asked = self._asked
-        if asked[0] is not request:
-            asked = self._asked = (request, digest(request))
-        if header.request != asked[1]:
+        if header.request != asked:
             raise MessageError(f"{header.sender} answers another request than the one it was sent")
         if header.body.type != "refusal" and header.charter != self.hash:
             raise MessageError(f"{header.sender} works under another charter")

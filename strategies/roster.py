@@ -22,6 +22,7 @@ from hansa.contract.messages import (
     JobRequest,
     RefusalReply,
     Segments,
+    digest,
 )
 from hansa.secagg.prekeys import Prekey, prekey_bytes
 from hansa.strategies.exchange import Exchange, ExchangeError
@@ -167,7 +168,7 @@ class Roster:
         for node, answer in self._exchange.ask(dict.fromkeys(nodes, request), DEADLINE_S, enough=enough):
             silent.discard(node)
             self._waits.answered(node)
-            reply = self._read(node, answer, request, size)
+            reply = self._read(node, answer, digest(request), size)
             if reply is None:
                 continue
             body = reply.header.body
@@ -220,7 +221,7 @@ class Roster:
         enough = self._enough(asked, lambda: len(self.connected))
         for node, answer in self._exchange.ask(dict.fromkeys(asked, request), DEADLINE_S, enough=enough):
             silent.discard(node)
-            reply = self._read(node, answer, request)
+            reply = self._read(node, answer, digest(request))
             if reply is None:
                 self.forget(asked[node])
             elif isinstance(reply.header.body, JobReply):
@@ -258,14 +259,12 @@ class Roster:
 
         return enough
 
-    def _read(
-        self, node: int, answer: bytes | ExchangeError, request: bytes, segments: int = 0
-    ) -> Reply | None:
+    def _read(self, node: int, answer: bytes | ExchangeError, asked: str, segments: int = 0) -> Reply | None:
         if isinstance(answer, ExchangeError):
             self._useless[node] = self._monotonic()
             return None
         try:
-            reply = self._desk.read(answer, request, segments)
+            reply = self._desk.read(answer, asked, segments)
             if self._members.get(node, reply.header.sender) != reply.header.sender:
                 raise MessageError(f"{self._members[node]}'s node answers as {reply.header.sender}")
             return reply

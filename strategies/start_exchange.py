@@ -19,6 +19,7 @@ from hansa.contract.messages import (
     Witness,
     WitnessReply,
     WitnessRequest,
+    digest,
     witness_statement,
 )
 from hansa.secagg.prekeys import prekey_bytes
@@ -235,7 +236,7 @@ class StartExchange:
             name = members[node]
             silent.discard(name)
             self._waits.answered(name)
-            reply = self._read(name, answer, requests[name], segments)
+            reply = self._read(name, answer, digest(requests[name]), segments)
             if reply is None:
                 self._forget(name)
                 continue
@@ -252,11 +253,11 @@ class StartExchange:
         for name in silent if waited >= DEADLINE_S else ():
             self._forget(name)
 
-    def _read(self, name: str, answer: bytes | ExchangeError, request: bytes, segments: int) -> Reply | None:
+    def _read(self, name: str, answer: bytes | ExchangeError, asked: str, segments: int) -> Reply | None:
         if isinstance(answer, ExchangeError):
             return None
         try:
-            reply = self._desk.read(answer, request, segments)
+            reply = self._desk.read(answer, asked, segments)
             if reply.header.sender != name:
                 raise MessageError(f"{name}'s node answers in the name of {reply.header.sender}")
         except MessageError as error:

@@ -14,6 +14,7 @@ from hansa.contract.messages import (
     Reply,
     UnmaskReply,
     UnmaskRequest,
+    digest,
 )
 from hansa.contract.typed import clipped
 from hansa.secagg.active_set import valid_signers
@@ -112,12 +113,13 @@ class UnmaskPhase:
             return
         members = {attempt.addresses[name]: name for name in attempt.active}
         silent, plan = set(attempt.active), attempt.plan
+        digested = digest(payload)
         asked = dict.fromkeys(members, payload)
         for node, answer in self.exchange.ask(asked, plan.deadline_s, plan.reask_s, enough):
             name = members[node]
             silent.discard(name)
             try:
-                body = self._read(name, answer, payload)
+                body = self._read(name, answer, digested)
             except ExchangeError:
                 self.roster.forget(name)
                 continue
@@ -133,10 +135,10 @@ class UnmaskPhase:
             for name in silent:
                 self.roster.forget(name)
 
-    def _read(self, name: str, answer: bytes | ExchangeError, payload: bytes) -> Reply:
+    def _read(self, name: str, answer: bytes | ExchangeError, asked: str) -> Reply:
         if isinstance(answer, ExchangeError):
             raise answer
-        header = self.desk.read(answer, payload).header
+        header = self.desk.read(answer, asked).header
         if header.sender != name:
             raise MessageError(f"{name}'s node answers in the name of {header.sender}")
         return header.body

@@ -77,6 +77,50 @@ def test_a_job_runs_its_rounds_and_releases_figures_of_every_model(federation: F
     assert last["log_loss"].value < first["log_loss"].value
 
 
+def test_a_model_is_sent_once_and_kept_no_longer_than_it_is_sent(federation: Federation) -> None:
+    requests: list[bytes] = []
+    honest = federation.nodes[1]
+
+    def listens(payload: bytes) -> bytes:
+        if is_attempt(payload):
+            requests.append(payload)
+        return honest(payload)
+
+    federation.nodes[1] = listens
+    strategy = federation.strategy()
+    grid = InMemoryGrid(federation.nodes, workers=4)
+    strategy.connect(grid)
+    attempts = []
+    while strategy.state.round < 3:
+        attempts.append(attempt := strategy.open("train", strategy.select()))
+        strategy.gather_uploads(attempt)
+        assert attempt.request == b""
+        strategy.unmask(attempt)
+        result = strategy.apply(attempt)
+        assert {it.bytes_down for it in result.participation} == {len(requests[-1])}
+    strategy.evaluate_final()
+    grid.close()
+    carried = [{it.name for it in request_header(unpack(request)).segments} for request in requests]
+    assert carried == [{"weights"}, {"weights"}, {"weights"}, {"released"}]
+    assert [r.base for r in federation.job.results if r.metrics] == [0, 1, 2, 3]
+
+
+def test_a_tail_that_is_not_the_weights_is_sent_beside_them() -> None:
+    federation = Federation(make_federation(4), rounds=4, rule={"name": "fedavg", "tail": 0.75})
+    requests: list[bytes] = []
+    honest = federation.nodes[1]
+
+    def listens(payload: bytes) -> bytes:
+        if is_attempt(payload):
+            requests.append(payload)
+        return honest(payload)
+
+    federation.nodes[1] = listens
+    federation.run()
+    carried = [sorted(it.name for it in request_header(unpack(request)).segments) for request in requests]
+    assert carried == [["weights"]] * 3 + [["released", "weights"]] + [["released"]]
+
+
 def test_the_model_is_the_one_that_a_single_process_would_reach(federation: Federation) -> None:
     simulated = federation.simulated
     weights = federation.run().state.weights

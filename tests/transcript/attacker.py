@@ -28,8 +28,8 @@ from hansa.secagg.parties import Parties
 from hansa.secagg.prekeys import PrekeySecrets
 
 Words = NDArray[np.uint32]
-# What a segment is computed from: an array of the order.
-_INPUT = {UPDATE: "weights", EVALUATION: "released"}
+# What a segment is computed from: the first of these arrays that the order has.
+_INPUTS = {UPDATE: ("weights",), EVALUATION: ("released", "weights")}
 # (attempt, segment) -> members -> the sum of their integers.
 Findings = dict[tuple[int, str], dict[frozenset[str], NDArray[np.int64]]]
 
@@ -109,7 +109,7 @@ class Attacker:
             if (
                 segment != its
                 or one > other
-                or states[one].get(_INPUT[segment]) != states[other].get(_INPUT[segment])
+                or _input(segment, states[one]) != _input(segment, states[other])
             ):
                 continue
             for (large, more), (small, less) in product(sums.items(), others.items()):
@@ -218,3 +218,8 @@ class Attacker:
         most = sum(scale * min(bound, 2 * it.records * per_record) + 1 for it in members if it is not None)
         least = -most if segment == UPDATE else -len(uploads)
         return bool((total <= most).all() and (total >= least).all())
+
+
+def _input(segment: str, arrays: Mapping[str, str]) -> str | None:
+    """Hash of the array that a segment is computed from."""
+    return next((arrays[name] for name in _INPUTS[segment] if name in arrays), None)
