@@ -35,18 +35,22 @@ from hansa.contract.messages import (
     Order,
     RefusalReply,
     Request,
-    Segments,
     TrainRequest,
     UnmaskReply,
     UnmaskRequest,
     Witness,
     WitnessReply,
     WitnessRequest,
-    describe,
-    digest,
 )
-from hansa.contract.segments import EVALUATION, UPDATE, SegmentSpec, update_bound
-from hansa.models.scores import histogram_bound, histogram_length
+from hansa.contract.segments import (
+    EVALUATION,
+    UPDATE,
+    evaluation_bound,
+    evaluation_length,
+    segment_specs,
+    update_bound,
+)
+from hansa.contract.wire import Segments, describe, digest
 from hansa.secagg.fixed_point import Grid
 from hansa.secagg.prekeys import Prekey, prekey_bytes
 from hansa.secagg.server import Unmasking
@@ -90,7 +94,7 @@ class ReadyWork:
         """The update on the grid, and a histogram where the order has the model evaluated."""
         upload = {UPDATE: Grid(self.bound, len(order.cohort)).encode(self.update)}
         if order.evaluate:
-            grid = Grid(histogram_bound(self.charter), len(order.cohort))
+            grid = Grid(evaluation_bound(self.charter), len(order.cohort))
             upload[EVALUATION] = grid.encode(np.zeros(histogram_size(self.charter)))
         return upload
 
@@ -211,10 +215,8 @@ class Consortium:
         order, prekeys = self.take_order(number)
         together = b"".join(prekeys[name].encoded for name in order.cohort)
         segments = {"weights": weights, PREKEYS: np.frombuffer(together, np.uint8)}
-        specs = [SegmentSpec(UPDATE, weights.size, self.grid.bound)]
         if released is not None:
             segments["released"] = released
-            specs.append(SegmentSpec(EVALUATION, histogram_size(self.charter), histogram_bound(self.charter)))
         headers = describe(segments)
         order = order.model_copy(
             update={
@@ -227,7 +229,7 @@ class Consortium:
             plan=JOB,
             order=order,
             request=self.desk.write(JOB.job, TrainRequest(order=order), segments, headers),
-            specs=tuple(specs),
+            specs=segment_specs(self.charter, JOB, order, weights.size),
             addresses={name: node for node, name in enumerate(self.agents)},
             prekeys=prekeys,
             restock=lambda name, segments: self.stock.add(name, segments[PREKEYS], 1),
@@ -261,7 +263,7 @@ class Consortium:
 
 def histogram_size(charter: Charter) -> int:
     """Length of the evaluation histogram."""
-    return histogram_length(charter.task.features, charter.metrics.bins)
+    return evaluation_length(charter.task.features, charter.metrics.bins)
 
 
 def accepted(reply: Reply) -> Reply:

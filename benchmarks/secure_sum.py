@@ -64,8 +64,9 @@ from masked_consortium import JOB, Consortium
 from numpy.typing import NDArray
 
 from hansa.contract.keys import to_text
-from hansa.contract.messages import Receipt, active_statement, receipt_statement
+from hansa.contract.messages import Receipt
 from hansa.contract.segments import UPDATE, divisor
+from hansa.contract.statements import active_statement, receipt_statement
 from hansa.secagg.server import Summation, Unmasking
 
 # glibc's name for mallopt(3).

@@ -114,6 +114,7 @@ def make_charter(
         "task": Task(title=scenario.task, features=features, model=choice),
         "protection": scenario.protection,
         "training": scenario.training,
+        "privacy": scenario.privacy,
         "knobs": scenario.knobs,
         "metrics": scenario.metrics,
         "approval": scenario.approval,

@@ -28,8 +28,8 @@ from hansa.contract.errors import HansaError
 from hansa.contract.features import FeatureContract
 from hansa.contract.jobs import AttemptResult, JobPlan
 from hansa.contract.keys import SigningKey, to_text
-from hansa.contract.messages import signed_part
 from hansa.contract.scenario import Scenario
+from hansa.contract.wire import signed_part
 from hansa.models.model import Model
 from hansa.models.registry import load_model
 from hansa.strategies.apply import ModelState

@@ -14,10 +14,11 @@ from hansa.clients.training import local_update
 from hansa.contract.charter import Charter
 from hansa.contract.errors import RefusalError
 from hansa.contract.jobs import JobPlan
-from hansa.contract.messages import Order, Segments
-from hansa.contract.segments import EVALUATION, UPDATE, update_bound
+from hansa.contract.messages import Order
+from hansa.contract.segments import EVALUATION, UPDATE, segment_specs
+from hansa.contract.wire import Segments
 from hansa.models.model import Model
-from hansa.models.scores import histogram_bound, histogram_length, score_histogram
+from hansa.models.scores import score_histogram
 from hansa.secagg.fixed_point import Grid
 
 
@@ -55,6 +56,8 @@ class LocalWork:
         """The upload of one attempt: `update` u32[d] and, where asked for, `evaluation` u32[h]."""
         # Only members that mask with each other are summed together.
         summands = len(next(circle for circle in order.circles if self.name in circle))
+        specs = segment_specs(self.charter, plan, order, self.model.parameters)
+        grids = {spec.name: Grid(spec.bound, summands, tail=spec.tail) for spec in specs}
         upload: dict[str, NDArray[np.uint32]] = {}
         if order.kind == "train":
             update = local_update(
@@ -67,10 +70,10 @@ class LocalWork:
                 knobs=order.knobs,
                 rng=self.randomness(),
             )
-            upload[UPDATE] = Grid(update_bound(self.charter, plan), summands).encode(update)
+            upload[UPDATE] = grids[UPDATE].encode(update)
         if order.evaluate or order.kind == "evaluate":
             histogram = self._histogram(np.array(segments.get("released", segments.get("weights"))))
-            upload[EVALUATION] = Grid(histogram_bound(self.charter), summands).encode(histogram)
+            upload[EVALUATION] = grids[EVALUATION].encode(histogram)
         return upload
 
     def keep(self, plan: JobPlan, segments: Segments) -> None:
@@ -90,12 +93,9 @@ class LocalWork:
     def _histogram(self, weights: NDArray[np.float64]) -> NDArray[np.float64]:
         held_out = self.records.holdout
         features, bins = self.charter.task.features, self.charter.metrics.bins
-        histogram = score_histogram(
+        return score_histogram(
             features, held_out.y, self.model.predict(weights, held_out.X), held_out.entities, bins
         )
-        if histogram.shape != (histogram_length(features, bins),):
-            raise ValueError("the evaluation histogram does not have its public length")
-        return histogram
 
     def _check_length(self, name: str, array: NDArray[np.float64]) -> None:
         if array.dtype != np.dtype("<f8") or array.shape != (self.model.parameters,):

@@ -12,7 +12,8 @@ from hansa.contract.charter import BUILT_MODES, Charter
 from hansa.contract.errors import RefusalError
 from hansa.contract.jobs import JobPlan
 from hansa.contract.keys import from_text
-from hansa.contract.messages import PREKEYS, SERVED, Order, Packed, Segments, check_signature
+from hansa.contract.messages import PREKEYS, SERVED, Order
+from hansa.contract.wire import Packed, Segments, check_signature
 from hansa.secagg.active_set import check_circles
 
 

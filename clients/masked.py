@@ -16,15 +16,8 @@ import numpy as np
 
 from hansa.contract.errors import RefusalError
 from hansa.contract.keys import to_text
-from hansa.contract.messages import (
-    PREKEYS,
-    Order,
-    Segments,
-    UnmaskReply,
-    UnmaskRequest,
-    WitnessReply,
-    WitnessRequest,
-)
+from hansa.contract.messages import PREKEYS, Order, UnmaskReply, UnmaskRequest, WitnessReply, WitnessRequest
+from hansa.contract.wire import Segments
 from hansa.secagg.member import MemberAttempt
 from hansa.secagg.parties import Parties
 from hansa.secagg.prekeys import Prekey, decode_prekeys, prekey_bytes

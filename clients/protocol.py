@@ -31,10 +31,7 @@ from hansa.contract.errors import MessageError, RefusalError
 from hansa.contract.keys import to_text
 from hansa.contract.messages import (
     FACT_CHARACTERS,
-    MAX_HEADER_BYTES,
-    PREFIX,
     PREKEYS,
-    SIGNATURE_BYTES,
     AgreeReply,
     AgreeRequest,
     CloseReply,
@@ -48,22 +45,26 @@ from hansa.contract.messages import (
     RefusalReply,
     Reply,
     ReplyHeader,
-    Segments,
     TrainRequest,
     UnmaskReply,
     UnmaskRequest,
     UploadReply,
     WitnessRequest,
-    active_statement,
+)
+from hansa.contract.statements import active_statement, receipt_statement
+from hansa.contract.typed import clipped
+from hansa.contract.wire import (
+    MAX_HEADER_BYTES,
+    PREFIX,
+    SIGNATURE_BYTES,
+    Segments,
     describe,
     digest,
-    receipt_statement,
     request_header,
     seal,
     segments_of,
     unpack,
 )
-from hansa.contract.typed import clipped
 from hansa.secagg.active_set import check_active_set
 from hansa.secagg.member import MemberAttempt
 from hansa.secagg.parties import Parties

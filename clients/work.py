@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Protocol
 
 from hansa.contract.jobs import JobPlan
-from hansa.contract.messages import Order, Segments
+from hansa.contract.messages import Order
+from hansa.contract.wire import Segments
 
 
 class Work(Protocol):

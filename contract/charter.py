@@ -90,6 +90,25 @@ class Training(Frozen):
     delta_clip: Annotated[float, Field(gt=0)] = 10.0
 
 
+class PrivacyPlan(Frozen):
+    """What every member's differential privacy is held to (DESIGN section 6, PROTOCOL sections 4 and 7).
+
+    `none`: no noise, no guarantee; warned of everywhere. `local`: a member adds all the noise that its own
+    guarantee needs. `distributed`: each adds a share of it, which holds while at most `s` collude or drop together.
+    How much noise is derived by each member from its own grant, never configured.
+    """
+
+    noise: Literal["none", "local", "distributed"] = "none"
+    s: Annotated[int, Field(ge=1)] | None = None
+    # Largest delta that a grant may have: public, and well below one over the number of anybody's entities.
+    delta: Annotated[float, Field(gt=0, lt=0.01)] = 1e-5
+    # A job must spread its share over at least so many rounds: the floor of the noise.
+    fewest_rounds: Annotated[int, Field(ge=1)] = 3
+    # Against draining: charges of all jobs in 24 hours, and of one job.
+    charges_per_day: Annotated[int, Field(ge=1)] = 2_000
+    charges_per_job: Annotated[int, Field(ge=1)] = 10_000
+
+
 class KnobRange(Frozen):
     """Where one hyper-parameter starts and how far it may move."""
 
@@ -129,6 +148,7 @@ class Charter(Frozen):
     task: Task
     protection: Protection
     training: Training = Training()
+    privacy: PrivacyPlan = PrivacyPlan()
     knobs: dict[str, KnobRange]
     metrics: MetricsPolicy = MetricsPolicy()
     approval: Literal["manual", "automatic"] = "manual"
@@ -162,6 +182,7 @@ class Charter(Frozen):
             raise ValueError(f"protection.audit_groups = {groups} is below c + 2 = {c + 2}")
         if groups is not None and self.protection.mode == "clear":
             raise ValueError("protection.audit_groups has no meaning in mode 'clear'; leave it out")
+        self._check_noise()
         if n == 2 and self.protection.minimum_cohort != 2:
             raise ValueError(
                 "two members: protection.minimum_cohort = 2 must be written out, "
@@ -188,6 +209,23 @@ class Charter(Frozen):
                     f"and protection.c = {self.protection.c} protects against {self.protection.c}: "
                     f"set protection.c = {len(own)}, or give it fewer members"
                 )
+
+    def _check_noise(self) -> None:
+        noise, s, c = self.privacy.noise, self.privacy.s, self.protection.c
+        if noise != "distributed":
+            if s is not None:
+                raise ValueError(f"privacy.s belongs to noise 'distributed', not to '{noise}'; leave it out")
+            return
+        if s is None or s < max(c, 1):
+            raise ValueError(f"privacy.s must be at least max(c, 1) = {max(c, 1)} under distributed noise")
+        if s > len(self.members) - 2:
+            raise ValueError(f"privacy.s = {s} leaves no two members that share the noise; use noise 'local'")
+        if self.protection.mode == "clear":
+            raise ValueError(
+                "distributed noise protects nothing in mode 'clear': each update is seen with its share alone"
+            )
+        if self.training.mechanism == "poisson":
+            raise ValueError("mechanism 'poisson' draws its noise at home at each step; use noise 'local'")
 
     @property
     def threshold(self) -> int:
@@ -237,6 +275,8 @@ def unbuilt(charter: Charter) -> str:
     mode = charter.protection.mode
     if mode not in BUILT_MODES:
         return f"field 'protection.mode': this version has no mode '{mode}'; it has {', '.join(BUILT_MODES)}"
+    if charter.privacy.noise != "none":
+        return f"field 'privacy.noise': this version has no noise '{charter.privacy.noise}' yet; it has none"
     if charter.metrics.per_member:
         return (
             "field 'metrics.per_member': this version releases no figures of single members; set it to false"

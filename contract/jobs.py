@@ -48,6 +48,10 @@ class JobPlan(Frozen):
     # Public seed of the initial model.
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     evaluate_every: Annotated[int, Field(ge=1, le=100_000)] = 1
+    # How much of its grant each member may spend on this job as planned (DESIGN section 6).
+    share: Annotated[float, Field(gt=0, le=1)] = 0.3
+    # Whether the job begins with a noised check of the contract's ranges, paid by a tenth of that.
+    check: bool = False
     # Knobs that nobody may move during this job.
     pinned: Annotated[dict[Slug, float], Field(max_length=16)] = {}
     # A member that has not answered by then is left out of the attempt.

@@ -1,50 +1,25 @@
 """What agents, server and operator say to each other (PROTOCOL sections 1, 2, 4).
 
-On the wire a message is
-
-    b"HANSA" | protocol u8 | header length u32 | header JSON | Ed25519 signature (64 B) | segments
-
-The header names every segment with its length and SHA-256, so one signature covers all bytes.
-Decoding is bounded: every stated size is checked before anything of that size is allocated.
-The protocol number stands outside the JSON so that an unknown protocol can be refused by name.
+`contract.wire` turns them into bytes and back. Every field is bounded: what a stranger can send is small.
 """
 
 from __future__ import annotations
 
 import hashlib
-import struct
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-import numpy as np
-from numpy.typing import NDArray
-from pydantic import Field, ValidationError
+from pydantic import Field
 
-from hansa.contract.errors import MessageError
 from hansa.contract.jobs import AttemptKind, JobId, JobPlan
-from hansa.contract.keys import Signer, verify
-from hansa.contract.typed import Fact, Frozen, Sentence, Slug, canonical_json, explain
+from hansa.contract.typed import Frozen, Sentence, Slug, canonical_json
 
 PROTOCOL = 1
 # An agent serves the current protocol number and the one before; there is none before 1.
 SERVED = tuple(number for number in (PROTOCOL - 1, PROTOCOL) if number >= 1)
 
-MAGIC = b"HANSA"
-PREFIX = struct.Struct(">5sBI")
-SIGNATURE_BYTES = 64
-MAX_HEADER_BYTES = 4 * 2**20
-# The parser keeps some 900 bytes for each wrong value: a header of nothing else may cost 120 MB, not 3 GB.
-MAX_HEADER_VALUES = 2**16
 MAX_MESSAGE_BYTES = 2**30
-DOMAIN = b"hansa/message/1\x00"
 
 DtypeName = Literal["f64", "u32", "u8"]
-DTYPES: Mapping[DtypeName, np.dtype[Any]] = {
-    "f64": np.dtype("<f8"),
-    "u32": np.dtype("<u4"),
-    "u8": np.dtype("u1"),
-}
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 AttemptNumber = Annotated[int, Field(ge=1, lt=2**63)]
 Nonce = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
@@ -90,6 +65,8 @@ class Order(Frozen):
     # Members that are left out, each with its reason; the cohort sees it.
     left_out: Annotated[dict[Slug, Sentence], Field(max_length=MOST_MEMBERS)] = {}
     knobs: Annotated[dict[Slug, float], Field(max_length=16)] = {}
+    # The cohort's largest noise multiplier of each segment: sets the grid's room for noise; empty without privacy.
+    noise: Annotated[dict[Slug, Annotated[float, Field(gt=0, le=1e9)]], Field(max_length=8)] = {}
     evaluate: bool = False
     # SHA-256 of each array that comes with the order, by segment: whoever agrees on the order agrees on them.
     arrays: Annotated[dict[Slug, Digest], Field(max_length=16)] = {}
@@ -112,16 +89,68 @@ class Head(Frozen):
     hash: Digest
 
 
-Charge = Annotated[dict[Slug, float | ShortText], Field(max_length=8)]
+Positive = Annotated[float, Field(gt=0, le=1e300)]
+Sum = Annotated[float, Field(ge=0, le=1e300)]
+
+
+class Charged(Frozen):
+    """One charge of an attempt: purpose, what was released how often with how much noise, and what it took."""
+
+    grant: Slug
+    purpose: Literal["check", "train", "evaluate"]
+    noise_multiplier: Positive
+    count: Annotated[int, Field(ge=1, lt=2**31)]
+    # Below 1 over Poisson samples at that rate.
+    sampling_rate: Annotated[float, Field(gt=0, le=1)] = 1.0
+    amount: Sum
+
+
+class GrantState(Frozen):
+    """A grant as it stood after a charge; amounts are in the currency of its data set.
+
+    Running sums, so that the newest receipt alone says how much was ever spent.
+    """
+
+    grant: Slug
+    data_set: Slug
+    currency: Literal["gdp", "rdp"]
+    # The one Rényi order; None in `gdp`.
+    order: Annotated[int, Field(ge=2, le=1024)] | None = None
+    epsilon: Positive
+    delta: Positive
+    amount: Positive
+    training: Sum
+    holdout: Sum
 
 
 class Receipt(Frozen):
     """What a member was charged in an attempt, with its ledger's head; signed on its own, to be shown to others."""
 
-    charges: Annotated[tuple[Charge, ...], Field(max_length=16)] = ()
-    # None until there is a ledger.
+    charges: Annotated[tuple[Charged, ...], Field(max_length=4)] = ()
+    # Every grant that can still be charged, as it stands at `head`.
+    grants: Annotated[tuple[GrantState, ...], Field(max_length=16)] = ()
+    # None where nothing is charged because the charter has no noise.
     head: Head | None = None
     signature: Signature = ""
+
+
+class Seen(Frozen):
+    """A receipt with what its signature covers beside it: proof of a head, in its maker's own words."""
+
+    job: JobId
+    attempt: AttemptNumber
+    # Digest of the order.
+    order: Digest
+    receipt: Receipt
+
+
+class Finish(Frozen):
+    """Proof that an attempt finished: t members say that they answered its unmasking (PROTOCOL section 7)."""
+
+    attempt: AttemptNumber
+    # Digest of the order.
+    order: Digest
+    signatures: Annotated[dict[Slug, Signature], Field(max_length=MOST_MEMBERS)]
 
 
 class Accepted(Frozen):
@@ -132,7 +161,9 @@ class Accepted(Frozen):
 
 
 class Witness(Frozen):
-    """One member's word on another's start: the head it saw of it, and from which prekey on its own are valid for it.
+    """One member's word on another's start.
+
+    It says the highest head that it saw of it, and from which number on its own prekeys are valid for it.
 
     A member that came back from a backup does not know which shares it gave; of prekeys that were
     made after its start it gave none (PROTOCOL section 7).
@@ -144,7 +175,8 @@ class Witness(Frozen):
     start: Nonce
     made: Nonce
     first: Count
-    head: Head | None = None
+    # The receipt of `member` with the highest head that the witness ever saw.
+    seen: Seen | None = None
     signature: Signature = ""
 
 
@@ -186,8 +218,8 @@ class TrainRequest(Frozen):
 
     type: Literal["attempt"] = "attempt"
     order: Order
-    # Signed answers to the last finished attempt's unmask (PROTOCOL section 7).
-    proof: Annotated[tuple[Annotated[str, Field(max_length=2**16)], ...], Field(max_length=MOST_MEMBERS)] = ()
+    # Attempts of this job that finished since the last request.
+    finished: Annotated[tuple[Finish, ...], Field(max_length=8)] = ()
 
 
 class AgreeRequest(Frozen):
@@ -253,6 +285,8 @@ class JobReply(Frozen):
 
     type: Literal["job"] = "job"
     approved: Literal[True] = True
+    # Noise multiplier of each segment, as this member derived it from its own grant; empty without privacy.
+    noise: Annotated[dict[Slug, Positive], Field(max_length=8)] = {}
 
 
 class UploadReply(Frozen):
@@ -278,6 +312,8 @@ class UnmaskReply(Frozen):
     job: JobId
     attempt: AttemptNumber
     shares: Annotated[dict[Slug, Share], Field(max_length=MOST_MEMBERS)] = {}
+    # On `finish_statement`, where the charter has noise.
+    finished: Signature = ""
 
 
 class CloseReply(Frozen):
@@ -322,143 +358,3 @@ class ReplyHeader(Frozen):
     request: Digest
     body: Annotated[Reply, Field(discriminator="type")]
     segments: Annotated[tuple[SegmentHeader, ...], Field(max_length=16)] = ()
-
-
-Segments = Mapping[str, NDArray[Any]]
-
-
-@dataclass(frozen=True)
-class Packed:
-    """A message as it stands on the wire, still to be checked: header bytes, signature, segment bytes."""
-
-    protocol: int
-    header: bytes
-    signature: bytes
-    tail: memoryview = field(repr=False)
-
-
-def digest(content: bytes | memoryview) -> str:
-    """SHA-256, hex."""
-    return hashlib.sha256(content).hexdigest()
-
-
-def describe(segments: Segments) -> tuple[SegmentHeader, ...]:
-    """Headers of arrays, in the order in which `pack` lays them out."""
-    headers = []
-    for name, array in segments.items():
-        kind = next((key for key, dtype in DTYPES.items() if dtype == array.dtype), None)
-        if kind is None:
-            raise ValueError(
-                f"segment '{name}' has dtype {array.dtype}; a message carries {', '.join(DTYPES)}"
-            )
-        headers.append(SegmentHeader(name=name, dtype=kind, count=array.size, sha256=digest(_bytes(array))))
-    return tuple(headers)
-
-
-def active_statement(job: str, attempt: int, order_digest: str, active: tuple[str, ...]) -> bytes:
-    """What an active member signs: who took part in this order of this attempt (PROTOCOL 4.3)."""
-    return b"hansa/active/1\x00" + canonical_json([job, attempt, order_digest, sorted(active)])
-
-
-def receipt_statement(job: str, attempt: int, order_digest: str, member: str, receipt: Receipt) -> bytes:
-    """What a receipt's signature covers: the member uploaded for this order and was charged so much."""
-    content = receipt.model_dump(mode="json", exclude={"signature"})
-    return b"hansa/receipt/1\x00" + canonical_json([job, attempt, order_digest, member, content])
-
-
-def witness_statement(charter: str, witness: Witness) -> bytes:
-    """What a witness's signature covers."""
-    content = witness.model_dump(mode="json", exclude={"signature"})
-    return b"hansa/witness/1\x00" + canonical_json([charter, content])
-
-
-def signed_part(header: bytes, protocol: int = PROTOCOL) -> bytes:
-    """The bytes under a message's signature."""
-    return DOMAIN + bytes([protocol]) + header
-
-
-def pack(header: RequestHeader | ReplyHeader, signature: bytes, segments: Segments) -> bytes:
-    """A message's bytes from its signed header and its arrays."""
-    encoded = canonical_json(header)
-    parts: list[bytes | memoryview] = [PREFIX.pack(MAGIC, PROTOCOL, len(encoded)), encoded, signature]
-    parts += [_bytes(array) for array in segments.values()]
-    return b"".join(parts)
-
-
-def seal(header: RequestHeader | ReplyHeader, segments: Segments, signer: Signer) -> bytes:
-    """Sign and pack in one step, for whoever holds the key."""
-    return pack(header, signer.sign(signed_part(canonical_json(header))), segments)
-
-
-def unpack(message: bytes) -> Packed:
-    """Split a message without trusting it.
-
-    Raises
-    ------
-    MessageError : too short, not ours, or a stated size that the bytes do not have
-    """
-    if len(message) > MAX_MESSAGE_BYTES:
-        raise MessageError(f"a message of {len(message)} bytes is above the limit of {MAX_MESSAGE_BYTES}")
-    if len(message) < PREFIX.size:
-        raise MessageError(f"a message of {len(message)} bytes is too short to be one")
-    magic, protocol, header_bytes = PREFIX.unpack_from(message)
-    if magic != MAGIC:
-        raise MessageError("these bytes are not a Hansa message")
-    if header_bytes > MAX_HEADER_BYTES or PREFIX.size + header_bytes + SIGNATURE_BYTES > len(message):
-        raise MessageError(f"the message states a header of {header_bytes} bytes, which it does not hold")
-    start = PREFIX.size + header_bytes
-    return Packed(
-        protocol=protocol,
-        header=message[PREFIX.size : start],
-        signature=message[start : start + SIGNATURE_BYTES],
-        tail=memoryview(message)[start + SIGNATURE_BYTES :],
-    )
-
-
-def check_signature(packed: Packed, public_key: bytes) -> bool:
-    """Whether the header was signed by that key."""
-    return verify(public_key, packed.signature, signed_part(packed.header, packed.protocol))
-
-
-def request_header(packed: Packed) -> RequestHeader:
-    """The request's typed header; check the signature first."""
-    return _parse(packed, RequestHeader)
-
-
-def reply_header(packed: Packed) -> ReplyHeader:
-    """The reply's typed header. It may be read before the signature: `sender` says whose key to check."""
-    return _parse(packed, ReplyHeader)
-
-
-def segments_of(packed: Packed, headers: tuple[SegmentHeader, ...]) -> dict[str, NDArray[Any]]:
-    """Read-only arrays over the message's own bytes, each checked against its hash."""
-    total = sum(header.count * DTYPES[header.dtype].itemsize for header in headers)
-    if total != len(packed.tail):
-        raise MessageError(f"the header promises {total} bytes of segments, {len(packed.tail)} follow")
-    arrays: dict[str, NDArray[Any]] = {}
-    offset = 0
-    for header in headers:
-        size = header.count * DTYPES[header.dtype].itemsize
-        part = packed.tail[offset : offset + size]
-        if digest(part) != header.sha256:
-            raise MessageError(f"segment '{header.name}' does not match its hash")
-        if header.name in arrays:
-            raise MessageError(f"segment '{header.name}' appears twice")
-        array = np.frombuffer(part, dtype=DTYPES[header.dtype])
-        array.flags.writeable = False
-        arrays[header.name] = array
-        offset += size
-    return arrays
-
-
-def _parse(packed: Packed, kind: type[Fact]) -> Fact:
-    if packed.header.count(b",") >= MAX_HEADER_VALUES:
-        raise MessageError(f"a message header of more than {MAX_HEADER_VALUES} values")
-    try:
-        return kind.model_validate_json(packed.header, strict=True)
-    except ValidationError as error:
-        raise MessageError(f"message header: {explain(error)}") from None
-
-
-def _bytes(array: NDArray[Any]) -> memoryview:
-    return np.ascontiguousarray(array).data.cast("B")

@@ -11,7 +11,15 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from hansa.contract.charter import Charter, KnobRange, MetricsPolicy, ModelChoice, Protection, Training
+from hansa.contract.charter import (
+    Charter,
+    KnobRange,
+    MetricsPolicy,
+    ModelChoice,
+    PrivacyPlan,
+    Protection,
+    Training,
+)
 from hansa.contract.features import FeatureContract
 from hansa.contract.jobs import ServerRule
 from hansa.contract.sources import Source
@@ -39,8 +47,23 @@ class ScenarioJob(Frozen):
     seed: int = 0
     # A multiple of the charter's metrics.every; a scenario that does not say takes that itself.
     evaluate_every: Annotated[int, Field(ge=1)] = 1
+    share: Annotated[float, Field(gt=0, le=1)] = 0.3
+    check: bool = False
     deadline_s: Annotated[float, Field(gt=0)] = 60.0
     reask_s: Annotated[float, Field(gt=0)] = 2.0
+
+
+class FirstGrant(Frozen):
+    """A grant, and the lifetime cap of the data set, that an agent enters into an empty ledger at its start."""
+
+    epsilon: Annotated[float, Field(gt=0, le=100)] = 8.0
+    delta: Annotated[float, Field(gt=0, le=0.01)] = 1e-5
+    currency: Literal["gdp", "rdp"] = "gdp"
+    days: Annotated[int, Field(ge=1, le=36_500)] = 365
+    # Of the cap, where it is more than the grant.
+    cap_epsilon: Annotated[float, Field(gt=0, le=100)] | None = None
+    purpose: str = "a demonstration"
+    legal_basis: str = "synthetic data"
 
 
 class Scenario(Frozen):
@@ -55,6 +78,9 @@ class Scenario(Frozen):
     members: Annotated[tuple[ScenarioMember, ...], Field(min_length=2)]
     protection: Protection
     training: Training = Training()
+    privacy: PrivacyPlan = PrivacyPlan()
+    # What each member grants at its agent's first start in a demo; a real organisation runs `hansa budgets grant`.
+    grant: FirstGrant | None = None
     knobs: dict[str, KnobRange]
     metrics: MetricsPolicy = MetricsPolicy()
     approval: Literal["manual", "automatic"] = "automatic"
@@ -98,6 +124,10 @@ class MemberConfig(Frozen):
     root_certificates: str | None = "ca.crt"
     proxy: str | None = None
     data: Source
+    # What its ledger calls these records, in all their versions.
+    data_set: Slug = "records"
+    # Only for demos: what an empty ledger begins with.
+    grant: FirstGrant | None = None
     # `none`: the agent enters an empty network namespace where the kernel allows it.
     network: Literal["none", "host"] = "none"
     work_socket: str = "work.sock"

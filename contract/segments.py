@@ -1,6 +1,6 @@
-"""Segments of an upload: what is summed, how long it is, and on which grid.
+"""Segments of an upload: what is summed, how long it is, on which grid, and how much one entity moves it.
 
-Both sides derive them from the charter and the order alone, so nobody has to be told.
+Both sides derive them from the charter, the plan and the order alone, so nobody has to be told.
 """
 
 from __future__ import annotations
@@ -8,19 +8,71 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from hansa.contract.charter import Charter
+from hansa.contract.features import BinaryLabel, FeatureContract
 from hansa.contract.jobs import JobPlan
+from hansa.contract.messages import Order
 
 UPDATE = "update"
 EVALUATION = "evaluation"
+# A draw of noise beyond so many standard deviations is clamped (PROTOCOL section 4).
+TAIL = 12.0
 
 
 @dataclass(frozen=True)
 class SegmentSpec:
-    """One segment: name, number of coordinates, public bound of each."""
+    """One segment: name, number of coordinates, and their grid.
+
+    Parameters
+    ----------
+    bound : largest absolute value of each coordinate, public
+    clip : C, largest Euclidean norm by which one entity moves it; 0 where no noise is added on the grid
+    multiplier : the cohort's largest noise multiplier, for which the grid leaves room; 0 without noise
+    """
 
     name: str
     length: int
     bound: float
+    clip: float = 0.0
+    multiplier: float = 0.0
+
+    @property
+    def tail(self) -> float:
+        """Room that the grid leaves for each member's noise: `Grid(tail=...)`."""
+        return TAIL * self.multiplier * self.clip
+
+
+def segment_specs(charter: Charter, plan: JobPlan, order: Order, parameters: int) -> tuple[SegmentSpec, ...]:
+    """The segments that an order asks for.
+
+    Parameters
+    ----------
+    parameters : coordinates of the charter's model
+    """
+    specs = []
+    if order.kind == "train":
+        # Steps at home draw their noise one by one, before the grid.
+        noised = {} if walks_at_home(charter, plan) else _noise(order, UPDATE, charter.training.clip)
+        specs.append(SegmentSpec(UPDATE, parameters, update_bound(charter, plan), **noised))
+    if order.evaluate or order.kind == "evaluate":
+        noised = _noise(order, EVALUATION, evaluation_clip(charter.task.features))
+        length = evaluation_length(charter.task.features, charter.metrics.bins)
+        specs.append(SegmentSpec(EVALUATION, length, evaluation_bound(charter), **noised))
+    return tuple(specs)
+
+
+def evaluation_length(features: FeatureContract, bins: int) -> int:
+    """Coordinates of one member's figures: two histograms of scores, or three sums (`models.scores`)."""
+    return 2 * bins if isinstance(features.label, BinaryLabel) else 3
+
+
+def evaluation_bound(charter: Charter) -> float:
+    """Largest absolute value of one coordinate of one member's figures: every entity in one place."""
+    return float(charter.training.max_entities)
+
+
+def evaluation_clip(features: FeatureContract) -> float:
+    """Largest norm by which one entity moves them: it counts 1 in all, in histograms or in each of three sums."""
+    return 1.0 if isinstance(features.label, BinaryLabel) else 3.0**0.5
 
 
 def update_bound(charter: Charter, plan: JobPlan) -> float:
@@ -47,3 +99,8 @@ def divisor(charter: Charter, plan: JobPlan, active: tuple[str, ...]) -> float:
     """
     records = float(sum(member.records for member in charter.members if member.name in active))
     return records if walks_at_home(charter, plan) else records * (1.0 - charter.task.features.holdout)
+
+
+def _noise(order: Order, name: str, clip: float) -> dict[str, float]:
+    multiplier = order.noise.get(name, 0.0)
+    return {"clip": clip, "multiplier": multiplier} if multiplier else {}

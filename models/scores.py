@@ -18,7 +18,6 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from hansa.contract.charter import Charter
 from hansa.contract.features import BinaryLabel, FeatureContract, MulticlassLabel, RegressionLabel
 from hansa.contract.jobs import MetricValue
 from hansa.models.losses import sigmoid
@@ -31,20 +30,10 @@ SPAN = 10.0
 LOSS_CAP = 10.0
 
 
-def histogram_length(features: FeatureContract, bins: int) -> int:
-    """Coordinates of the released vector."""
-    return 2 * bins if isinstance(features.label, BinaryLabel) else 3
-
-
-def histogram_bound(charter: Charter) -> float:
-    """Largest absolute value of one coordinate of one member's vector: every entity in one place."""
-    return float(charter.training.max_entities)
-
-
 def score_histogram(
     features: FeatureContract, y: Array, predicted: Array, entities: NDArray[np.bytes_], bins: int
 ) -> Array:
-    """One member's vector, to be summed. Shape [histogram_length].
+    """One member's vector, to be summed. Shape [evaluation_length].
 
     Parameters
     ----------

@@ -9,7 +9,8 @@ from collections.abc import Collection, Mapping, Sequence
 
 from hansa.contract.charter import Charter
 from hansa.contract.errors import RefusalError
-from hansa.contract.messages import Order, Receipt, active_statement, receipt_statement
+from hansa.contract.messages import Order, Receipt
+from hansa.contract.statements import active_statement, receipt_statement
 from hansa.secagg.parties import Parties
 
 

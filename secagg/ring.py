@@ -17,7 +17,8 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from hansa.contract.errors import RefusalError
 from hansa.contract.keys import Signer, to_text
-from hansa.contract.messages import Accepted, Order, Witness, witness_statement
+from hansa.contract.messages import Accepted, Order, Witness
+from hansa.contract.statements import witness_statement
 from hansa.secagg.active_set import check_circles
 from hansa.secagg.member import MemberAttempt
 from hansa.secagg.parties import Parties

@@ -23,8 +23,9 @@ from hansa.contract.jobs import (
     Outcome,
     Participation,
 )
-from hansa.contract.messages import PREKEYS, Order, Receipt, RefusalReply, Segments, UploadReply, digest
+from hansa.contract.messages import PREKEYS, Order, Receipt, RefusalReply, UploadReply
 from hansa.contract.segments import EVALUATION, UPDATE, SegmentSpec, divisor
+from hansa.contract.wire import Segments, digest
 from hansa.models.scores import figures
 from hansa.secagg.active_set import open_circles, receipt_valid
 from hansa.secagg.fixed_point import Grid
@@ -156,7 +157,7 @@ class Attempt:
         self.summation.add(member, parts)
         if self.plan.rule.name in PER_UPDATE_RULES and UPDATE in parts and not self.prekeys:
             spec = next(spec for spec in self.specs if spec.name == UPDATE)
-            update = Grid(spec.bound, len(self.order.cohort)).decode(parts[UPDATE])
+            update = Grid(spec.bound, len(self.order.cohort), tail=spec.tail).decode(parts[UPDATE])
             self._single[member] = update / divisor(self.charter, self.plan, (member,))
         self._note(member, "replied", size=size)
 
@@ -257,7 +258,7 @@ class Attempt:
         """The sum of one segment over all circles, each on the grid of its own size. Shape (length,)."""
         spec = next(spec for spec in self.specs if spec.name == name)
         parts = (
-            Grid(spec.bound, len(circle)).decode(self.summation.of(circle)[name])
+            Grid(spec.bound, len(circle), tail=spec.tail).decode(self.summation.of(circle)[name])
             for circle in self.open_circles
         )
         total = next(parts)

@@ -23,11 +23,11 @@ from numpy.typing import NDArray
 from hansa.contract.charter import Charter
 from hansa.contract.errors import HansaError
 from hansa.contract.jobs import AttemptKind, AttemptResult, JobStatus
-from hansa.contract.messages import PREKEYS, CloseRequest, Order, TrainRequest, describe
+from hansa.contract.messages import PREKEYS, CloseRequest, Order, TrainRequest
 from hansa.contract.plan import check_rule
-from hansa.contract.segments import EVALUATION, UPDATE, SegmentSpec, update_bound
+from hansa.contract.segments import segment_specs
+from hansa.contract.wire import describe
 from hansa.models.model import Model
-from hansa.models.scores import histogram_bound, histogram_length
 from hansa.strategies.apply import ModelState, apply
 from hansa.strategies.attempt import Attempt
 from hansa.strategies.complaints import Complaints
@@ -222,21 +222,11 @@ class ConsortiumStrategy(FlowerHooks):
             plan=plan,
             order=order,
             request=request,
-            specs=self._specs(order),
+            specs=segment_specs(self.charter, plan, order, self.model.parameters),
             addresses={name: addresses[name] for name in order.cohort},
             prekeys=prekeys,
             restock=self.roster.restock,
         )
-
-    def _specs(self, order: Order) -> tuple[SegmentSpec, ...]:
-        specs = []
-        if order.kind == "train":
-            bound = update_bound(self.charter, self.journal.plan)
-            specs.append(SegmentSpec(UPDATE, self.model.parameters, bound))
-        if order.evaluate:
-            length = histogram_length(self.charter.task.features, self.charter.metrics.bins)
-            specs.append(SegmentSpec(EVALUATION, length, histogram_bound(self.charter)))
-        return tuple(specs)
 
     def gather_uploads(self, attempt: Attempt) -> None:
         """Send the order and add each upload as it comes, until all came or the deadline passed."""

@@ -10,22 +10,9 @@ from numpy.typing import NDArray
 
 from hansa.contract.charter import Charter
 from hansa.contract.errors import MessageError
-from hansa.contract.messages import (
-    PROTOCOL,
-    RefusalReply,
-    ReplyHeader,
-    Request,
-    RequestHeader,
-    SegmentHeader,
-    Segments,
-    check_signature,
-    describe,
-    pack,
-    reply_header,
-    segments_of,
-    unpack,
-)
+from hansa.contract.messages import PROTOCOL, RefusalReply, ReplyHeader, Request, RequestHeader, SegmentHeader
 from hansa.contract.typed import canonical_json, clipped
+from hansa.contract.wire import Segments, check_signature, describe, pack, reply_header, segments_of, unpack
 from hansa.secagg.parties import Parties
 from hansa.strategies.ports import Operator
 

@@ -21,9 +21,8 @@ from hansa.contract.messages import (
     JobReply,
     JobRequest,
     RefusalReply,
-    Segments,
-    digest,
 )
+from hansa.contract.wire import Segments, digest
 from hansa.secagg.prekeys import Prekey, prekey_bytes
 from hansa.strategies.exchange import Exchange, ExchangeError
 from hansa.strategies.ports import Journal, MemberPresence

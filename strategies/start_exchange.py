@@ -12,16 +12,9 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 
 from hansa.contract.errors import MessageError
-from hansa.contract.messages import (
-    PREKEY_STOCK,
-    RefusalReply,
-    Segments,
-    Witness,
-    WitnessReply,
-    WitnessRequest,
-    digest,
-    witness_statement,
-)
+from hansa.contract.messages import PREKEY_STOCK, RefusalReply, Witness, WitnessReply, WitnessRequest
+from hansa.contract.statements import witness_statement
+from hansa.contract.wire import Segments, digest
 from hansa.secagg.prekeys import prekey_bytes
 from hansa.strategies.exchange import Exchange, ExchangeError
 from hansa.strategies.ports import Journal
@@ -173,7 +166,7 @@ class StartExchange:
         """
         if witness.witness != peer or asked.get(witness.member) != witness.start:
             return False
-        if witness.head is not None or witness.made != self._stock.starts[peer].nonce:
+        if witness.seen is not None or witness.made != self._stock.starts[peer].nonce:
             return False
         if witness.first > max(self._stock.starts[peer].numbers, default=-1):
             return False

@@ -7,16 +7,9 @@ from dataclasses import dataclass
 
 from hansa.contract.errors import ConnectionFailed, HansaError, MessageError
 from hansa.contract.keys import from_text
-from hansa.contract.messages import (
-    AgreeReply,
-    AgreeRequest,
-    RefusalReply,
-    Reply,
-    UnmaskReply,
-    UnmaskRequest,
-    digest,
-)
+from hansa.contract.messages import AgreeReply, AgreeRequest, RefusalReply, Reply, UnmaskReply, UnmaskRequest
 from hansa.contract.typed import clipped
+from hansa.contract.wire import digest
 from hansa.secagg.active_set import valid_signers
 from hansa.secagg.server import BadShare, Unmasking
 from hansa.strategies.attempt import Attempt

@@ -14,7 +14,8 @@ from hansa.contract.charter import Charter, KnobRange, Member, Mode, ModelChoice
 from hansa.contract.features import BinaryLabel, FeatureContract, NumericColumn
 from hansa.contract.jobs import JobPlan, ServerRule
 from hansa.contract.keys import SigningKey, to_text
-from hansa.contract.messages import Order, RequestHeader, Segments, TrainRequest, describe, digest, seal
+from hansa.contract.messages import Order, RequestHeader, TrainRequest
+from hansa.contract.wire import Segments, describe, digest, seal
 from hansa.models.registry import load_model
 
 JOB = "ab" * 16

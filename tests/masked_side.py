@@ -26,7 +26,6 @@ from hansa.contract.messages import (
     Receipt,
     RefusalReply,
     Reply,
-    Segments,
     TrainRequest,
     UnmaskReply,
     UnmaskRequest,
@@ -34,13 +33,8 @@ from hansa.contract.messages import (
     Witness,
     WitnessReply,
     WitnessRequest,
-    check_signature,
-    describe,
-    digest,
-    reply_header,
-    segments_of,
-    unpack,
 )
+from hansa.contract.wire import Segments, check_signature, describe, digest, reply_header, segments_of, unpack
 from hansa.secagg.parties import Parties
 from hansa.secagg.prekeys import Kind, Prekey, check_opening, decode_prekeys
 from hansa.secagg.server import Summation, Unmasking

@@ -12,7 +12,6 @@ from pydantic import ValidationError
 
 from hansa.contract.charter import Charter
 from hansa.contract.messages import (
-    MAX_HEADER_BYTES,
     PREKEYS,
     SERVED,
     AgreeRequest,
@@ -27,6 +26,7 @@ from hansa.contract.messages import (
     WitnessRequest,
 )
 from hansa.contract.typed import canonical_json, explain
+from hansa.contract.wire import MAX_HEADER_BYTES
 from hansa.secagg.parties import Parties
 from hansa.secagg.prekeys import prekey_bytes
 from hansa.server.control.problems import Conflict
@@ -126,7 +126,7 @@ def _check_witness(body: WitnessRequest, charter: Charter) -> None:
 
 def _check_attempt(body: TrainRequest, segments: Sequence[SegmentHeader], facts: Facts) -> None:
     order, attempt = body.order, _open(body.order.attempt, facts)
-    if body.proof:
+    if body.finished:
         raise Conflict("no proof of the attempt before is asked for yet")
     if order.arrays != {it.name: it.sha256 for it in segments}:
         raise Conflict(f"the arrays of attempt {order.attempt} are not those that its order names")

@@ -9,10 +9,11 @@ from fastapi import APIRouter, Depends
 from pydantic import Field
 
 from hansa.contract.keys import from_text, to_text
-from hansa.contract.messages import AgreeRequest, RequestHeader, TrainRequest, UnmaskRequest, signed_part
+from hansa.contract.messages import AgreeRequest, RequestHeader, TrainRequest, UnmaskRequest
 from hansa.contract.plan import make_plan
 from hansa.contract.scenario import ScenarioJob
 from hansa.contract.typed import Frozen, read_toml
+from hansa.contract.wire import signed_part
 from hansa.server.control.access import may_sign
 from hansa.server.control.desk import ControlDesk, Desk
 from hansa.server.control.orders import Facts, check_request, parse_header

@@ -8,14 +8,10 @@ from masked_side import Attempt, MaskedServer, ready
 
 from hansa.contract.charter import Protection
 from hansa.contract.keys import to_text
-from hansa.contract.messages import (
-    AgreeRequest,
-    CloseRequest,
-    Receipt,
-    UnmaskRequest,
-    active_statement,
-    receipt_statement,
-)
+from hansa.contract.messages import AgreeRequest, Charged, CloseRequest, Receipt, UnmaskRequest
+from hansa.contract.statements import active_statement, receipt_statement
+
+CHARGE = Charged(grant="one", purpose="train", noise_multiplier=9.5, count=1, amount=0.25)
 
 OTHER_JOB = "cd" * 16
 ALL, ACTIVE, OTHERS = list("abcde"), list("abcd"), list("abce")
@@ -169,14 +165,14 @@ def test_every_active_member_must_have_said_that_it_uploaded(server: MaskedServe
     server.propose(job=OTHER_JOB)
     elsewhere = server.train(server.begin(1, job=OTHER_JOB))
     good, identities = attempt.receipts, server.federation.identities
-    rich = Receipt(charges=({"epsilon": 0.0},))
+    rich = Receipt(charges=(CHARGE,))
     by_c = to_text(identities["c"].sign(receipt_statement(JOB, 1, attempt.order.digest, "b", rich)))
     lies: list[Receipt | None] = [
         None,
         Receipt(),
         good["c"],
         elsewhere.receipts["b"],
-        good["b"].model_copy(update={"charges": ({"epsilon": 0.0},)}),
+        good["b"].model_copy(update={"charges": (CHARGE,)}),
         rich.model_copy(update={"signature": by_c}),
         Receipt(signature="%"),
     ]

@@ -19,7 +19,8 @@ from masked_side import Answer, Attempt, MaskedServer, ready
 
 from hansa.clients.protocol import Agent
 from hansa.contract.keys import to_text
-from hansa.contract.messages import Receipt, Witness, active_statement, receipt_statement
+from hansa.contract.messages import Receipt, Witness
+from hansa.contract.statements import active_statement, receipt_statement
 from hansa.secagg import ring as ring_module
 from hansa.secagg.active_set import receipt_valid
 from hansa.secagg.ring import PrekeyRing, _Taken

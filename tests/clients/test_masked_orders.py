@@ -11,7 +11,8 @@ from masked_side import Attempt, MaskedServer, answer_of, forged, ready
 from refused import assert_refused
 
 from hansa.contract.charter import Protection
-from hansa.contract.messages import PREKEYS, TrainRequest, describe
+from hansa.contract.messages import PREKEYS, TrainRequest
+from hansa.contract.wire import describe
 from hansa.secagg.prekeys import Prekey, make_prekey
 
 OTHER_JOB = "cd" * 16

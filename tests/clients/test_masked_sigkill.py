@@ -30,19 +30,14 @@ from hansa.contract.messages import (
     RefusalReply,
     Reply,
     RequestHeader,
-    Segments,
     TrainRequest,
     UploadReply,
     WitnessReply,
     WitnessRequest,
-    describe,
-    reply_header,
-    seal,
-    segments_of,
-    unpack,
 )
 from hansa.contract.scenario import MemberConfig, read_scenario
 from hansa.contract.typed import read_toml
+from hansa.contract.wire import Segments, describe, reply_header, seal, segments_of, unpack
 from hansa.secagg.parties import Parties
 from hansa.secagg.prekeys import Prekey, decode_prekeys
 

@@ -22,12 +22,8 @@ from hansa.contract.messages import (
     RefusalReply,
     TrainRequest,
     UnmaskRequest,
-    check_signature,
-    digest,
-    reply_header,
-    segments_of,
-    unpack,
 )
+from hansa.contract.wire import check_signature, digest, reply_header, segments_of, unpack
 
 
 @pytest.fixture

@@ -12,11 +12,11 @@ from pydantic import BaseModel, ValidationError
 from hansa.contract.errors import REFUSAL_CODES
 from hansa.contract.jobs import JobPlan
 from hansa.contract.messages import (
-    MAX_HEADER_BYTES,
-    MAX_HEADER_VALUES,
     AgreeReply,
     AgreeRequest,
+    Charged,
     CloseRequest,
+    GrantState,
     Head,
     HelloReply,
     HelloRequest,
@@ -31,6 +31,7 @@ from hansa.contract.messages import (
     WitnessRequest,
 )
 from hansa.contract.typed import SENTENCE_CHARACTERS, canonical_json, clipped
+from hansa.contract.wire import MAX_HEADER_BYTES, MAX_HEADER_VALUES
 
 JOB, HASH, NONCE = "ab" * 16, "c" * 64, "1" * 32
 LONG, HUGE = "x" * 100_000, 2**63
@@ -42,12 +43,14 @@ HELLO = HelloReply(nonce="n", charter_version=1, started=1.0, isolated=True)
 WITNESS = Witness(witness="a", member="b", start=NONCE, made=NONCE, first=1)
 ATTEMPT: dict[str, Any] = {"job": JOB, "attempt": 1}
 
+CHARGE = {"grant": "one", "purpose": "train", "noise_multiplier": 9.5, "count": 1, "amount": 0.25}
 CASES: list[tuple[type[BaseModel], Any, dict[str, list[Any]]]] = [
     (
         Receipt,
         {},
         {
-            "charges": [[{}] * 17, [{LONG: 1.0}], [{"rho": LONG}], [{f"k{it}": 1.0 for it in range(9)}]],
+            "charges": [[CHARGE] * 5, [{**CHARGE, "grant": LONG}], [{**CHARGE, "more": 1.0}], [{}]],
+            "grants": [[{}] * 17],
             "signature": [LONG, "\x00", "\u20ac"],
         },
     ),
@@ -108,7 +111,7 @@ CASES: list[tuple[type[BaseModel], Any, dict[str, list[Any]]]] = [
     (WitnessRequest, {}, {"starts": [dict.fromkeys(MANY, NONCE)]}),
     (WitnessReply, {}, {"witnesses": [[WITNESS.model_dump(mode="json")] * 1001]}),
     (Witness, WITNESS.model_dump(mode="json"), {"signature": [LONG]}),
-    (TrainRequest, {"order": ORDER}, {"proof": [[LONG], ["p"] * 1001]}),
+    (TrainRequest, {"order": ORDER}, {"finished": [[{"attempt": 1, "order": HASH, "signatures": {}}] * 9]}),
 ]
 
 
@@ -131,8 +134,32 @@ def test_every_refusal_there_is_fits() -> None:
 
 def test_the_largest_receipts_of_a_hundred_members_fit_a_header() -> None:
     """A member cannot make an unmask request too large to be sent."""
-    charge: dict[str, float | str] = {f"{it:063d}": "x" * 64 for it in range(8)}
-    receipt = Receipt(charges=(charge,) * 16, head=Head(sequence=HUGE - 1, hash=HASH), signature="s" * 88)
+    long = "g" * 63
+    charge = Charged(
+        grant=long,
+        purpose="evaluate",
+        noise_multiplier=1 / 3,
+        count=2**31 - 1,
+        sampling_rate=1 / 3,
+        amount=1 / 3,
+    )
+    grant = GrantState(
+        grant=long,
+        data_set=long,
+        currency="rdp",
+        order=1024,
+        epsilon=1 / 3,
+        delta=1 / 3,
+        amount=1 / 3,
+        training=1 / 3,
+        holdout=1 / 3,
+    )
+    receipt = Receipt(
+        charges=(charge,) * 4,
+        grants=(grant,) * 16,
+        head=Head(sequence=HUGE - 1, hash=HASH),
+        signature="s" * 88,
+    )
     names = tuple(f"{it:063d}" for it in range(100))
     body = UnmaskRequest(
         job=JOB,

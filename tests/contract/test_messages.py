@@ -11,12 +11,10 @@ from hypothesis import strategies as st
 
 from hansa.contract.errors import MessageError
 from hansa.contract.keys import SigningKey
-from hansa.contract.messages import (
+from hansa.contract.messages import HelloRequest, RequestHeader, SegmentHeader
+from hansa.contract.wire import (
     MAX_HEADER_BYTES,
     PREFIX,
-    HelloRequest,
-    RequestHeader,
-    SegmentHeader,
     check_signature,
     describe,
     pack,

@@ -22,10 +22,10 @@ from running import hansa, running, until
 
 from hansa.cli.instance import Instance
 from hansa.contract.keys import from_text
-from hansa.contract.messages import check_signature, reply_header, unpack
 from hansa.contract.scenario import MemberConfig
 from hansa.contract.signatures import read_charter
 from hansa.contract.typed import read_toml
+from hansa.contract.wire import check_signature, reply_header, unpack
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 

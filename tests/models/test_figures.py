@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from small_records import LABELS, contract
 
 from hansa.contract.features import BinaryLabel
+from hansa.contract.segments import evaluation_length
 from hansa.models import metrics
-from hansa.models.scores import figures, histogram_length, score_histogram
+from hansa.models.scores import figures, score_histogram
 
 
 def slow_auc(scores: np.ndarray, y: np.ndarray) -> float:
@@ -74,7 +75,7 @@ def test_an_entity_counts_one_however_many_rows_it_has(copies: int, seed: int, k
     y = np.full(copies, {"binary": 1.0, "multiclass": 2.0, "regression": 3.0}[kind])
     predicted = rng.dirichlet(np.ones(3), copies) if kind == "multiclass" else rng.random(copies)
     vector = score_histogram(features, y, predicted, np.full(copies, b"same"), 10)
-    assert vector.shape == (histogram_length(features, 10),)
+    assert vector.shape == (evaluation_length(features, 10),)
     assert (vector >= 0).all()
     assert vector.max() <= 1 + 1e-9
     total = vector.sum() if kind == "binary" else vector[0]

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from hansa.contract.charter import Charter, Member, ModelChoice, Protection, Task
 from hansa.contract.keys import SigningKey, to_text
-from hansa.contract.messages import Order, Receipt, active_statement, receipt_statement
+from hansa.contract.messages import Order, Receipt
+from hansa.contract.statements import active_statement, receipt_statement
 from hansa.secagg.member import MemberAttempt
 from hansa.secagg.parties import Parties
 from hansa.secagg.prekeys import Prekey, decode_prekeys

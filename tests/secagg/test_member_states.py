@@ -11,8 +11,11 @@ import pytest
 from room import Attempt, Room, make_parties, receipt, sealing, sign_active
 
 from hansa.contract.errors import RefusalError
+from hansa.contract.messages import Charged
 from hansa.secagg.member import MemberAttempt
 from hansa.secagg.prekeys import PrekeySecrets, check_opening, make_prekey
+
+CHARGE = Charged(grant="one", purpose="train", noise_multiplier=9.5, count=1, amount=0.25)
 
 ALL = ("a", "b", "c", "d", "e")
 ONE, TWO = ("a", "b", "c", "d"), ("a", "b", "c", "e")
@@ -196,7 +199,7 @@ def test_a_receipt_that_is_missing_or_anothers_or_of_another_order_is_refused() 
         {**good, "d": receipt("d", order.model_copy(update={"knobs": {"server_rate": 0.5}}))},
         {**good, "d": receipt("d", order.model_copy(update={"attempt": 2}))},
         {**good, "d": receipt("d", order.model_copy(update={"job": "cd" * 16}))},
-        {**good, "d": good["d"].model_copy(update={"charges": ({"rho": 1.0},)})},
+        {**good, "d": good["d"].model_copy(update={"charges": (CHARGE,)})},
     ):
         assert refusal(ONE, ("e",), receipts=changed) == "active-set-not-agreed"
 

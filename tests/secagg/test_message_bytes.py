@@ -18,10 +18,11 @@ from room import JOB
 
 from hansa.contract.errors import MessageError
 from hansa.contract.messages import (
-    MAX_HEADER_VALUES,
     Accepted,
     AgreeReply,
     AgreeRequest,
+    Charged,
+    GrantState,
     Head,
     HelloReply,
     HelloRequest,
@@ -29,6 +30,7 @@ from hansa.contract.messages import (
     Receipt,
     ReplyHeader,
     RequestHeader,
+    Seen,
     TrainRequest,
     UnmaskReply,
     UnmaskRequest,
@@ -36,6 +38,10 @@ from hansa.contract.messages import (
     Witness,
     WitnessReply,
     WitnessRequest,
+)
+from hansa.contract.typed import canonical_json
+from hansa.contract.wire import (
+    MAX_HEADER_VALUES,
     describe,
     pack,
     reply_header,
@@ -43,11 +49,25 @@ from hansa.contract.messages import (
     segments_of,
     unpack,
 )
-from hansa.contract.typed import canonical_json
 
 HASH = "0" * 64
 NONCE = "1" * 32
-WITNESS = Witness(witness="a", member="b", start=NONCE, made=NONCE, first=3, head=Head(sequence=1, hash=HASH))
+CHARGE = Charged(grant="one", purpose="train", noise_multiplier=9.5, count=1, amount=0.25)
+GRANT = GrantState(
+    grant="one",
+    data_set="records",
+    currency="gdp",
+    epsilon=8.0,
+    delta=1e-5,
+    amount=2.75,
+    training=0.25,
+    holdout=0.0,
+)
+PAID = Receipt(
+    charges=(CHARGE, CHARGE), grants=(GRANT,), head=Head(sequence=9, hash=HASH), signature="s" * 88
+)
+SEEN = Seen(job=JOB, attempt=1, order=HASH, receipt=PAID)
+WITNESS = Witness(witness="a", member="b", start=NONCE, made=NONCE, first=3, seen=SEEN)
 ORDER = Order(
     job=JOB,
     attempt=1,
@@ -57,7 +77,7 @@ ORDER = Order(
     prekeys={"a": 1, "b": 2},
     groups=(("a", "b"),),
 )
-RECEIPT = Receipt(charges=({"rho": 0.5},), signature="s")
+RECEIPT = Receipt(charges=(CHARGE,), signature="s")
 REQUESTS = (
     HelloRequest(nonce="n", prekeys=4),
     WitnessRequest(starts={"b": NONCE}, shown=(WITNESS,), prekeys=1),
@@ -238,15 +258,13 @@ def test_a_header_of_more_values_than_any_message_has_is_refused_unparsed() -> N
 
 
 def test_the_largest_honest_header_is_far_below_the_bound_on_values() -> None:
-    """A thousand members, four charges each, all of them shown in one unmask request."""
+    """A thousand members, two charges each, all of them shown in one unmask request."""
     names = [f"member-{it}" for it in range(1000)]
-    charge = {"currency": "rho", "amount": 0.5, "round": 3.0}
-    paid = Receipt(charges=(charge,) * 4, head=Head(sequence=9, hash=HASH), signature="s" * 88)
     body = UnmaskRequest(
         job=JOB,
         attempt=1,
         active=tuple(names),
-        receipts=dict.fromkeys(names, paid),
+        receipts=dict.fromkeys(names, PAID),
         signatures=dict.fromkeys(names, "s" * 88),
     )
     content = pack(RequestHeader(charter=HASH, body=body), bytes(64), {})

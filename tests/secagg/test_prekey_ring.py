@@ -12,7 +12,8 @@ from room import Room, identity, introduce, make_order, make_parties, make_ring,
 
 from hansa.contract.errors import RefusalError
 from hansa.contract.keys import to_text
-from hansa.contract.messages import Order, witness_statement
+from hansa.contract.messages import Order
+from hansa.contract.statements import witness_statement
 from hansa.secagg import ring as ring_module
 from hansa.secagg.prekeys import Prekey, decode_prekeys
 from hansa.secagg.ring import KEPT_NUMBERS, KEPT_PREKEYS, KEPT_STARTS, RECENT_S, PrekeyRing

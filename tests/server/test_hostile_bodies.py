@@ -17,10 +17,9 @@ from pydantic import ValidationError
 from test_masked_job import ThroughControl
 
 from hansa.contract import messages
-from hansa.contract.messages import (
-    PREKEYS,
-    Reply,
-    ReplyHeader,
+from hansa.contract.messages import PREKEYS, Reply, ReplyHeader
+from hansa.contract.typed import canonical_json
+from hansa.contract.wire import (
     Segments,
     describe,
     digest,
@@ -30,7 +29,6 @@ from hansa.contract.messages import (
     segments_of,
     unpack,
 )
-from hansa.contract.typed import canonical_json
 from hansa.server.control.desk import ControlDesk
 from hansa.server.store import open_store
 from hansa.server.tokens import Tokens

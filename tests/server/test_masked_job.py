@@ -12,7 +12,8 @@ from federation import JOB, make_federation, make_plan
 
 from hansa.contract.charter import Protection
 from hansa.contract.keys import from_text
-from hansa.contract.messages import TrainRequest, UnmaskRequest, request_header, unpack
+from hansa.contract.messages import TrainRequest, UnmaskRequest
+from hansa.contract.wire import request_header, unpack
 from hansa.server.control.desk import ControlDesk
 from hansa.server.store import open_store
 from hansa.server.tokens import Tokens

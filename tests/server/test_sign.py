@@ -15,6 +15,7 @@ from hansa.contract.keys import from_text, verify
 from hansa.contract.messages import (
     AgreeRequest,
     CloseRequest,
+    Finish,
     HelloRequest,
     JobRequest,
     Order,
@@ -23,8 +24,8 @@ from hansa.contract.messages import (
     TrainRequest,
     UnmaskRequest,
     WitnessRequest,
-    signed_part,
 )
+from hansa.contract.wire import signed_part
 from hansa.server.control.desk import ControlDesk
 
 COHORT = ("a", "b", "c", "d")
@@ -119,7 +120,9 @@ def test_arrays_that_the_order_does_not_name_are_not_signed(desk: ControlDesk) -
 
 
 def test_prekeys_have_no_place_in_the_clear(desk: ControlDesk) -> None:
-    assert "no proof" in refused(desk, TrainRequest(order=order(), proof=("x",)))
+    assert "no proof" in refused(
+        desk, TrainRequest(order=order(), finished=(Finish(attempt=1, order="1" * 64, signatures={}),))
+    )
     assert "no prekeys" in refused(desk, TrainRequest(order=order(prekeys={"a": 1})))
     assert "no prekeys" in refused(desk, HelloRequest(nonce="n", prekeys=1))
     assert "no witnesses" in refused(desk, WitnessRequest(starts={"a": "0" * 32}))

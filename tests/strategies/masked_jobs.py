@@ -13,16 +13,8 @@ from federation import JOB, make_federation, make_plan
 
 from hansa.cli.simulation import LocalOperator, SimulatedFederation
 from hansa.clients.protocol import Agent
-from hansa.contract.messages import (
-    ReplyHeader,
-    Request,
-    UnmaskReply,
-    reply_header,
-    request_header,
-    seal,
-    segments_of,
-    unpack,
-)
+from hansa.contract.messages import ReplyHeader, Request, UnmaskReply
+from hansa.contract.wire import reply_header, request_header, seal, segments_of, unpack
 from hansa.secagg.parties import Parties
 from hansa.secagg.prekeys import _PREKEY_DOMAIN, Prekey, PrekeySecrets
 from hansa.strategies.consortium import ConsortiumStrategy

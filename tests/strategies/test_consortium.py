@@ -9,7 +9,8 @@ import pytest
 from federation import JOB, make_federation, make_plan
 
 from hansa.cli.simulation import LocalOperator, SimulatedFederation
-from hansa.contract.messages import TrainRequest, request_header, unpack
+from hansa.contract.messages import TrainRequest
+from hansa.contract.wire import request_header, unpack
 from hansa.strategies import consortium
 from hansa.strategies.consortium import ConsortiumStrategy
 from hansa.strategies.memory_grid import InMemoryGrid

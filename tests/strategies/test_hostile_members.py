@@ -14,6 +14,7 @@ from hansa.contract.jobs import ServerRule
 from hansa.contract.keys import to_text
 from hansa.contract.messages import (
     PREKEYS,
+    Charged,
     Head,
     HelloReply,
     HelloRequest,
@@ -22,20 +23,16 @@ from hansa.contract.messages import (
     Reply,
     ReplyHeader,
     Request,
-    Segments,
     UnmaskRequest,
     UploadReply,
     WitnessReply,
-    describe,
-    digest,
-    receipt_statement,
-    reply_header,
-    seal,
-    segments_of,
-    unpack,
 )
+from hansa.contract.statements import receipt_statement
+from hansa.contract.wire import Segments, describe, digest, reply_header, seal, segments_of, unpack
 from hansa.strategies.complaints import Complaints
 from hansa.strategies.requests import Desk
+
+CHARGE = Charged(grant="one", purpose="train", noise_multiplier=9.5, count=1, amount=0.25)
 
 Change = Callable[[Request, Reply, Segments], tuple[Reply, Segments]]
 
@@ -67,7 +64,7 @@ def entry(job: MaskedJob, name: str, attempt: int = 1) -> tuple[str, str]:
 
 @pytest.mark.parametrize(
     "changed",
-    [{"charges": ({"records": 1.0},)}, {"head": Head(sequence=1, hash="0" * 64)}],
+    [{"charges": (CHARGE,)}, {"head": Head(sequence=1, hash="0" * 64)}],
 )
 def test_a_receipt_with_what_no_ledger_wrote_is_not_shown_to_the_others(changed: dict[str, object]) -> None:
     job = MaskedJob(4, rounds=2)

@@ -24,7 +24,8 @@ from masked_jobs import (
 
 from hansa.contract.charter import Protection
 from hansa.contract.keys import to_text
-from hansa.contract.messages import PREKEY_STOCK, Request, UnmaskReply, reply_header, unpack
+from hansa.contract.messages import PREKEY_STOCK, Request, UnmaskReply
+from hansa.contract.wire import reply_header, unpack
 from hansa.strategies import consortium
 
 

@@ -12,18 +12,9 @@ from masked_jobs import MaskedJob, Node, vanish
 from hansa.cli.simulation import LocalOperator
 from hansa.contract.errors import MessageError
 from hansa.contract.keys import to_text
-from hansa.contract.messages import (
-    HelloReply,
-    ReplyHeader,
-    Request,
-    WitnessReply,
-    describe,
-    reply_header,
-    seal,
-    segments_of,
-    unpack,
-    witness_statement,
-)
+from hansa.contract.messages import HelloReply, ReplyHeader, Request, WitnessReply
+from hansa.contract.statements import witness_statement
+from hansa.contract.wire import describe, reply_header, seal, segments_of, unpack
 from hansa.secagg.parties import Parties
 from hansa.strategies.stock import Restarted, Stock
 

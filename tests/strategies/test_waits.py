@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pytest
 from masked_jobs import MaskedJob
 
-from hansa.contract.messages import request_header, unpack
+from hansa.contract.wire import request_header, unpack
 from hansa.strategies.roster import Roster
 from hansa.strategies.waits import PATIENCE_S, Waits
 

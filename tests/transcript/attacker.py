@@ -20,8 +20,7 @@ from recorded import Transcript
 
 from hansa.contract.charter import Charter
 from hansa.contract.jobs import JobPlan
-from hansa.contract.segments import EVALUATION, UPDATE, update_bound
-from hansa.models.scores import histogram_bound
+from hansa.contract.segments import EVALUATION, UPDATE, evaluation_bound, update_bound
 from hansa.secagg.fixed_point import Grid
 from hansa.secagg.masks import MaskSecret, add_masks, pair_secret, pair_sign, self_secret
 from hansa.secagg.parties import Parties
@@ -210,7 +209,7 @@ class Attacker:
         Of the bound a member reaches what it has records for; the charter has that to one digit.
         """
         per_record = self.charter.training.clip if segment == UPDATE else 1.0
-        bound = {UPDATE: update_bound(self.charter, self.plan), EVALUATION: histogram_bound(self.charter)}[
+        bound = {UPDATE: update_bound(self.charter, self.plan), EVALUATION: evaluation_bound(self.charter)}[
             segment
         ]
         scale = Grid(bound, len(uploads[0].circle)).scale

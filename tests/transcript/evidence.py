@@ -13,19 +13,8 @@ from numpy.typing import NDArray
 from recorded import Transcript
 
 from hansa.contract.keys import from_text
-from hansa.contract.messages import (
-    PREKEYS,
-    Order,
-    Segments,
-    TrainRequest,
-    UnmaskReply,
-    UploadReply,
-    digest,
-    reply_header,
-    request_header,
-    segments_of,
-    unpack,
-)
+from hansa.contract.messages import PREKEYS, Order, TrainRequest, UnmaskReply, UploadReply
+from hansa.contract.wire import Segments, digest, reply_header, request_header, segments_of, unpack
 from hansa.secagg.parties import Parties
 from hansa.secagg.prekeys import (
     SEED_BYTES,

@@ -15,7 +15,8 @@ from recorded_job import Truth, note_work
 
 from hansa.cli.simulation import SimulatedFederation
 from hansa.contract.keys import to_text
-from hansa.contract.messages import AgreeReply, active_statement
+from hansa.contract.messages import AgreeReply
+from hansa.contract.statements import active_statement
 
 ALL = tuple("abcde")
 COLLUDER = "e"

@@ -32,15 +32,8 @@ from hansa.contract.charter import Mode, ModelChoice, Task
 from hansa.contract.features import BinaryLabel, FeatureContract, NumericColumn
 from hansa.contract.frames import serve_frames
 from hansa.contract.jobs import JobPlan
-from hansa.contract.messages import (
-    Order,
-    Request,
-    Segments,
-    TrainRequest,
-    UnmaskRequest,
-    request_header,
-    unpack,
-)
+from hansa.contract.messages import Order, Request, TrainRequest, UnmaskRequest
+from hansa.contract.wire import Segments, request_header, unpack
 from hansa.models.registry import load_model
 from hansa.secagg import ring as members_side
 from hansa.secagg.prekeys import PrekeySecrets
