@@ -138,16 +138,18 @@ def test_the_agents_answer_goes_back(serve: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "pulled",
+    ("content", "objects"),
     [
-        _pulled(RecordDict()),
-        _pulled(RecordDict({"hansa": ConfigRecord({"payload": 1})})),
-        _pulled(wrap(b""), objects={}),
-        _pulled(wrap(b""), objects={"0" * 64: b"garbage"}),
+        (RecordDict(), None),
+        (RecordDict({"hansa": ConfigRecord({"payload": 1})}), None),
+        (wrap(b""), {}),
+        (wrap(b""), {"0" * 64: b"garbage"}),
     ],
 )
-def test_another_shape_is_answered_with_an_error(serve: Any, pulled: Pulled) -> None:
-    server = FakeServer(pulled, _pulled(wrap(b"ab")))
+def test_another_shape_is_answered_with_an_error(
+    serve: Any, content: RecordDict, objects: dict[str, bytes] | None
+) -> None:
+    server = FakeServer(_pulled(content, objects=objects), _pulled(wrap(b"ab")))
     serve(server)
     _until(lambda: len(server.replies) == 2)
     error, good = sorted(server.replies, key=lambda it: it.has_content())
