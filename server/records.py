@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Literal
 
 from hansa.contract.jobs import AttemptKind, AttemptStatus, JobPlan, JobStatus, MetricValue, Participation
+from hansa.contract.messages import Receipt
 from hansa.contract.typed import Frozen
 from hansa.strategies.ports import Wanted
 
@@ -132,3 +134,56 @@ class EventRecord(Frozen):
     member: str
     sentence: str
     facts: dict[str, str | int | float]
+
+
+class BudgetRecord(Frozen):
+    """One grant of one member as its newest receipt states it; amounts are in its currency."""
+
+    id: int
+    member: str
+    grant: str
+    data_set: str
+    currency: Literal["gdp", "rdp"]
+    # The one Rényi order; None in `gdp`.
+    order: int | None
+    epsilon: float
+    delta: float
+    amount: float
+    training: float
+    holdout: float
+    # Amount less the larger of the two sums.
+    remaining: float
+    percent_left: float
+    # What is spent, as epsilon at `delta`; None where it means nothing.
+    epsilon_spent: float | None
+    # The receipt that says so, and the number of the ledger's row.
+    job: str
+    attempt: int
+    sequence: int
+    at: datetime
+
+
+class SpendingRecord(Frozen):
+    """What a job took of one grant of one member, by the receipts that arrived: at least so much."""
+
+    id: int
+    member: str
+    job: str
+    grant: str
+    training: float
+    holdout: float
+    charges: int
+    # Training part of its newest round.
+    round_cost: float
+
+
+class ReceiptRecord(Frozen):
+    """One receipt as it was signed; `order` is the digest that its signature covers."""
+
+    id: int
+    member: str
+    job: str
+    attempt: int
+    order: str
+    at: datetime
+    receipt: Receipt

@@ -234,6 +234,9 @@ class ConsortiumStrategy(FlowerHooks):
         for node, answer in self.exchange.ask(attempt.requests, plan.deadline_s, plan.reask_s):
             attempt.receive(node, answer)
         attempt.drop_request()
+        order = attempt.order
+        for name, sentence in self.journal.receipts(order.attempt, order.digest, attempt.receipts).items():
+            self.roster.blame(name, sentence)
         self.note_lost(attempt)
 
     def note_lost(self, attempt: Attempt) -> None:

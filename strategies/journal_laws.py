@@ -5,7 +5,7 @@ An attempt is opened once, closed once and by its own facts; a round is the next
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from hansa.contract.jobs import AttemptKind, AttemptResult, AttemptStatus
@@ -68,6 +68,22 @@ def check_result(
         raise ValueError(f"attempt {number}: only a train attempt becomes a round")
     if applied and result.round != newest_round + 1:
         raise ValueError(f"attempt {number}: round {result.round} does not follow round {newest_round}")
+
+
+def check_receipts(attempt: int, members: Iterable[str], opened: OpenedAttempt | None) -> None:
+    """Raise `ValueError` for receipts of an attempt that was never opened, or of members it did not ask."""
+    if opened is None:
+        raise ValueError(f"attempt {attempt} was never opened")
+    if strangers := sorted(set(members) - set(opened.cohort)):
+        raise ValueError(f"attempt {attempt}: a receipt of {strangers[0]}, who is not in the cohort")
+
+
+def fork_sentence(member: str, sequence: int) -> str:
+    """What is said of a member whose ledger has two hashes for one row (PROTOCOL section 7)."""
+    return (
+        f"ledger-fork: {member} signed two hashes for row {sequence} of its ledger; "
+        "one of the two ledgers is a copy: 'hansa budgets verify' at the organisation says which"
+    )
 
 
 def goodness(metrics: dict[str, float]) -> float | None:

@@ -8,7 +8,14 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from hansa.contract.jobs import AttemptKind, AttemptResult, JobPlan, JobStatus
-from hansa.strategies.journal_laws import OpenedAttempt, check_opening, check_result
+from hansa.contract.messages import Receipt, Seen
+from hansa.strategies.journal_laws import (
+    OpenedAttempt,
+    check_opening,
+    check_receipts,
+    check_result,
+    fork_sentence,
+)
 from hansa.strategies.ports import Arrays, LeaseLost, MemberPresence, Progress, Wanted
 
 
@@ -30,6 +37,8 @@ class MemoryJob:
     round: int = 0
     state: dict[str, np.ndarray] | None = None
     evaluated: set[int] = field(default_factory=set)
+    # What each member signed, in the order in which it came.
+    receipts: dict[str, list[Seen]] = field(default_factory=dict)
     # (kind, sentence, member, facts)
     events: list[tuple[str, str, str, dict[str, str | int | float]]] = field(default_factory=list)
 
@@ -87,6 +96,28 @@ class MemoryJournal:
         if result.round is not None and state is not None:
             self.job.round = result.round
             self.job.state = {name: np.array(array) for name, array in state.items()}
+
+    def receipts(self, attempt: int, order: str, receipts: Mapping[str, Receipt]) -> dict[str, str]:
+        """Keep what members signed; says whose ledgers have two hashes for one row."""
+        self._check_lease()
+        kept = {name: receipt for name, receipt in receipts.items() if receipt.head is not None}
+        if not kept:
+            return {}
+        check_receipts(attempt, kept, self.job.opened.get(attempt))
+        forked = {}
+        for name, receipt in kept.items():
+            before = self.job.receipts.setdefault(name, [])
+            if any(seen.attempt == attempt for seen in before):
+                continue
+            for seen in before:
+                assert seen.receipt.head is not None
+                assert receipt.head is not None
+                if seen.receipt.head.sequence == receipt.head.sequence and seen.receipt.head != receipt.head:
+                    forked[name] = fork_sentence(name, receipt.head.sequence)
+            before.append(Seen(job=self.plan.job, attempt=attempt, order=order, receipt=receipt))
+        for name, sentence in forked.items():
+            self.job.events.append(("ledger-fork", sentence, name, {}))
+        return forked
 
     def knobs(self) -> dict[str, float]:
         """Current values, pins applied."""

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hansa.contract.jobs import AttemptKind, AttemptResult, JobPlan, JobStatus
+from hansa.contract.messages import Receipt
 
 Wanted = Literal["run", "pause", "stop"]
 Arrays = Mapping[str, NDArray[np.float64]]
@@ -73,6 +74,21 @@ class Journal(Protocol):
 
     def commit(self, result: AttemptResult, state: Arrays | None) -> None:
         """Write an attempt's result, and the state it led to, in one transaction."""
+        ...
+
+    def receipts(self, attempt: int, order: str, receipts: Mapping[str, Receipt]) -> dict[str, str]:
+        """Keep what members signed that an attempt was charged; it is paid whatever becomes of the attempt.
+
+        Receipts without a head say nothing and are not kept; the first one of a member in an attempt stands.
+
+        Parameters
+        ----------
+        order : digest of the order, which the signatures cover
+
+        Returns
+        -------
+        Members whose receipts show two hashes for one row of their ledger, each with a sentence.
+        """
         ...
 
     def knobs(self) -> dict[str, float]:

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from hansa.contract.jobs import AttemptKind, AttemptResult, JobPlan, MetricValue, Participation
+from hansa.contract.messages import Charged, GrantState, Head, Receipt
 from hansa.server.store import Store, open_store
 from hansa.strategies.memory_journal import MemoryJob, MemoryJournal
 from hansa.strategies.ports import Journal
@@ -107,3 +108,34 @@ def apply_round(journal: Journal, metrics: dict[str, MetricValue] | None = None)
     assert done.round is not None
     journal.commit(done, state(done.round))
     return done.round
+
+
+def signed(
+    sequence: int | None,
+    mark: str = "e",
+    *,
+    amount: float = 2.0,
+    training: float = 0.5,
+    grant: str = "spring",
+    **charge: object,
+) -> Receipt:
+    """A receipt as a member's ledger of so many rows would give it, for one training charge."""
+    charged = {"purpose": "train", "noise_multiplier": 10.0, "count": 10, "amount": 0.1, **charge}
+    state = GrantState(
+        grant=grant,
+        data_set="patients",
+        currency="gdp",
+        epsilon=8.0,
+        delta=1e-5,
+        amount=amount,
+        training=training,
+        holdout=0.25,
+    )
+    if sequence is None:
+        return Receipt()
+    return Receipt(
+        charges=(Charged.model_validate({"grant": grant, **charged}),),
+        grants=(state,),
+        head=Head(sequence=sequence, hash=mark * 64),
+        signature="s" * 88,
+    )

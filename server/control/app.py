@@ -6,7 +6,14 @@ from fastapi import FastAPI, Request
 from fastapi.responses import HTMLResponse, RedirectResponse
 
 from hansa import __version__
-from hansa.server.control import health_routes, history_routes, job_routes, sign_routes, steering_routes
+from hansa.server.control import (
+    budget_routes,
+    health_routes,
+    history_routes,
+    job_routes,
+    sign_routes,
+    steering_routes,
+)
 from hansa.server.control.body_limit import BodyLimit
 from hansa.server.control.desk import ControlDesk
 from hansa.server.control.page import POLICY, render
@@ -17,6 +24,7 @@ _ROUTERS = (
     job_routes.reading,
     job_routes.writing,
     history_routes.router,
+    budget_routes.router,
     steering_routes.reading,
     steering_routes.writing,
     sign_routes.router,

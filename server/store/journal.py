@@ -13,10 +13,11 @@ from contextlib import contextmanager
 from sqlalchemy import Connection, func, insert, select, update
 
 from hansa.contract.jobs import AttemptKind, AttemptResult, JobPlan, JobStatus
-from hansa.server.store import checkpoints, events
+from hansa.contract.messages import Receipt
+from hansa.server.store import budgets, checkpoints, events
 from hansa.server.store.database import Database
 from hansa.server.store.tables import attempts, jobs, knobs, members, metrics, participation, rounds
-from hansa.strategies.journal_laws import OpenedAttempt, check_opening, check_result
+from hansa.strategies.journal_laws import OpenedAttempt, check_opening, check_receipts, check_result
 from hansa.strategies.ports import Arrays, LeaseLost, MemberPresence, Progress, Wanted
 
 # Presence that has not changed is written again after this long, for "last seen".
@@ -110,6 +111,18 @@ class JobJournal:
                 }
                 connection.execute(insert(rounds), row)
                 checkpoints.write(connection, self._job, result.round, state)
+
+    def receipts(self, attempt: int, order: str, receipts: Mapping[str, Receipt]) -> dict[str, str]:
+        """Keep what members signed, in one transaction; says whose ledgers have two hashes for one row."""
+        kept = {name: receipt for name, receipt in receipts.items() if receipt.head is not None}
+        if not kept:
+            return {}
+        with self._write() as connection:
+            check_receipts(attempt, kept, _opened(connection, self._job, attempt))
+            forked = budgets.keep(connection, self._job, attempt, order, kept)
+            for name, sentence in forked.items():
+                events.append(connection, "ledger-fork", sentence, job=self._job, member=name)
+        return forked
 
     def knobs(self) -> dict[str, float]:
         """Current values, pins applied."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from hansa.server.store.budgets import Budgets
 from hansa.server.store.database import Database, connect
 from hansa.server.store.history import History
 from hansa.server.store.jobs import Jobs, Runs
@@ -20,6 +21,7 @@ class Store:
         self.jobs = Jobs(database)
         self.runs = Runs(database)
         self.history = History(database)
+        self.budgets = Budgets(database)
         self.knobs = Knobs(database)
         self.members = Members(database)
         self.signed = Signed(database)

@@ -221,3 +221,53 @@ events = Table(
     # A number is never given out twice, not even after the newest row were lost.
     sqlite_autoincrement=True,
 )
+
+# What members signed that they were charged; everything below is read out of these.
+receipts = Table(
+    "receipts",
+    metadata,
+    Column("id", _Serial, primary_key=True),
+    Column("member", String(63), nullable=False),
+    Column("job", String(32), nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("order_digest", String(64), nullable=False),
+    # Head of the member's ledger.
+    Column("sequence", BigInteger, nullable=False),
+    Column("hash", String(64), nullable=False),
+    # Canonical JSON: the signature covers it.
+    Column("receipt", Text, nullable=False),
+    Column("at", Double, nullable=False),
+    UniqueConstraint("job", "attempt", "member"),
+    Index(None, "member", "sequence"),
+    _of_attempt(),
+)
+
+budgets = Table(
+    "budgets",
+    metadata,
+    Column("id", _Serial, primary_key=True),
+    Column("member", String(63), nullable=False),
+    Column("grant", String(63), nullable=False),
+    # JSON of the newest `GrantState`, and where it comes from.
+    Column("state", Text, nullable=False),
+    Column("job", String(32), nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("sequence", BigInteger, nullable=False),
+    Column("at", Double, nullable=False),
+    UniqueConstraint("member", "grant"),
+)
+
+spendings = Table(
+    "spendings",
+    metadata,
+    Column("id", _Serial, primary_key=True),
+    Column("member", String(63), nullable=False),
+    Column("job", ForeignKey("jobs.id"), nullable=False),
+    Column("grant", String(63), nullable=False),
+    Column("training", Double, nullable=False),
+    Column("holdout", Double, nullable=False),
+    Column("charges", Integer, nullable=False),
+    # Training part of the newest round.
+    Column("round_cost", Double, nullable=False),
+    UniqueConstraint("member", "job", "grant"),
+)

@@ -72,6 +72,9 @@ READS = [
     f"/v1/jobs/{JOB}/model.safetensors",
     "/v1/members",
     "/v1/events",
+    "/v1/budgets",
+    "/v1/budgets/jobs",
+    "/v1/budgets/history",
 ]
 WRITES = [
     ("POST", "/v1/jobs"),

@@ -18,6 +18,7 @@ from journals import (
     bench,
     open_one,
     result,
+    signed,
     state,
 )
 
@@ -80,6 +81,7 @@ WRITES: dict[str, Callable[[Journal], object]] = {
     "present": lambda journal: journal.present([MemberPresence("alpha", 7, True, 1, 1.0)]),
     "set_status": lambda journal: journal.set_status("running"),
     "event": lambda journal: journal.event("note", "a line"),
+    "receipts": lambda journal: journal.receipts(1, "d" * 64, {"alpha": signed(5)}),
 }
 
 
@@ -162,6 +164,34 @@ def test_an_attempt_starts_from_a_round_that_is_there(job: Bench) -> None:
 
 def test_pins_stand_above_the_charter_s_defaults(job: Bench) -> None:
     assert job.claim("a").knobs() == {"client_rate": 0.5, "dropout": 0.3}
+
+
+def test_two_hashes_for_one_row_of_a_ledger_name_the_member(job: Bench) -> None:
+    journal = job.claim("a")
+    for sequence, mark, forked in ((5, "1", {}), (6, "2", {}), (5, "3", {"alpha"}), (7, "4", {})):
+        attempt = open_one(journal)
+        found = journal.receipts(attempt, "d" * 64, {"alpha": signed(sequence, mark), "beta": signed(5)})
+        assert set(found) == set(forked)
+        assert all("row 5" in sentence for sentence in found.values())
+
+
+def test_the_first_receipt_of_an_attempt_stands(job: Bench) -> None:
+    journal = job.claim("a")
+    attempt = open_one(journal)
+    assert journal.receipts(attempt, "d" * 64, {"alpha": signed(5, "1")}) == {}
+    assert journal.receipts(attempt, "d" * 64, {"alpha": signed(5, "2")}) == {}
+    assert set(journal.receipts(open_one(journal), "d" * 64, {"alpha": signed(5, "2")})) == {"alpha"}
+
+
+def test_receipts_are_of_members_that_were_asked(job: Bench) -> None:
+    journal = job.claim("a")
+    attempt = open_one(journal)
+    with pytest.raises(ValueError, match="a receipt of zeta"):
+        journal.receipts(attempt, "d" * 64, {"zeta": signed(1)})
+    with pytest.raises(ValueError, match="never opened"):
+        journal.receipts(attempt + 1, "d" * 64, {"alpha": signed(1)})
+    # Without noise nothing is charged, and there is nothing to keep.
+    assert journal.receipts(attempt + 1, "d" * 64, {"zeta": signed(None)}) == {}
 
 
 class JournalMachine(RuleBasedStateMachine):
