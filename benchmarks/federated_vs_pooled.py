@@ -35,6 +35,7 @@ from hansa.models.fit import fit
 from hansa.models.metrics import figures
 from hansa.models.model import Model
 from hansa.models.registry import load_model
+from hansa.privacy.noise import NoiseGenerator
 from hansa.strategies.apply import ModelState, apply
 
 # Figures in which a larger value is better.
@@ -131,11 +132,11 @@ def federated_weights(
         for size in sizes
     ]
     divisor = sum(plan.records * (1.0 if plan.walks else 1.0 - plan.holdout) for plan in plans)
-    rng = np.random.default_rng(0)
+    generator = NoiseGenerator()
     state = ModelState.start(model.initial(0))
     for _ in range(options.rounds):
         updates = [
-            update(model, state.weights, member, plan, rng)
+            update(model, state.weights, member, plan, generator)
             for member, plan in zip(members, plans, strict=True)
         ]
         state = apply(state, sum(updates) / divisor, rule, options.rate, options.rounds)

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-import numpy as np
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from hansa.cli.provisioning import make_charter, to_toml
@@ -72,7 +71,6 @@ class SimulatedFederation:
             charter=self.charter,
             model=self.model,
             records=self.records[name],
-            randomness=np.random.default_rng,
         )
         membership = Membership(name, self.charter, self.hash, self.identities[name])
         attempts, ring = AttemptLog(log), None

@@ -54,8 +54,6 @@ def build(folder: Path, config: MemberConfig, *, isolated: bool, table: pl.DataF
     HansaError : the charter is not signed by all, was superseded, or does not name this member's key;
         or the data departs from the contract
     """
-    import numpy as np
-
     from hansa.clients.attempt import LocalWork
     from hansa.clients.attempt_log import AttemptLog
     from hansa.clients.data.encode import encode
@@ -104,7 +102,6 @@ def build(folder: Path, config: MemberConfig, *, isolated: bool, table: pl.DataF
             charter=charter,
             model=model,
             records=parts,
-            randomness=np.random.default_rng,
             folder=folder,
             keep_scores=config.keep_scores,
         ),

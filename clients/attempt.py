@@ -19,6 +19,7 @@ from hansa.contract.segments import EVALUATION, UPDATE, segment_specs
 from hansa.contract.wire import Segments
 from hansa.models.model import Model
 from hansa.models.scores import score_histogram
+from hansa.privacy.noise import NoiseGenerator
 from hansa.secagg.fixed_point import Grid
 
 
@@ -30,7 +31,7 @@ class LocalWork:
     charter: Charter
     model: Model
     records: Split
-    randomness: Callable[[], np.random.Generator]
+    generator: Callable[[], NoiseGenerator] = NoiseGenerator
     # Where the final model goes, and in a demo the exact held-out scores; None keeps nothing.
     folder: Path | None = None
     keep_scores: bool = False
@@ -68,7 +69,8 @@ class LocalWork:
                 plan=plan,
                 member=self.name,
                 knobs=order.knobs,
-                rng=self.randomness(),
+                generator=self.generator(),
+                noise=None,
             )
             upload[UPDATE] = grids[UPDATE].encode(update)
         if order.evaluate or order.kind == "evaluate":

@@ -1,9 +1,14 @@
-"""What a member computes in a round: pure functions of weights and records.
+"""What a member computes in a round: functions of weights, records and random bits.
 
 `gradient` with one step returns minus the clipped gradient sum over all records; the server
 divides by the public total of records. With more steps the member walks at home and returns
 the way it went, weighted by its public number of records, so that the same division gives
 the mean. `poisson` walks mini-batches drawn at a public rate.
+
+What one entity can change is bounded here: it moves each gradient sum by at most `clip` in
+Euclidean norm, however many rows it has. Where noise is asked for, each step at home adds it
+to that sum, and all that follows (the step, the next gradients, the way's clip, the grid) is
+post-processing. The one sum without steps leaves exact: its noise belongs on the grid.
 """
 
 from __future__ import annotations
@@ -18,6 +23,7 @@ from hansa.clients.data.dataset import Dataset
 from hansa.contract.charter import Charter, Training
 from hansa.contract.jobs import JobPlan
 from hansa.models.model import Model
+from hansa.privacy.noise import NoiseGenerator
 
 Array = NDArray[np.float64]
 
@@ -27,7 +33,8 @@ class LocalPlan:
     """The public facts of one member's training in one round.
 
     `records` is its public size, hold-out included; `client_rate` is the step at home on the
-    mean gradient and is not used by a single full-batch step.
+    mean gradient and is not used by a single full-batch step; `noise` is z, the standard
+    deviation of each step's noise over the clip, None where a walk is not private.
     """
 
     training: Training
@@ -36,6 +43,11 @@ class LocalPlan:
     steps: int = 1
     client_rate: float = 1.0
     dropout: float = 0.0
+    noise: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.noise is not None and not 0 < self.noise < np.inf:
+            raise ValueError(f"a noise multiplier is above 0 and finite, not {self.noise}")
 
     @property
     def walks(self) -> bool:
@@ -52,9 +64,19 @@ def local_update(
     plan: JobPlan,
     member: str,
     knobs: Mapping[str, float],
-    rng: np.random.Generator,
+    generator: NoiseGenerator,
+    noise: float | None,
 ) -> Array:
-    """A member's summand of a round, as charter, job and knobs say; see `update`. Shape [d]."""
+    """A member's summand of a round, as charter, job and knobs say; see `update`. Shape [d].
+
+    Parameters
+    ----------
+    generator : where sampling, dropout and noise come from
+    noise : this member's noise multiplier z for the segment `update`, None for no noise. A walk at home
+        (`segments.walks_at_home`) adds it to every step and releases `plan.steps` Gaussians of z, sampled at
+        `training.sampling_rate` under `poisson`. A single full-batch sum comes back exact whatever z is: the
+        caller adds its noise on the grid (`GridNoise`, clip = `training.clip`).
+    """
     own = charter.member(member)
     if own is None:
         raise ValueError(f"'{member}' is not a member of the charter")
@@ -65,33 +87,46 @@ def local_update(
         steps=plan.steps,
         client_rate=knobs.get("client_rate", 1.0),
         dropout=knobs.get("dropout", 0.0),
+        noise=noise,
     )
-    return update(model, weights, dataset, local, rng)
+    return update(model, weights, dataset, local, generator)
 
 
 def update(
-    model: Model, weights: Array, dataset: Dataset, plan: LocalPlan, rng: np.random.Generator
+    model: Model, weights: Array, dataset: Dataset, plan: LocalPlan, generator: NoiseGenerator
 ) -> Array:
     """The direction in which this member would move the weights, times its number of records. Shape [d]."""
     if not plan.walks:
-        return -_gradient_sum(model, weights, dataset, plan, rng)
-    end = walk(model, weights, dataset, plan, rng)
+        return -_gradient_sum(model, weights, dataset, plan, _dropout_generator(plan, generator))
+    end = walk(model, weights, dataset, plan, generator)
     return plan.records * clipped(end - weights, plan.training.delta_clip)
 
 
-def walk(model: Model, weights: Array, dataset: Dataset, plan: LocalPlan, rng: np.random.Generator) -> Array:
+def walk(model: Model, weights: Array, dataset: Dataset, plan: LocalPlan, generator: NoiseGenerator) -> Array:
     """Weights after the steps at home. Shape [d].
 
-    Divisors are public, never the private number of rows; an empty batch is a step.
+    Divisors are public, never the private number of rows; an empty batch is a step. A batch of any size is
+    summed whole: the model takes at most `models.model.CHUNK` rows at a time.
     """
-    training_records = plan.records * (1.0 - plan.holdout)
+    training = plan.training
+    divisor = plan.records * (1.0 - plan.holdout)
+    if training.mechanism == "poisson":
+        divisor = max(training.sampling_rate * divisor, 1.0)
+    dropout = _dropout_generator(plan, generator)
     for _ in range(plan.steps):
-        batch, divisor = dataset, training_records
-        if plan.training.mechanism == "poisson":
-            batch = dataset.take(rng.random(len(dataset)) < plan.training.sampling_rate)
-            divisor = max(plan.training.sampling_rate * training_records, 1.0)
-        weights = weights - plan.client_rate / divisor * _gradient_sum(model, weights, batch, plan, rng)
+        batch = dataset
+        if training.mechanism == "poisson":
+            batch = sampled(dataset, training.sampling_rate, generator)
+        total = _gradient_sum(model, weights, batch, plan, dropout)
+        if plan.noise is not None:
+            total += plan.noise * training.clip * generator.normal(total.size)
+        weights = weights - plan.client_rate / divisor * total
     return weights
+
+
+def sampled(dataset: Dataset, rate: float, generator: NoiseGenerator) -> Dataset:
+    """All rows of each entity that is drawn, independently with probability `rate`."""
+    return dataset.of_entities(generator.uniforms(dataset.entity_count) <= rate)
 
 
 def clipped(vector: Array, norm: float) -> Array:
@@ -101,8 +136,13 @@ def clipped(vector: Array, norm: float) -> Array:
 
 
 def _gradient_sum(
-    model: Model, weights: Array, batch: Dataset, plan: LocalPlan, rng: np.random.Generator
+    model: Model, weights: Array, batch: Dataset, plan: LocalPlan, dropout: np.random.Generator | None
 ) -> Array:
-    return model.gradient_sum(
-        weights, batch.X, batch.y, clip=plan.training.clip, dropout=plan.dropout, rng=rng
-    )
+    """Sum over entities, each at most `clip` long: a row may have the clip over the number of its entity's rows."""
+    clip = plan.training.clip / batch.rows_of_entity
+    return model.gradient_sum(weights, batch.X, batch.y, clip=clip, dropout=plan.dropout, rng=dropout)
+
+
+def _dropout_generator(plan: LocalPlan, generator: NoiseGenerator) -> np.random.Generator | None:
+    """Which units are left out protects nobody, so a fast generator may choose; its seed is 256 bits of ours."""
+    return np.random.default_rng(generator.words(4)) if plan.dropout > 0 else None

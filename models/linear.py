@@ -13,7 +13,7 @@ import numpy as np
 from hansa.contract.errors import InputError
 from hansa.contract.features import FeatureContract, NumericColumn
 from hansa.models.losses import initial_outputs, losses, predictions, residuals
-from hansa.models.model import CHUNK, Array, Options
+from hansa.models.model import CHUNK, Array, Options, clip_scales
 
 
 def typical_norm(features: FeatureContract) -> float:
@@ -61,19 +61,21 @@ class LinearModel:
         X: Array,
         y: Array,
         *,
-        clip: float | None = None,
+        clip: float | Array | None = None,
         dropout: float = 0.0,
         rng: np.random.Generator | None = None,
     ) -> Array:
         """See `Model.gradient_sum`; a record's gradient is residual x row, so its norm is their product."""
         total = np.zeros((self._columns + 1, self._outputs))
+        limits = None if clip is None else np.broadcast_to(np.asarray(clip, dtype=np.float64), len(X))
         for start in range(0, len(X), CHUNK):
             rows = X[start : start + CHUNK]
             delta = residuals(self._forward(weights, rows), y[start : start + CHUNK], self._label)
-            if clip is not None:
+            if limits is not None:
                 row_square = self._scale**2 * (np.einsum("ij,ij->i", rows, rows) + 1.0)
-                norm = np.sqrt(row_square * np.einsum("ij,ij->i", delta, delta))
-                delta = delta * np.minimum(1.0, clip / np.maximum(norm, 1e-300))[:, None]
+                square = row_square * np.einsum("ij,ij->i", delta, delta)
+                delta[~np.isfinite(square)] = 0.0
+                delta *= clip_scales(square, limits[start : start + CHUNK])[:, None]
             total[:-1] += self._scale * (rows.T @ delta)
             total[-1] += self._scale * delta.sum(axis=0)
         return total.ravel()

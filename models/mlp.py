@@ -21,7 +21,7 @@ from hansa.contract.errors import InputError
 from hansa.contract.features import FeatureContract
 from hansa.models.linear import typical_norm
 from hansa.models.losses import initial_outputs, losses, predictions, residuals
-from hansa.models.model import CHUNK, Array, Options
+from hansa.models.model import CHUNK, Array, Options, clip_scales
 
 if TYPE_CHECKING:
     import torch
@@ -88,7 +88,7 @@ class MlpModel:
         X: Array,
         y: Array,
         *,
-        clip: float | None = None,
+        clip: float | Array | None = None,
         dropout: float = 0.0,
         rng: np.random.Generator | None = None,
     ) -> Array:
@@ -96,10 +96,12 @@ class MlpModel:
         if dropout > 0 and rng is None:
             raise ValueError("dropout needs a generator")
         layers = self._layers(weights)
+        limits = None if clip is None else np.broadcast_to(np.asarray(clip, dtype=np.float64), len(X))
         totals = [np.zeros(shape) for shape in self._shapes]
         for start in range(0, len(X), CHUNK):
             inputs, last, slopes = self._forward(layers, X[start : start + CHUNK], dropout, rng)
-            parts = self._backward(layers, inputs, last, slopes, y[start : start + CHUNK], clip)
+            limit = None if limits is None else limits[start : start + CHUNK]
+            parts = self._backward(layers, inputs, last, slopes, y[start : start + CHUNK], limit)
             for total, part in zip(totals, parts, strict=True):
                 total += part
         return np.concatenate([total.ravel() for total in totals])
@@ -147,7 +149,7 @@ class MlpModel:
         last: Array,
         slopes: list[torch.Tensor],
         y: Array,
-        clip: float | None,
+        clip: Array | None,
     ) -> list[Any]:
         """Clipped gradient sums of every layer, f64."""
         import torch
@@ -162,7 +164,11 @@ class MlpModel:
             square = torch.zeros(len(y))
             for a, d, gain in zip(inputs, deltas, self._gains, strict=True):
                 square += gain**2 * (d * d).sum(dim=1) * ((a * a).sum(dim=1) + 1.0)
-            scale = torch.clamp(clip / torch.sqrt(square).clamp_min(1e-30), max=1.0)
+            scale = torch.from_numpy(clip_scales(square.numpy().astype(np.float64), clip).astype(np.float32))
+            lost = ~torch.isfinite(square)
+            # Zero times infinity is not zero.
+            for array in (*inputs, *deltas):
+                array[lost] = 0.0
         sums = []
         for a, d, gain in zip(inputs, deltas, self._gains, strict=True):
             scaled = d * scale[:, None]

@@ -55,13 +55,22 @@ class Model(Protocol):
         X: Array,
         y: Array,
         *,
-        clip: float | None = None,
+        clip: float | Array | None = None,
         dropout: float = 0.0,
         rng: np.random.Generator | None = None,
     ) -> Array:
         """Sum over records of per-record gradients, each scaled to norm <= clip. Shape [d].
 
-        `dropout` is the share of hidden units left out, drawn from `rng`; models without
-        hidden units ignore it. No record: zeros.
+        `clip` is one number or one for each record [n]; with it a record whose gradient is not
+        finite counts as zeros, so that no weights make one record stand out. `dropout` is the
+        share of hidden units left out, drawn from `rng`; models without hidden units ignore it.
+        No record: zeros.
         """
         ...
+
+
+def clip_scales(squares: Array, clip: Array) -> Array:
+    """What gradients of these squared norms are multiplied by, to be at most `clip` long; 0 where one is not finite."""
+    scales: Array = np.minimum(1.0, clip / np.sqrt(np.maximum(squares, 1e-300)))
+    scales[~np.isfinite(squares)] = 0.0
+    return scales

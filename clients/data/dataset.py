@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +27,28 @@ class Dataset:
     def take(self, rows: NDArray[np.bool_] | NDArray[np.intp]) -> Dataset:
         """The records of a mask or of row numbers."""
         return Dataset(self.X[rows], self.y[rows], self.entities[rows])
+
+    @property
+    def entity_count(self) -> int:
+        """How many entities there are."""
+        return self._owners[1]
+
+    @cached_property
+    def rows_of_entity(self) -> NDArray[np.intp]:
+        """How many rows the entity of each row has here. Shape [n]."""
+        owner, entities = self._owners
+        rows: NDArray[np.intp] = np.bincount(owner, minlength=entities)[owner]
+        return rows
+
+    def of_entities(self, chosen: NDArray[np.bool_]) -> Dataset:
+        """All rows of the chosen entities, by a mask over `entity_count`."""
+        return self.take(chosen[self._owners[0]])
+
+    @cached_property
+    def _owners(self) -> tuple[NDArray[np.intp], int]:
+        """Number of each row's entity, and how many there are."""
+        ids, owner = np.unique(self.entities, return_inverse=True)
+        return owner, len(ids)
 
 
 def concatenate(parts: list[Dataset]) -> Dataset:
