@@ -7,6 +7,7 @@ runs, its log on disk included; the server writes and reads as the strategy does
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -90,7 +91,7 @@ class ReadyWork:
             if weights.shape != self.update.shape or not np.isfinite(weights).all():
                 raise RefusalError("bad-size", "these are not the model's weights")
 
-    def run(self, plan: JobPlan, order: Order, segments: Segments) -> Segments:
+    def run(self, plan: JobPlan, order: Order, segments: Segments, noise: Mapping[str, float]) -> Segments:
         """The update on the grid, and a histogram where the order has the model evaluated."""
         upload = {UPDATE: Grid(self.bound, len(order.cohort)).encode(self.update)}
         if order.evaluate:

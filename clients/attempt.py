@@ -1,8 +1,8 @@
-"""One attempt at a member, in order: evaluate what arrived, train, put the update on the grid."""
+"""One attempt at a member, in order: evaluate what arrived, train, put both on the grid, add noise."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,12 +15,13 @@ from hansa.contract.charter import Charter
 from hansa.contract.errors import RefusalError
 from hansa.contract.jobs import JobPlan
 from hansa.contract.messages import Order
-from hansa.contract.segments import EVALUATION, UPDATE, segment_specs
+from hansa.contract.segments import EVALUATION, UPDATE, SegmentSpec, segment_specs, walks_at_home
 from hansa.contract.wire import Segments
 from hansa.models.model import Model
 from hansa.models.scores import score_histogram
 from hansa.privacy.noise import NoiseGenerator
-from hansa.secagg.fixed_point import Grid
+from hansa.secagg.fixed_point import MODULUS
+from hansa.strategies.grids import grid_of, noise_on
 
 
 @dataclass(frozen=True)
@@ -53,15 +54,43 @@ class LocalWork:
         for name, array in segments.items():
             self._check_length(name, array)
 
-    def run(self, plan: JobPlan, order: Order, segments: Segments) -> Segments:
-        """The upload of one attempt: `update` u32[d] and, where asked for, `evaluation` u32[h]."""
-        # Only members that mask with each other are summed together.
-        summands = len(next(circle for circle in order.circles if self.name in circle))
-        specs = segment_specs(self.charter, plan, order, self.model.parameters)
-        grids = {spec.name: Grid(spec.bound, summands, tail=spec.tail) for spec in specs}
+    def run(self, plan: JobPlan, order: Order, segments: Segments, noise: Mapping[str, float]) -> Segments:
+        """The upload of one attempt: `update` u32[d] and, where asked for, `evaluation` u32[h].
+
+        Parameters
+        ----------
+        noise : the multiplier z that is charged, by segment; empty where the charter has no noise
+
+        Raises
+        ------
+        RefusalError : `noise-below-floor`, a segment that would leave without the noise that the charter wants
+        """
         upload: dict[str, NDArray[np.uint32]] = {}
-        if order.kind == "train":
-            update = local_update(
+        for spec in segment_specs(self.charter, plan, order, self.model.parameters):
+            multiplier = noise.get(spec.name, 0.0)
+            self._check_noise(spec, plan, multiplier)
+            values = self._values(spec.name, plan, order, segments, multiplier)
+            upload[spec.name] = self._on_grid(spec, values, order, multiplier)
+        return upload
+
+    def _check_noise(self, spec: SegmentSpec, plan: JobPlan, multiplier: float) -> None:
+        """Nothing leaves with less noise than the charter wants, whatever was checked before."""
+        private = self.charter.privacy.noise != "none"
+        at_home = spec.name == UPDATE and walks_at_home(self.charter, plan)
+        if (multiplier > 0) != private or not (at_home or spec.multiplier >= multiplier):
+            raise RefusalError(
+                "noise-below-floor",
+                f"segment '{spec.name}': the charter has noise '{self.charter.privacy.noise}', "
+                f"the order leaves room for a multiplier of {spec.multiplier:g}, charged was {multiplier:g}",
+                {"segment": spec.name},
+            )
+
+    def _values(
+        self, name: str, plan: JobPlan, order: Order, segments: Segments, multiplier: float
+    ) -> NDArray[np.float64]:
+        """One segment in its own units; steps at home have their noise already."""
+        if name == UPDATE:
+            return local_update(
                 self.model,
                 np.array(segments["weights"]),
                 self.records.train,
@@ -70,13 +99,22 @@ class LocalWork:
                 member=self.name,
                 knobs=order.knobs,
                 generator=self.generator(),
-                noise=None,
+                noise=multiplier or None,
             )
-            upload[UPDATE] = grids[UPDATE].encode(update)
-        if order.evaluate or order.kind == "evaluate":
-            histogram = self._histogram(np.array(segments.get("released", segments.get("weights"))))
-            upload[EVALUATION] = grids[EVALUATION].encode(histogram)
-        return upload
+        assert name == EVALUATION, name
+        return self._histogram(np.array(segments.get("released", segments.get("weights"))))
+
+    def _on_grid(
+        self, spec: SegmentSpec, values: NDArray[np.float64], order: Order, multiplier: float
+    ) -> NDArray[np.uint32]:
+        # Only members that mask with each other are summed together.
+        summands = len(next(circle for circle in order.circles if self.name in circle))
+        encoded = grid_of(spec, summands).encode(values)
+        if spec.multiplier == 0:
+            # No noise at all, or that of each step at home, which is in the values.
+            return encoded
+        noise = noise_on(spec, self.charter, summands, multiplier)
+        return noise.add(encoded, self.generator(), modulus=MODULUS, summands=summands)
 
     def keep(self, plan: JobPlan, segments: Segments) -> None:
         """Write the released model, and held-out scores where a demo wants them, into the member's folder."""

@@ -225,7 +225,7 @@ class Agent:
         self.attempts.accept(order.job, order.attempt, asked, order.cohort, order.digest)
         # Compute time tells batch and data-set sizes: the upload leaves on a public beat (PROTOCOL section 6).
         turn.compute(began)
-        outgoing = dict(self._work.run(plan, order, arrays))
+        outgoing = dict(self._work.run(plan, order, arrays, {}))
         if self._masked is not None and masking is not None:
             masking.mask(outgoing)
             outgoing |= self._masked.prekeys(1, replacing=True)

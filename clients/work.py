@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Protocol
 
 from hansa.contract.jobs import JobPlan
@@ -21,8 +22,13 @@ class Work(Protocol):
         """Refuse segments that are not what the order needs, before the attempt is accepted."""
         ...
 
-    def run(self, plan: JobPlan, order: Order, segments: Segments) -> Segments:
-        """Compute an attempt's upload."""
+    def run(self, plan: JobPlan, order: Order, segments: Segments, noise: Mapping[str, float]) -> Segments:
+        """Compute an attempt's upload.
+
+        Parameters
+        ----------
+        noise : the multiplier z that is charged, by segment; empty where the charter has no noise
+        """
         ...
 
     def keep(self, plan: JobPlan, segments: Segments) -> None:

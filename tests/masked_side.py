@@ -257,7 +257,7 @@ class MaskedServer:
         total: dict[str, np.ndarray] = {}
         for name in circle:
             if name in active:
-                part = self.agents[name]._work.run(make_plan(), attempt.order, arrays)
+                part = self.agents[name]._work.run(make_plan(), attempt.order, arrays, {})
                 for segment, values in part.items():
                     total[segment] = total.get(segment, np.zeros_like(values)) + values
         return total

@@ -110,8 +110,8 @@ class _NotedWork:
     def check(self, order: Order, segments: Segments) -> None:
         self.work.check(order, segments)
 
-    def run(self, plan: JobPlan, order: Order, segments: Segments) -> Segments:
-        made = self.work.run(plan, order, segments)
+    def run(self, plan: JobPlan, order: Order, segments: Segments, noise: Mapping[str, float]) -> Segments:
+        made = self.work.run(plan, order, segments, noise)
         self.truth.plain[self.name, order.attempt] = {name: part.copy() for name, part in made.items()}
         return made
 
