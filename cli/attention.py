@@ -8,8 +8,8 @@ from pathlib import Path
 from hansa.cli.instance import Instance, MemberFolder
 from hansa.contract.errors import HansaError
 from hansa.contract.expiry import certificate_expiry, charter_expiry
-from hansa.contract.shown import protection_warnings
-from hansa.contract.signatures import verify_charter
+from hansa.contract.shown import privacy_sentence, protection_warnings
+from hansa.contract.signatures import read_charter, verify_charter
 
 
 def instance_warnings(instance: Instance, now: datetime | None = None) -> list[str]:
@@ -23,6 +23,14 @@ def member_warnings(member: MemberFolder, now: datetime | None = None) -> list[s
     config = member.config
     certificates = [member.folder / config.root_certificates] if config.root_certificates else []
     return _warnings(member.folder / config.charter, member.folder / config.signatures, certificates, now)
+
+
+def member_privacy(member: MemberFolder) -> str:
+    """What bounds what is said of this organisation's records, by its charter; empty where that cannot be read."""
+    try:
+        return privacy_sentence(read_charter(member.folder / member.config.charter)[0])
+    except HansaError:
+        return ""
 
 
 def _warnings(charter: Path, signatures: Path, certificates: list[Path], now: datetime | None) -> list[str]:

@@ -27,6 +27,7 @@ def start(
     ] = None,
 ) -> None:
     """Run one organisation's agent and node until Ctrl-C, and start again what dies."""
+    from hansa.cli.attention import member_privacy
     from hansa.cli.federation import keep_running, member_specs, record_path
     from hansa.cli.instance import choose_member
 
@@ -34,6 +35,8 @@ def start(
     config = member.config
     specs = member_specs(member, member.folder.resolve() / "run")
     said = f"{config.name}: agent and node run, the server is {config.server}; Ctrl-C stops"
+    if privacy := member_privacy(member):
+        said = f"{privacy}\n{said}"
     record = record_path(member.folder, "client")
     raise SystemExit(keep_running(record, f"'{config.name}'", specs, logs=logs, said=said))
 
@@ -47,7 +50,7 @@ def status(
 ) -> None:
     """What this organisation's own agent says: its charter, its jobs, whether it is cut off the network."""
     from hansa.cli.agent_client import ask_agent
-    from hansa.cli.attention import member_warnings
+    from hansa.cli.attention import member_privacy, member_warnings
     from hansa.cli.instance import choose_member
 
     member = choose_member(org, folder, instance)
@@ -57,12 +60,12 @@ def status(
         warnings.append("agent not isolated: it can reach a network")
     if as_json:
         said: dict[str, Any] = {"member": member.config.name, "running": answer is not None, "agent": answer}
-        typer.echo(json.dumps({**said, "warnings": warnings}))
+        typer.echo(json.dumps({**said, "privacy": member_privacy(member), "warnings": warnings}))
         return
     from hansa.cli.listing import print_facts
 
     facts = [("member", member.config.name), ("server", member.config.server)]
-    print_facts([*facts, *_agent_facts(answer)])
+    print_facts([*facts, *_agent_facts(answer), ("privacy", member_privacy(member))])
     for warning in warnings:
         typer.secho(f"warning: {warning}", fg="yellow")
 

@@ -264,12 +264,13 @@ def _plan(
 ) -> JobPlan:
     from hansa.cli.instance import find_instance
     from hansa.cli.overrides import override_job
-    from hansa.contract.charter import Charter, Mode
-    from hansa.contract.plan import check_rule, make_plan
+    from hansa.contract.charter import Charter, Mode, PrivacyPlan
+    from hansa.contract.plan import check_privacy, check_rule, make_plan
     from hansa.contract.scenario import ScenarioJob
     from hansa.contract.typed import read_toml
 
     mode: Mode = "clear"
+    privacy = PrivacyPlan()
     pinned = _numbers("--pin", pins)
     if file is not None:
         job, origin = read_toml(file, ScenarioJob), file
@@ -282,9 +283,11 @@ def _plan(
         name = name or found.facts.name
         # The charter lies with control; where it is not at hand control checks the rule alone.
         if found.charter.exists():
-            mode = read_toml(found.charter, Charter).protection.mode
+            charter = read_toml(found.charter, Charter)
+            mode, privacy = charter.protection.mode, charter.privacy
     plan = make_plan(name or "job", override_job(job, changes, origin))
     check_rule(plan, mode)
+    check_privacy(plan, privacy)
     return plan.model_copy(update={"pinned": pinned}) if pinned else plan
 
 

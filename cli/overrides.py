@@ -13,11 +13,13 @@ from hansa.contract.scenario import Scenario, ScenarioJob
 from hansa.contract.typed import parse_document
 
 # Sections of a scenario that may be changed; who takes part and what a record is may not.
-_SECTIONS = ("model", "protection", "training", "knobs", "metrics", "job", "approval")
+_SECTIONS = ("model", "protection", "training", "privacy", "grant", "knobs", "metrics", "job", "approval")
 # Short names for what is changed most.
 _SHORT = {
     "model": "model.name",
     "mode": "protection.mode",
+    "noise": "privacy.noise",
+    "epsilon": "grant.epsilon",
     "rule": "job.rule.name",
     **{f"knobs.{name}": f"knobs.{name}.default" for name in KNOBS},
     **{name: f"knobs.{name}.default" for name in KNOBS},

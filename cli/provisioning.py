@@ -26,7 +26,7 @@ from hansa.contract.charter import Charter, Member, Task, charter_hash, unbuilt
 from hansa.contract.errors import InputError
 from hansa.contract.features import FeatureContract
 from hansa.contract.keys import SigningKey, to_text
-from hansa.contract.scenario import MemberConfig, Scenario, ScenarioMember
+from hansa.contract.scenario import FirstGrant, MemberConfig, Scenario, ScenarioMember
 from hansa.contract.signatures import Signatures, pin, signature_for, verify_charter, write_signatures
 from hansa.contract.sources import CsvSource, ParquetSource, Source, SqlSource
 from hansa.contract.typed import Frozen, write_atomically
@@ -160,7 +160,9 @@ def _build(
         folder = instance.member_path(it.name)
         for where in (folder, folder / "node"):
             write_atomically(where / "ca.crt", authority)
-        config = _member_config(it, addresses, origin, keep_scores)
+        # Without noise nothing is charged, so that there is nothing to grant.
+        grant = scenario.grant if scenario.privacy.noise != "none" else None
+        config = _member_config(it, addresses, origin, keep_scores, grant)
         write_atomically(folder / "member.toml", to_toml(config), mode=0o600)
     folders = [instance.server, instance.control, *(instance.member_path(it.name) for it in scenario.members)]
     for folder in folders:
@@ -232,13 +234,14 @@ def _member(member: ScenarioMember, public: PublicPart) -> Member:
 
 
 def _member_config(
-    member: ScenarioMember, addresses: Addresses, origin: Path, keep_scores: bool
+    member: ScenarioMember, addresses: Addresses, origin: Path, keep_scores: bool, grant: FirstGrant | None
 ) -> MemberConfig:
     return MemberConfig(
         name=member.name,
         server=addresses.server or addresses.fleet,
         data=_anchored(member.data, origin),
         work_socket="work/work.sock",
+        grant=grant,
         keep_scores=keep_scores,
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,6 +14,7 @@ from hansa.contract.errors import HansaError
 
 if TYPE_CHECKING:
     from hansa.cli.instance import Instance
+    from hansa.contract.charter import Charter
 
 app = typer.Typer(add_completion=False)
 
@@ -39,6 +41,7 @@ def status(
     """Processes, members, jobs, and what runs out within 30 days."""
     from hansa.cli.attention import instance_warnings
     from hansa.cli.instance import find_instance
+    from hansa.contract.shown import privacy_sentence, protection_sentence
 
     found = find_instance(instance)
     processes = supervised_processes(found)
@@ -56,7 +59,8 @@ def status(
     facts = {
         "instance": str(found.folder),
         "name": found.facts.name,
-        "protection": _protection(found),
+        "protection": _said(found, protection_sentence),
+        "privacy": _said(found, privacy_sentence),
         "running": any(it.pid is not None for it in processes),
         "control": found.control_url if control else None,
         "processes": [vars(it) for it in processes],
@@ -71,14 +75,13 @@ def status(
         _print(facts)
 
 
-def _protection(instance: Instance) -> str:
-    """What the server can read, by the charter; empty where it cannot be read."""
+def _said(instance: Instance, sentence: Callable[[Charter], str]) -> str:
+    """A sentence on the charter; empty where it cannot be read."""
     from hansa.contract.charter import Charter
-    from hansa.contract.shown import protection_sentence
     from hansa.contract.typed import read_toml
 
     try:
-        return protection_sentence(read_toml(instance.charter, Charter))
+        return sentence(read_toml(instance.charter, Charter))
     except HansaError:
         return ""
 
@@ -139,8 +142,9 @@ def _print(facts: dict[str, Any]) -> None:
     else:
         running = "control does not answer" if facts["running"] else "stopped"
     console.print(f"{facts['instance']}: {running}", markup=False, highlight=False)
-    if facts["protection"]:
-        console.print(facts["protection"], markup=False, highlight=False)
+    for sentence in (facts["protection"], facts["privacy"]):
+        if sentence:
+            console.print(sentence, markup=False, highlight=False)
     if facts["processes"]:
         table = Table("process", "state", "pid", "restarts", "started by")
         for it in facts["processes"]:

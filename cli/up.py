@@ -81,7 +81,7 @@ def _attached(
     from hansa.cli.federation import START_S, check_given_up, federation_specs, record_path, supervised
     from hansa.cli.follow import follow, start_job
     from hansa.cli.progress import progress_on
-    from hansa.contract.shown import protection_sentence
+    from hansa.contract.shown import privacy_sentence, protection_sentence
 
     instance = demo.instance
     titles = {member.name: member.title for member in charter.members}
@@ -99,6 +99,7 @@ def _attached(
         interruption.at_once = supervisor.hurry
         progress.note(f"{len(charter.members)} members, logs in {instance.logs}")
         progress.note(protection_sentence(charter))
+        progress.note(privacy_sentence(charter))
         if not supervisor.wait_ready(START_S, lambda: interruption.requested):
             return interruption.exit_code
         with Control.of(instance, "write") as control:
@@ -126,7 +127,7 @@ def _detached(
     from hansa.cli.background import start_in_background
     from hansa.cli.control_client import Control
     from hansa.cli.follow import start_job
-    from hansa.contract.shown import protection_sentence
+    from hansa.contract.shown import privacy_sentence, protection_sentence
 
     instance = demo.instance
     _forget_scores(demo)
@@ -139,7 +140,8 @@ def _detached(
         print(json.dumps({**facts, "control": instance.control_url}), flush=True)
         return 0
     console.print(f"{len(charter.members)} members run in the background, control at {instance.control_url}")
-    console.print(protection_sentence(charter), markup=False, highlight=False)
+    for said in (protection_sentence(charter), privacy_sentence(charter)):
+        console.print(said, markup=False, highlight=False)
     console.print(sentence or f"job {job.job[:8]} is submitted", markup=False, highlight=False)
     console.print("see: hansa status, hansa rounds watch; stop it with: hansa down")
     return 0

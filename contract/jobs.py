@@ -6,6 +6,7 @@ A round is a train attempt that was applied; `base` is the round an attempt star
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Literal, get_args
 
 from pydantic import Field
@@ -58,6 +59,11 @@ class JobPlan(Frozen):
     deadline_s: Annotated[float, Field(gt=0, le=86_400)] = 60.0
     # An unanswered request is sent again, byte for byte, after this long.
     reask_s: Annotated[float, Field(gt=0, le=3_600)] = 2.0
+
+
+def evaluations(rounds: int, evaluate_every: int) -> int:
+    """Evaluations of a job: ceil(rounds / evaluate_every), and the final one."""
+    return math.ceil(rounds / evaluate_every) + 1
 
 
 class MetricValue(Frozen):

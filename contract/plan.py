@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from uuid import uuid4
 
-from hansa.contract.charter import Mode
+from hansa.contract.charter import Mode, PrivacyPlan
 from hansa.contract.errors import InputError
-from hansa.contract.jobs import PER_UPDATE_RULES, JobPlan
+from hansa.contract.jobs import PER_UPDATE_RULES, JobPlan, evaluations
 from hansa.contract.scenario import ScenarioJob
 from hansa.contract.typed import parse_document
 
@@ -32,4 +32,26 @@ def check_rule(plan: JobPlan, mode: Mode) -> None:
         raise InputError(
             f"field 'rule.name': '{plan.rule.name}' compares single updates, and in mode '{mode}' "
             "the server sees their sum only; use fedavg, fedavgm, fedadam or fedyogi"
+        )
+
+
+def check_privacy(job: JobPlan | ScenarioJob, privacy: PrivacyPlan) -> None:
+    """Raise `InputError` for a job that no member could ever pay for under the charter's privacy plan."""
+    if privacy.noise == "none":
+        return
+    if job.rounds < privacy.fewest_rounds:
+        raise InputError(
+            f"field 'rounds': the charter spreads a job's share over at least privacy.fewest_rounds = "
+            f"{privacy.fewest_rounds} rounds, so that no round takes what was meant for many (got {job.rounds})"
+        )
+    if privacy.noise == "distributed" and job.steps > 1:
+        raise InputError(
+            f"field 'steps': {job.steps} steps at home draw their noise at home at each step, which noise "
+            "'distributed' cannot share; use steps = 1, or noise 'local'"
+        )
+    charges = job.rounds + evaluations(job.rounds, job.evaluate_every) + int(job.check)
+    if charges > privacy.charges_per_job:
+        raise InputError(
+            f"field 'rounds': {job.rounds} rounds take {charges} charges of each member, and the charter allows "
+            f"privacy.charges_per_job = {privacy.charges_per_job}"
         )

@@ -106,6 +106,26 @@ class Scenario(Frozen):
             )
         return self
 
+    @model_validator(mode="after")
+    def _grants_can_pay(self) -> Scenario:
+        if self.privacy.noise == "none" or self.grant is None:
+            return self
+        if self.grant.delta > self.privacy.delta:
+            raise ValueError(
+                f"grant.delta = {self.grant.delta:g} is above the charter's bound, "
+                f"privacy.delta = {self.privacy.delta:g}"
+            )
+        if self.grant.cap_epsilon is not None and self.grant.cap_epsilon < self.grant.epsilon:
+            raise ValueError(
+                f"grant.epsilon = {self.grant.epsilon:g} is above its data set's lifetime cap, "
+                f"grant.cap_epsilon = {self.grant.cap_epsilon:g}"
+            )
+        if self.training.mechanism == "poisson" and self.grant.currency == "gdp":
+            raise ValueError(
+                "mechanism 'poisson' cannot be paid in the currency gdp; set grant.currency = 'rdp'"
+            )
+        return self
+
 
 def read_scenario(folder: Path) -> tuple[Scenario, FeatureContract]:
     """Read a scenario folder: `scenario.toml` and the feature contract it names."""

@@ -17,6 +17,20 @@ def protection_sentence(charter: Charter) -> str:
     return f"mode {protection.mode}: the server {sees}{colludes}"
 
 
+def privacy_sentence(charter: Charter) -> str:
+    """What bounds what a model or a figure says of one record."""
+    privacy = charter.privacy
+    if privacy.noise == "none":
+        return "no noise: nothing bounds what the model and its figures say of a single record"
+    unit = charter.task.features.entity
+    whose = f"every '{unit}' of an organisation" if unit is not None else "every record of an organisation"
+    if privacy.noise == "local":
+        holds = "each organisation adds all of its noise, so its guarantee holds against everybody on its own"
+    else:
+        holds = f"the organisations share the noise; it holds while at most {privacy.s} collude or drop out together"
+    return f"noise {privacy.noise}: differential privacy for {whose}, paid from its own ledger; {holds}"
+
+
 def protection_warnings(charter: Charter) -> list[str]:
     """What a person must know before taking part (PROTOCOL section 5)."""
     found = []
@@ -26,4 +40,6 @@ def protection_warnings(charter: Charter) -> list[str]:
         )
     if charter.protection.mode == "clear":
         found.append(protection_sentence(charter))
+    if charter.privacy.noise == "none":
+        found.append(privacy_sentence(charter))
     return found

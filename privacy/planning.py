@@ -14,6 +14,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from hansa.contract.errors import InputError, RefusalError
+from hansa.contract.jobs import evaluations as evaluations
 from hansa.contract.typed import Frozen
 from hansa.privacy.accounts import GrantAccount
 from hansa.privacy.currency import Currency
@@ -70,11 +71,6 @@ class Outlook:
     kappa: float
     verdict: Verdict
     advice: str
-
-
-def evaluations(rounds: int, evaluate_every: int) -> int:
-    """Evaluations of a job: ceil(rounds / evaluate_every), and the final one."""
-    return math.ceil(rounds / evaluate_every) + 1
 
 
 def plan_noise(currency: Currency, amount: float, budget: JobBudget) -> NoisePlan:

@@ -285,9 +285,11 @@ def test_a_client_status_is_for_people(
     monkeypatch.setattr(instance, "choose_member", lambda *_: member)
     monkeypatch.setattr(agent_client, "ask_agent", lambda _: answer)
     monkeypatch.setattr(attention, "member_warnings", lambda _: [])
+    monkeypatch.setattr(attention, "member_privacy", lambda _: "noise local")
     assert hansa(["client", "status"], monkeypatch) == 0
     lines = [line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines()]
     assert ["isolated", "yes"] in lines
+    assert ["privacy", "noise local"] in lines
     assert ["witnessed", "yes: 4 members signed this start, 3 must"] in lines
     assert ["hash", "f" * 64] in lines
     assert ["expires", "2027-01-02 03:04 UTC"] in lines
