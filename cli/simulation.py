@@ -17,9 +17,13 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from hansa.cli.provisioning import make_charter, to_toml
 from hansa.clients.attempt import LocalWork
 from hansa.clients.attempt_log import AttemptLog
+from hansa.clients.budget import Budget
+from hansa.clients.data.dataset import concatenate
 from hansa.clients.data.encode import encode
 from hansa.clients.data.sources import origin, read_source
 from hansa.clients.data.split import Split, split
+from hansa.clients.grants import Grants, people_of
+from hansa.clients.ledger import Ledger
 from hansa.clients.membership import Membership, new_ring
 from hansa.clients.protocol import Agent
 from hansa.contract.charter import Charter, Member, charter_hash
@@ -27,7 +31,7 @@ from hansa.contract.errors import HansaError
 from hansa.contract.features import FeatureContract
 from hansa.contract.jobs import AttemptResult, JobPlan
 from hansa.contract.keys import SigningKey, to_text
-from hansa.contract.scenario import Scenario
+from hansa.contract.scenario import FirstGrant, Scenario
 from hansa.contract.wire import signed_part
 from hansa.models.model import Model
 from hansa.models.registry import load_model
@@ -59,13 +63,17 @@ class SimulatedFederation:
     identities: dict[str, SigningKey]
     sealing_keys: dict[str, X25519PrivateKey]
     operator: SigningKey
+    # What each member grants where the charter has noise.
+    grant: FirstGrant | None = None
 
     def agents(self) -> dict[str, Agent]:
         """One agent a member, each with a log in memory."""
         return {name: self.agent(name) for name in self.records}
 
-    def agent(self, name: str, log: Path | str = ":memory:") -> Agent:
-        """One member's agent as it starts, over a log that may have been used before."""
+    def agent(
+        self, name: str, log: Path | str = ":memory:", ledger: Ledger | Path | str = ":memory:"
+    ) -> Agent:
+        """One member's agent as it starts, over a log and a ledger that may have been used before."""
         work = LocalWork(
             name=name,
             charter=self.charter,
@@ -77,8 +85,25 @@ class SimulatedFederation:
         if self.charter.protection.mode == "masked":
             ring = new_ring(membership, self.sealing_keys[name])
         return Agent(
-            membership, attempts, work=work, pace=lambda _: None, monotonic=time.monotonic, ring=ring
+            membership,
+            attempts,
+            work=work,
+            pace=lambda _: None,
+            monotonic=time.monotonic,
+            ring=ring,
+            budget=None if self.charter.privacy.noise == "none" else self.budget(name, ledger),
         )
+
+    def budget(self, name: str, ledger: Ledger | Path | str = ":memory:") -> Budget:
+        """What a member's attempts are paid from; an empty ledger begins with the simulation's grant."""
+        parts, kept = self.records[name], ledger if isinstance(ledger, Ledger) else Ledger(ledger)
+        everybody = concatenate([parts.train, parts.holdout])
+        grants = Grants(
+            kept, self.charter, data_set="records", people=people_of(everybody, f"simulated {name}".encode())
+        )
+        if self.grant is not None:
+            grants.begin(self.grant)
+        return Budget(grants, self.charter)
 
 
 @dataclass(frozen=True)
@@ -95,9 +120,18 @@ class SimulatedJob:
 
 
 def federation(
-    scenario: Scenario, features: FeatureContract, *, folder: Path, split_seed: int = 0
+    scenario: Scenario,
+    features: FeatureContract,
+    *,
+    folder: Path,
+    split_seed: int = 0,
+    grant: FirstGrant | None = None,
 ) -> SimulatedFederation:
     """Read every member's records and make a charter with keys that last as long as this process.
+
+    Parameters
+    ----------
+    grant : what each member grants; by default what the scenario says
 
     Raises
     ------
@@ -139,6 +173,7 @@ def federation(
         identities=identities,
         sealing_keys=sealing_keys,
         operator=operator,
+        grant=grant or scenario.grant or FirstGrant(),
     )
 
 

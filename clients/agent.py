@@ -27,8 +27,10 @@ if TYPE_CHECKING:
     import polars as pl
     from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
+    from hansa.clients.budget import Budget
+    from hansa.clients.data.dataset import Dataset
     from hansa.clients.protocol import Agent
-    from hansa.contract.charter import Member
+    from hansa.contract.charter import Charter, Member
 
 log = logging.getLogger("hansa.agent")
 
@@ -109,7 +111,28 @@ def build(folder: Path, config: MemberConfig, *, isolated: bool, table: pl.DataF
         monotonic=time.monotonic,
         isolated=isolated,
         ring=None if sealing_key is None else new_ring(membership, sealing_key),
+        budget=None if charter.privacy.noise == "none" else _open_budget(folder, config, charter, records),
     )
+
+
+def _open_budget(folder: Path, config: MemberConfig, charter: Charter, records: Dataset) -> Budget:
+    """The member's ledger, which knows this version of its records from here on.
+
+    Raises
+    ------
+    LedgerError : the file is damaged
+    InputError : its records are those of another data set, or the clock went back
+    """
+    from hansa.clients.budget import Budget
+    from hansa.clients.grants import Grants, people_of
+    from hansa.clients.ledger import LEDGER, Ledger
+    from hansa.contract.keys import read_private
+
+    people = people_of(records, read_private(folder / "split.key", length=32))
+    grants = Grants(Ledger(folder / LEDGER), charter, data_set=config.data_set, people=people)
+    if config.grant is not None:
+        grants.begin(config.grant)
+    return Budget(grants, charter)
 
 
 def _sealing_key(folder: Path, member: Member) -> X25519PrivateKey:
@@ -189,7 +212,7 @@ def _serve(folder: Path, config: MemberConfig, ready_file: Path | None) -> int:
         if ready_file is not None:
             write_atomically(ready_file, b"ready\n")
         stopped.wait()
-    agent.attempts.close()
+    agent.close()
     return 0
 
 

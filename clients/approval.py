@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from hansa.clients.attempt_log import AttemptLog
+from hansa.clients.budget import Budget
 from hansa.clients.checks import check_knobs
 from hansa.contract.charter import Charter
 from hansa.contract.errors import InputError, RefusalError
@@ -10,12 +11,15 @@ from hansa.contract.jobs import JobPlan
 from hansa.contract.plan import check_rule
 
 
-def propose(plan: JobPlan, attempts: AttemptLog, charter: Charter) -> None:
-    """Note a job and approve it where the charter has that done automatically.
+def propose(
+    plan: JobPlan, attempts: AttemptLog, charter: Charter, budget: Budget | None = None
+) -> dict[str, float]:
+    """Note a job and approve it where the charter has that done automatically; returns its noise by segment.
 
     Raises
     ------
-    RefusalError : a plan outside the charter, another one than before, or a job that is not approved
+    RefusalError : a plan outside the charter, another one than before, a job that is not approved, or that
+        no grant pays for
     """
     check_knobs(plan.pinned, charter, None)
     try:
@@ -27,9 +31,13 @@ def propose(plan: JobPlan, attempts: AttemptLog, charter: Charter) -> None:
         raise RefusalError(
             "not-approved", "the operator shows another plan for a job that was proposed before"
         )
-    if state == "asked" and charter.approval == "automatic":
-        attempts.set_state(plan.job, "approved", "the charter approves jobs automatically")
+    if charter.approval == "automatic" and state in ("asked", "approved"):
+        if budget is not None:
+            budget.propose(plan)
+        if state == "asked":
+            attempts.set_state(plan.job, "approved", "the charter approves jobs automatically")
     approved(plan.job, attempts)
+    return {} if budget is None else budget.noise(plan.job)
 
 
 def check_known(job: str, attempts: AttemptLog) -> None:

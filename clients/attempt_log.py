@@ -9,10 +9,12 @@ from __future__ import annotations
 import sqlite3
 import threading
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from hansa.contract.jobs import JobPlan
+from hansa.contract.messages import Seen
 
 KEPT_EVENTS = 10_000
 # Attempts of a job that stay known; whether a number rises hangs on the newest alone.
@@ -29,6 +31,14 @@ CREATE TABLE IF NOT EXISTS attempts (
     job TEXT NOT NULL, attempt INTEGER NOT NULL, request TEXT NOT NULL,
     cohort TEXT NOT NULL, order_digest TEXT NOT NULL,
     active TEXT, reply BLOB, accepted REAL NOT NULL, PRIMARY KEY (job, attempt));
+CREATE TABLE IF NOT EXISTS uploads (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, at REAL NOT NULL, job TEXT NOT NULL, attempt INTEGER NOT NULL,
+    segment TEXT NOT NULL, releases INTEGER NOT NULL, noise TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS receipts (head INTEGER PRIMARY KEY, seen TEXT NOT NULL);
+CREATE TRIGGER IF NOT EXISTS uploads_stay BEFORE DELETE ON uploads
+    BEGIN SELECT RAISE(ABORT, 'the record of uploads is append-only'); END;
+CREATE TRIGGER IF NOT EXISTS uploads_stand BEFORE UPDATE ON uploads
+    BEGIN SELECT RAISE(ABORT, 'the record of uploads is append-only'); END;
 CREATE TABLE IF NOT EXISTS events (
     id INTEGER PRIMARY KEY AUTOINCREMENT, at REAL NOT NULL,
     job TEXT NOT NULL, kind TEXT NOT NULL, sentence TEXT NOT NULL);
@@ -45,6 +55,22 @@ class AcceptedAttempt:
     order_digest: str
     active: tuple[str, ...] | None
     reply: bytes | None
+
+
+@dataclass(frozen=True)
+class Upload:
+    """One segment of an upload that may have left; this record is never pruned, charges are held against it."""
+
+    id: int
+    # Seconds since 1970.
+    at: float
+    job: str
+    attempt: int
+    segment: str
+    # Sums over records in it.
+    releases: int
+    # The charter's, when it left.
+    noise: str
 
 
 class AttemptLog:
@@ -134,12 +160,45 @@ class AttemptLog:
                 (job, job, KEPT_ATTEMPTS - 1),
             )
 
-    def keep_reply(self, job: str, attempt: int, reply: bytes) -> None:
-        """Keep a reply's bytes, so that the same request gets the same bytes again."""
-        with self._lock:
+    def keep_reply(self, reply: bytes, seen: Seen, released: Mapping[str, int], noise: str) -> None:
+        """Keep a reply's bytes, so that the same request gets the same bytes again, and that they may have left.
+
+        Parameters
+        ----------
+        seen : the attempt and its receipt
+        released : of each segment, how many sums over records are in it
+        noise : the charter's
+        """
+        now = time.time()
+        with self._lock, self._db:
+            self._db.execute("BEGIN IMMEDIATE")
             self._db.execute(
-                "UPDATE attempts SET reply = ? WHERE job = ? AND attempt = ?", (reply, job, attempt)
+                "UPDATE attempts SET reply = ? WHERE job = ? AND attempt = ?", (reply, seen.job, seen.attempt)
             )
+            self._db.executemany(
+                "INSERT INTO uploads (at, job, attempt, segment, releases, noise) VALUES (?, ?, ?, ?, ?, ?)",
+                [(now, seen.job, seen.attempt, name, count, noise) for name, count in released.items()],
+            )
+            if seen.receipt.head is not None:
+                self._db.execute(
+                    "INSERT OR REPLACE INTO receipts (head, seen) VALUES (?, ?)",
+                    (seen.receipt.head.sequence, seen.model_dump_json()),
+                )
+                self._db.execute("DELETE FROM receipts WHERE head < (SELECT max(head) FROM receipts)")
+
+    def uploads(self, after: int = 0, most: int = 500) -> list[Upload]:
+        """The next uploads behind a number, in their order: all that ever may have left."""
+        with self._lock:
+            rows = self._db.execute(
+                "SELECT id, at, job, attempt, segment, releases, noise FROM uploads WHERE id > ? ORDER BY id LIMIT ?",
+                (after, most),
+            ).fetchall()
+        return [Upload(*row) for row in rows]
+
+    def highest_receipt(self) -> Seen | None:
+        """This member's own receipt with the highest head: a ledger that does not know that row is an older copy."""
+        row = self._one("SELECT seen FROM receipts ORDER BY head DESC LIMIT 1")
+        return Seen.model_validate_json(str(row[0])) if row else None
 
     def agree(self, job: str, attempt: int, active: tuple[str, ...]) -> bool:
         """Bind an attempt to one active set; False when it is bound to another already."""

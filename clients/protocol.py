@@ -13,6 +13,7 @@ from typing import assert_never
 
 from hansa.clients.approval import approved, check_known, check_not_frozen, propose
 from hansa.clients.attempt_log import AcceptedAttempt, AttemptLog
+from hansa.clients.budget import Budget, Paid
 from hansa.clients.checks import (
     check_charter,
     check_groups,
@@ -28,6 +29,7 @@ from hansa.clients.seldom import Seldom
 from hansa.clients.turns import Turn, Turns
 from hansa.clients.work import Work
 from hansa.contract.errors import MessageError, RefusalError
+from hansa.contract.jobs import JobPlan
 from hansa.contract.keys import to_text
 from hansa.contract.messages import (
     FACT_CHARACTERS,
@@ -45,12 +47,14 @@ from hansa.contract.messages import (
     RefusalReply,
     Reply,
     ReplyHeader,
+    Seen,
     TrainRequest,
     UnmaskReply,
     UnmaskRequest,
     UploadReply,
     WitnessRequest,
 )
+from hansa.contract.segments import UPDATE
 from hansa.contract.statements import active_statement, receipt_statement
 from hansa.contract.typed import clipped
 from hansa.contract.wire import (
@@ -75,6 +79,8 @@ log = logging.getLogger("hansa.agent")
 
 # Refusals of requests that nobody we know has signed.
 UNSIGNED = ("not-operator", "protocol-number")
+# An attempt under a charter without noise.
+NOTHING_PAID = Paid(noise={}, receipt=Receipt())
 
 
 def _clipped_facts(facts: Mapping[str, str | int]) -> dict[str, str | int]:
@@ -96,13 +102,17 @@ class Agent:
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         isolated: bool = False,
         ring: PrekeyRing | None = None,
+        budget: Budget | None = None,
     ) -> None:
         if (ring is not None) != (membership.charter.protection.mode == "masked"):
             raise ValueError(
                 "an agent has a ring of prekeys where its charter's mode is 'masked', and only there"
             )
+        if (budget is not None) != (membership.charter.privacy.noise != "none"):
+            raise ValueError("an agent has a budget where its charter has noise, and only there")
         self.membership = membership
         self.attempts = attempts
+        self.budget = budget
         self.isolated = isolated
         self.started = now().timestamp()
         self._work = work
@@ -126,6 +136,12 @@ class Agent:
     def ring(self) -> PrekeyRing | None:
         """The prekeys since this agent's start, and who signed that start; None in mode `clear`."""
         return None if self._masked is None else self._masked.ring
+
+    def close(self) -> None:
+        """Close what lies on the disk."""
+        self.attempts.close()
+        if self.budget is not None:
+            self.budget.ledger.close()
 
     def handle(self, request: bytes) -> bytes:
         """Answer one request. Never raises: what cannot be obeyed is refused, typed and signed."""
@@ -176,8 +192,8 @@ class Agent:
                 return self._reply(asked, *masked.witness(body))
             return self._repeats.answer(asked, lambda: self._reply(asked, *masked.witness(body)))
         if isinstance(body, JobRequest):
-            propose(body.plan, self.attempts, membership.charter)
-            return self._reply(asked, JobReply(), {})
+            noise = propose(body.plan, self.attempts, membership.charter, self.budget)
+            return self._reply(asked, JobReply(noise=noise), {})
         if isinstance(body, TrainRequest):
             began = self._monotonic()
             if body.order.arrays != {it.name: it.sha256 for it in header.segments}:
@@ -198,6 +214,7 @@ class Agent:
             charter_version=self.membership.charter.version,
             started=self.started,
             isolated=self.isolated,
+            head=None if self.budget is None else self.budget.ledger.head,
             start="" if masked is None else masked.ring.start,
             accepts={} if masked is None else masked.ring.accepts,
         )
@@ -219,20 +236,34 @@ class Agent:
         check_mode(charter)
         check_order(order, charter, plan, self.membership.name)
         check_groups(order, charter, self.membership.name)
-        if order.kind == "statistics":
-            raise RefusalError("not-approved", "the charter plans no statistics release")
+        if order.kind == "statistics" and not (plan.check and self.budget is not None):
+            raise RefusalError("not-approved", "the job plans no statistics release under noise")
+        self._check_paid(plan, order)
         masking, arrays = self._take_part(order, segments)
         self.attempts.accept(order.job, order.attempt, asked, order.cohort, order.digest)
+        # From here on the attempt is paid, whatever becomes of it.
+        paid = NOTHING_PAID if self.budget is None else self.budget.charge(plan, order)
         # Compute time tells batch and data-set sizes: the upload leaves on a public beat (PROTOCOL section 6).
         turn.compute(began)
-        outgoing = dict(self._work.run(plan, order, arrays, {}))
+        outgoing = dict(self._work.run(plan, order, arrays, paid.noise))
+        released = {name: plan.steps if name == UPDATE else 1 for name in outgoing}
         if self._masked is not None and masking is not None:
             masking.mask(outgoing)
             outgoing |= self._masked.prekeys(1, replacing=True)
-        body = UploadReply(job=order.job, attempt=order.attempt, receipt=self._receipt(order))
-        reply = self._reply(asked, body, outgoing)
-        self.attempts.keep_reply(order.job, order.attempt, reply)
+        receipt = self._receipt(order, paid.receipt)
+        reply = self._reply(
+            asked, UploadReply(job=order.job, attempt=order.attempt, receipt=receipt), outgoing
+        )
+        seen = Seen(job=order.job, attempt=order.attempt, order=order.digest, receipt=receipt)
+        self.attempts.keep_reply(reply, seen, released, charter.privacy.noise)
         return reply
+
+    def _check_paid(self, plan: JobPlan, order: Order) -> None:
+        """Refuse what could not be paid while nothing is used up, so that the same request may come again."""
+        if self.budget is not None:
+            self.budget.check(plan, order)
+        elif order.noise:
+            raise RefusalError("not-approved", "the charter has no noise, and the order has some")
 
     def _take_part(self, order: Order, segments: Segments) -> tuple[MemberAttempt | None, Segments]:
         """The last checks; in mode `masked` the prekeys are used up from here on. Returns the other segments."""
@@ -245,8 +276,8 @@ class Agent:
         self._work.check(order, arrays)
         return self._masked.accept(order, prekeys), arrays
 
-    def _receipt(self, order: Order) -> Receipt:
-        name, receipt = self.membership.name, Receipt()
+    def _receipt(self, order: Order, receipt: Receipt) -> Receipt:
+        name = self.membership.name
         statement = receipt_statement(order.job, order.attempt, order.digest, name, receipt)
         return receipt.model_copy(update={"signature": to_text(self.membership.identity.sign(statement))})
 

@@ -16,7 +16,7 @@ from hansa.clients.attempt_log import KEPT_ASKED, KEPT_ATTEMPTS, AttemptLog
 from hansa.clients.turns import Turn, Turns
 from hansa.contract.charter import Protection
 from hansa.contract.jobs import ServerRule
-from hansa.contract.messages import CloseRequest, JobRequest
+from hansa.contract.messages import CloseRequest, JobRequest, Receipt, Seen
 
 CLOSE = CloseRequest(job=JOB, rounds=1)
 ALL = tuple("abcd")
@@ -87,7 +87,8 @@ def test_accepting_costs_the_same_however_many_attempts_came_before() -> None:
         before = log._db.total_changes
         log.accept(JOB, number, "f" * 64, ("a", "b"), "0" * 64)
         changed.append(log._db.total_changes - before)
-        log.keep_reply(JOB, number, b"reply")
+        seen = Seen(job=JOB, attempt=number, order="0" * 64, receipt=Receipt())
+        log.keep_reply(b"reply", seen, {"update": 1}, "none")
     assert changed[4999] <= changed[49] + 1
     assert log._db.execute("SELECT count(*) FROM attempts").fetchone() == (KEPT_ATTEMPTS,)
     newest = log.newest(JOB)

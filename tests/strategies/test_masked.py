@@ -235,9 +235,9 @@ def test_a_receipt_that_is_not_signed_for_this_order_refuses_the_upload() -> Non
     agent, first = job.agents["b"], []
     honest = agent._receipt
 
-    def old(order):  # type: ignore[no-untyped-def]
-        first.append(honest(order))
-        return honest(order.model_copy(update={"attempt": 9})) if len(first) == 1 else honest(order)
+    def old(order, receipt):  # type: ignore[no-untyped-def]
+        first.append(order)
+        return honest(order.model_copy(update={"attempt": 9}) if len(first) == 1 else order, receipt)
 
     agent._receipt = old  # type: ignore[method-assign]
     job.run()
