@@ -218,8 +218,14 @@ class Charter(Frozen):
             return
         if s is None or s < max(c, 1):
             raise ValueError(f"privacy.s must be at least max(c, 1) = {max(c, 1)} under distributed noise")
-        if s > len(self.members) - 2:
-            raise ValueError(f"privacy.s = {s} leaves no two members that share the noise; use noise 'local'")
+        # Of the smallest cohort, or group, at least two must share the noise: one alone is noise 'local'.
+        groups = self.protection.audit_groups
+        smallest = min(self.minimum_cohort, groups or self.minimum_cohort)
+        if s > smallest - 2:
+            raise ValueError(
+                f"privacy.s = {s} of a cohort of {smallest} leaves no two members that share the noise; "
+                "use noise 'local', or a larger protection.minimum_cohort"
+            )
         if self.protection.mode == "clear":
             raise ValueError(
                 "distributed noise protects nothing in mode 'clear': each update is seen with its share alone"

@@ -103,11 +103,39 @@ def receipt_valid(name: str, order: Order, receipt: Receipt, parties: Parties) -
 
 
 def open_circles(order: Order, active: Collection[str], charter: Charter) -> tuple[tuple[str, ...], ...]:
-    """Circles whose sum is opened: a group with fewer than `audit_groups` active ones stays closed (PROTOCOL 4.1)."""
-    least = charter.protection.audit_groups or 1
-    return tuple(
-        circle
-        for circle in order.circles
-        if len(charter.controllers(name for name in circle if name in active))
-        >= (least if order.groups else 1)
+    """Circles whose sum is opened: a group with fewer than `audit_groups` active ones stays closed (PROTOCOL 4.1).
+
+    So does a circle in which too few are active for the noise that they share (`least_noised`).
+    """
+    least = charter.protection.audit_groups if order.groups else None
+    found = []
+    for circle in order.circles:
+        here = [name for name in circle if name in active]
+        if len(charter.controllers(here)) >= (least or 1) and len(here) >= least_noised(len(circle), charter):
+            found.append(circle)
+    return tuple(found)
+
+
+def least_noised(summands: int, charter: Charter) -> int:
+    """Fewest active of K members of one circle whose sum may be opened: K - s + max(c, 1) under `distributed` noise.
+
+    K - s shares of the noise make up one guarantee, and whoever colludes knows its own (PROTOCOL 4.4).
+    """
+    s = charter.privacy.s
+    if charter.privacy.noise != "distributed" or s is None:
+        return 1
+    return summands - s + max(charter.protection.c, 1)
+
+
+def check_noised(active: Collection[str], order: Order, charter: Charter) -> None:
+    """Enough members are active for the noise that they share, in one circle at least."""
+    if charter.privacy.noise != "distributed" or open_circles(order, active, charter):
+        return
+    largest = max(order.circles, key=lambda circle: sum(name in active for name in circle))
+    here, needed = sum(name in active for name in largest), least_noised(len(largest), charter)
+    raise RefusalError(
+        "active-set-too-small",
+        f"{here} of {len(largest)} members are active, {needed} must be: "
+        f"the noise of fewer is not what was charged (privacy.s = {charter.privacy.s})",
+        {"active": here, "minimum": needed},
     )

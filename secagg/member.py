@@ -15,6 +15,7 @@ from hansa.contract.messages import Order, Receipt
 from hansa.secagg.active_set import (
     check_active_set,
     check_dropped,
+    check_noised,
     check_receipts,
     check_signatures,
     open_circles,
@@ -151,6 +152,7 @@ class MemberAttempt:
 
     def _check_active(self, active: Sequence[str]) -> None:
         check_active_set(active, self.order.cohort, self._parties.charter, self._me)
+        check_noised(active, self.order, self._parties.charter)
         if self.state in ("bound", "given") and frozenset(active) != self._active:
             raise RefusalError(
                 "second-active-set",

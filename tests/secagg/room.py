@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from federation import FEATURES
 from numpy.typing import NDArray
 
-from hansa.contract.charter import Charter, Member, ModelChoice, Protection, Task
+from hansa.contract.charter import Charter, Member, ModelChoice, PrivacyPlan, Protection, Task
 from hansa.contract.keys import SigningKey, to_text
 from hansa.contract.messages import Order, Receipt
 from hansa.contract.statements import active_statement, receipt_statement
@@ -63,7 +63,12 @@ def sealing(name: str) -> X25519PrivateKey:
 
 @cache
 def make_parties(
-    members: int, c: int = 1, t: int | None = None, audit_groups: int | None = None, charter_hash: str = HASH
+    members: int,
+    c: int = 1,
+    t: int | None = None,
+    audit_groups: int | None = None,
+    charter_hash: str = HASH,
+    s: int | None = None,
 ) -> Parties:
     """The parties of a charter; one below the law 2t > n + c is made without asking the charter."""
     document = {
@@ -85,6 +90,8 @@ def make_parties(
         "protection": Protection(
             mode="masked", c=c, t=t, audit_groups=audit_groups, minimum_cohort=2 if members == 2 else None
         ),
+        # With s, the noise is distributed.
+        "privacy": PrivacyPlan() if s is None else PrivacyPlan(noise="distributed", s=s),
         "knobs": {},
     }
     lawful = t is None or 2 * t > members + c

@@ -235,7 +235,7 @@ def test_a_header_of_wrong_values_alone_takes_little_memory_and_time(kind: str) 
     program = (
         "import sys\n"
         "from hansa.contract.errors import MessageError\n"
-        "from hansa.contract.messages import reply_header, unpack\n"
+        "from hansa.contract.wire import reply_header, unpack\n"
         "content = sys.stdin.buffer.read()\n"
         "def most(): return int(open('/proc/self/status').read().split('VmHWM:')[1].split()[0])\n"
         "before = most()\n"
