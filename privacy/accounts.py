@@ -5,12 +5,14 @@ Sums are exact (fractions of doubles): they depend neither on the order of the c
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from fractions import Fraction
 
 from hansa.contract.errors import InputError
+from hansa.contract.messages import GrantState, Seen
 from hansa.privacy.records import (
     AnyBody,
     ApprovalRow,
@@ -21,6 +23,7 @@ from hansa.privacy.records import (
     FreezeRow,
     GrantRow,
     Part,
+    RecoveryRow,
     UnfreezeRow,
 )
 
@@ -135,6 +138,38 @@ class JobAccount:
         return int(FREE_UNFINISHED + UNFINISHED_PER_FINISHED * len(self.recent & self.finished))
 
 
+def rounded_up(exact: Fraction) -> float:
+    """The smallest double that is not below an exact sum, as receipts carry it."""
+    nearest = float(exact)
+    return nearest if Fraction(nearest) >= exact else math.nextafter(nearest, math.inf)
+
+
+def closed_grant(state: GrantState, at: datetime) -> GrantRow:
+    """A grant that is known from a receipt alone: expired, so that only what was spent of it counts.
+
+    Raises
+    ------
+    ValueError : its epsilon or delta are none that a grant can have
+    """
+    return GrantRow(
+        grant=state.grant,
+        data_set=state.data_set,
+        epsilon=state.epsilon,
+        delta=state.delta,
+        amount=state.amount,
+        expires=at,
+        purpose="",
+        legal_basis="",
+        granted_by="not known any more",
+        reason="known from a receipt alone: the row that made it was lost",
+    )
+
+
+def parts(state: GrantState) -> dict[Part, Fraction]:
+    """What a receipt says was taken of a grant."""
+    return {"training": Fraction(state.training), "holdout": Fraction(state.holdout)}
+
+
 @dataclass
 class Accounts:
     """All that a ledger's rows add up to."""
@@ -145,8 +180,12 @@ class Accounts:
     charges: dict[ChargeKey, ChargeRow] = field(default_factory=dict)
     # Times of the charges of the last day.
     day: deque[datetime] = field(default_factory=deque)
+    # Numbers of the charges that were made here, not recovered.
+    numbers: dict[ChargeKey, int] = field(default_factory=dict)
+    # What a recovery is still to charge, by grant and part; empty but between its rows.
+    owed: dict[tuple[str, Part], Fraction] = field(default_factory=dict)
 
-    def take(self, body: AnyBody, at: datetime) -> None:
+    def take(self, body: AnyBody, at: datetime, sequence: int) -> None:
         """Add what a row says; that it may say so was checked."""
         match body:
             case DataSetRow():
@@ -167,12 +206,45 @@ class Accounts:
                 self.charges[body.key] = body
                 self.grants[body.grant].sums.add(body.part, body.amount)
                 self.jobs.setdefault(body.job, JobAccount()).charge(body)
-                if not body.recovered:
+                if body.recovered:
+                    self.owed.pop((body.grant, body.part), None)
+                else:
                     self.day.append(at)
+                    self.numbers[body.key] = sequence
                 while self.day and self.day[0] <= at - DAY:
                     self.day.popleft()
             case FinishRow():
                 self.jobs[body.job].finished.add(body.attempt)
+            case RecoveryRow():
+                self.owed = self.missing(body.lost)
+                for state in body.lost.receipt.grants:
+                    if state.grant not in self.grants:
+                        self.grants[state.grant] = GrantAccount(row=closed_grant(state, at))
+
+    def missing(self, seen: Seen) -> dict[tuple[str, Part], Fraction]:
+        """What a receipt says was taken and these accounts do not have, by grant and part.
+
+        Charges in rows from the receipt's number on are none that it can hold. Those in earlier rows are
+        taken to be the ones it holds: between a backup's last row and the first witnesses, who show the
+        receipt, an agent charges nothing. What was recovered before counts as held.
+        """
+        if seen.receipt.head is None:
+            return {}
+        later: dict[tuple[str, Part], Fraction] = {}
+        for key, number in self.numbers.items():
+            if number >= seen.receipt.head.sequence:
+                row = self.charges[key]
+                of = (row.grant, row.part)
+                later[of] = later.get(of, Fraction(0)) + Fraction(row.amount)
+        found = {}
+        for state in seen.receipt.grants:
+            for part, spent in parts(state).items():
+                known = self.grants[state.grant].sums.of(part) if state.grant in self.grants else Fraction(0)
+                known -= later.get((state.grant, part), Fraction(0))
+                # A receipt's sums are rounded up.
+                if spent > Fraction(rounded_up(known)):
+                    found[state.grant, part] = spent - known
+        return found
 
     def granted(self, data_set: str, now: datetime) -> Fraction:
         """What of a data set's cap is taken by its grants: live ones whole, expired ones as far as they were spent."""

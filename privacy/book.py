@@ -17,7 +17,7 @@ from datetime import datetime
 from types import MappingProxyType
 
 from hansa.contract.errors import HansaError, InputError, RefusalError
-from hansa.contract.messages import Head
+from hansa.contract.messages import Head, Seen
 from hansa.privacy.accounts import Accounts, DataSetAccount, GrantAccount, JobAccount
 from hansa.privacy.laws import Limits, check, check_charge, check_limits, refuse
 from hansa.privacy.records import (
@@ -26,7 +26,11 @@ from hansa.privacy.records import (
     Charge,
     ChargeKey,
     ChargeRow,
+    Part,
+    Purpose,
+    RecoveryRow,
     Row,
+    following,
     link,
 )
 
@@ -60,6 +64,8 @@ class Book:
     def __init__(self, rows: Iterable[Row] = ()) -> None:
         self._head = Head(sequence=0, hash=FIRST)
         self._newest: datetime | None = None
+        self._hashes: dict[int, str] = {}
+        self._recovered = 0
         self._accounts = Accounts()
         for row in rows:
             self.apply(row)
@@ -94,22 +100,70 @@ class Book:
         """All charges in their order; to be read only."""
         return MappingProxyType(self._accounts.charges)
 
+    @property
+    def recovering(self) -> bool:
+        """Whether the newest row is a recovery whose charges do not stand behind it yet."""
+        return bool(self._accounts.owed)
+
     def charges_of(self, job: str, attempt: int) -> tuple[ChargeRow, ...]:
         """What an attempt was charged."""
         return tuple(
             row for row in self._accounts.charges.values() if (row.job, row.attempt) == (job, attempt)
         )
 
+    def behind(self, seen: Seen) -> bool:
+        """Whether a receipt of this organisation's own shows that rows of this ledger were lost.
+
+        A later head than this one's does, and another hash for a number; not what a recovery made up for.
+        """
+        lost = seen.receipt.head
+        if lost is None or self._hashes.get(lost.sequence) == lost.hash:
+            return False
+        return lost.sequence >= self._recovered or bool(self._accounts.missing(seen))
+
+    def recover(self, seen: Seen, *, by: str, reason: str, now: datetime) -> tuple[Row, ...]:
+        """The rows that make up for what a receipt shows was lost; to be written all or none.
+
+        Parameters
+        ----------
+        seen : a receipt with this organisation's valid signature
+
+        Raises
+        ------
+        InputError : nothing was lost by its word, or it cannot be made up for; the sentence says why
+        """
+        self._check_clock(now)
+        if not self.behind(seen):
+            raise InputError("the ledger has all that was shown to it; there is nothing to recover")
+        body = RecoveryRow(lost=seen, by=by, reason=reason)
+        check(self._accounts, body, now)
+        rows = [link(self._head, now, body)]
+        states = {state.grant: state for state in seen.receipt.grants}
+        for (grant, part), amount in self._accounts.missing(seen).items():
+            currency = self._accounts.data_sets[states[grant].data_set].row.currency
+            lump = ChargeRow(
+                grant=grant,
+                job=seen.job,
+                attempt=self._free_attempt(grant, seen, part),
+                purpose="evaluate" if part == "holdout" else "train",
+                part=part,
+                events=(event := currency.at_least(amount),),
+                amount=currency.cost(event),
+                recovered=True,
+            )
+            rows.append(link(rows[-1].head, now, lump))
+        return tuple(rows)
+
     def entry(self, body: AnyBody, now: datetime) -> Row:
-        """The row that records a decision of the organisation, a finished attempt or a recovered charge.
+        """The row that records a decision of the organisation, or a finished attempt.
 
         Raises
         ------
         InputError : a law forbids it; the sentence says which
         """
         self._check_clock(now)
-        if isinstance(body, ChargeRow) and not body.recovered:
-            raise ValueError("charges come from `admit`")
+        if isinstance(body, ChargeRow | RecoveryRow):
+            raise ValueError("charges come from `admit`, or with what they make up for from `recover`")
         try:
             check(self._accounts, body, now)
         except RefusalError as error:
@@ -149,8 +203,8 @@ class Book:
         ------
         LedgerError : it does not follow the newest row, or breaks a law; nothing is changed then
         """
-        if row.sequence != self._head.sequence + 1:
-            raise LedgerError(self._head.sequence + 1, f"row {row.sequence} stands in its place")
+        if row.sequence != (number := following(self._head, row.body)):
+            raise LedgerError(number, f"row {row.sequence} stands in its place")
         if row.previous != self._head.hash:
             raise LedgerError(row.sequence, "it does not carry the hash of the row before")
         if self._newest is not None and row.at < self._newest:
@@ -161,8 +215,19 @@ class Book:
             raise LedgerError(row.sequence, str(error)) from None
         except RefusalError as error:
             raise LedgerError(row.sequence, error.sentence) from None
-        self._accounts.take(row.body, row.at)
+        self._accounts.take(row.body, row.at, row.sequence)
         self._head, self._newest = row.head, row.at
+        self._hashes[row.sequence] = row.hash
+        if isinstance(row.body, RecoveryRow):
+            self._recovered = row.sequence
+
+    def _free_attempt(self, grant: str, seen: Seen, part: Part) -> int:
+        """The receipt's attempt, or a later one where this ledger was charged for that one too."""
+        purpose: Purpose = "evaluate" if part == "holdout" else "train"
+        number = seen.attempt
+        while (grant, seen.job, number, purpose, part) in self._accounts.charges:
+            number += 1
+        return number
 
     def _check_clock(self, now: datetime) -> None:
         if self._newest is not None and now < self._newest:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from fractions import Fraction
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -116,6 +117,28 @@ class Currency(Frozen):
             else:
                 low = middle
         return high
+
+    def at_least(self, amount: Fraction) -> Gaussian:
+        """Releases that cost an amount whose events are not known: hardly more than it, and never less.
+
+        Raises
+        ------
+        InputError : no ledger can have spent so much, or nothing
+        """
+        if amount <= 0:
+            raise InputError("an amount of 0 needs no charge")
+        most = self._each(Gaussian(noise_multiplier=LEAST_MULTIPLIER))
+        count = math.ceil(amount / Fraction(most))
+        if count > 10**9:
+            raise InputError(f"an amount of {float(amount):g} is more than a charge can hold")
+        unit = 1.0 if self.order is None else self.order / 2.0
+        found = min(max(math.sqrt(unit * count / float(amount)), LEAST_MULTIPLIER), MOST_MULTIPLIER)
+        while Fraction(self.cost(event := Gaussian(noise_multiplier=found, count=count))) < amount:
+            if found > LEAST_MULTIPLIER:
+                found = max(math.nextafter(found, 0.0), LEAST_MULTIPLIER)
+            else:
+                count += 1
+        return event
 
     def _fits(self, amount: float, releases: int, rate: float, multiplier: float) -> bool:
         return self.cost(release(multiplier, releases, rate)) <= amount

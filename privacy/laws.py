@@ -12,7 +12,8 @@ from fractions import Fraction
 from typing import NoReturn, Protocol
 
 from hansa.contract.errors import InputError, RefusalCode, RefusalError
-from hansa.privacy.accounts import DAY, Accounts, JobAccount
+from hansa.contract.messages import GrantState
+from hansa.privacy.accounts import DAY, Accounts, JobAccount, closed_grant
 from hansa.privacy.currency import Currency
 from hansa.privacy.people import SAME, overlap
 from hansa.privacy.records import (
@@ -23,6 +24,7 @@ from hansa.privacy.records import (
     FinishRow,
     FreezeRow,
     GrantRow,
+    RecoveryRow,
     UnfreezeRow,
 )
 
@@ -66,6 +68,8 @@ def check(accounts: Accounts, body: AnyBody, at: datetime) -> None:
             job = accounts.jobs.get(body.job)
             if job is None or body.attempt not in job.charged or body.attempt in job.finished:
                 raise InputError(f"attempt {body.attempt} of job {body.job} was not charged or has finished")
+        case RecoveryRow():
+            _check_recovery(accounts, body, at)
 
 
 def _check_data_set(accounts: Accounts, body: DataSetRow) -> None:
@@ -114,6 +118,48 @@ def _check_approval(accounts: Accounts, body: ApprovalRow, at: datetime) -> None
         raise InputError(f"job {body.job} draws on another data set than that of grant '{body.grant}'")
 
 
+def _check_recovery(accounts: Accounts, body: RecoveryRow, at: datetime) -> None:
+    if body.lost.receipt.head is None:
+        raise InputError("a receipt without a head shows nothing that was lost")
+    if accounts.owed:
+        raise InputError("an earlier recovery is not complete; its charges come first")
+    for state in body.lost.receipt.grants:
+        account = accounts.data_sets.get(state.data_set)
+        if account is None:
+            raise InputError(
+                f"the lost rows hold charges to data set '{state.data_set}', which this ledger does not know: "
+                "restore a newer copy of it, or give that data set its lifetime cap again, then recover"
+            )
+        currency = account.row.currency
+        if (currency.name, currency.order) != (state.currency, state.order):
+            raise InputError(
+                f"the lost rows count data set '{state.data_set}' in {_currency(state.currency, state.order)}, "
+                f"this ledger in {_currency(currency.name, currency.order)}: restore a newer copy of it"
+            )
+        known = accounts.grants.get(state.grant)
+        if known is not None and known.row.data_set != state.data_set:
+            raise InputError(
+                f"grant '{state.grant}' is for data set '{known.row.data_set}' here and was for "
+                f"'{state.data_set}' in the lost rows: restore a newer copy of the ledger"
+            )
+        if known is None:
+            _check_closed(state, at)
+
+
+def _check_closed(state: GrantState, at: datetime) -> None:
+    try:
+        closed_grant(state, at)
+    except ValueError:
+        raise InputError(
+            f"the lost rows have a grant '{state.grant}' of epsilon {state.epsilon:g} at delta "
+            f"{state.delta:g}, which no ledger has"
+        ) from None
+
+
+def _currency(name: str, order: int | None) -> str:
+    return name if order is None else f"{name} of order {order}"
+
+
 def check_charge(accounts: Accounts, row: ChargeRow, at: datetime, pending: Sequence[ChargeRow]) -> None:
     """The filter; `pending` are charges of the same attempt that were admitted just before."""
     grant = accounts.grant(row.grant)
@@ -123,8 +169,15 @@ def check_charge(accounts: Accounts, row: ChargeRow, at: datetime, pending: Sequ
         raise InputError(f"purpose '{row.purpose}' takes nothing of the part '{row.part}'")
     if row.key in accounts.charges or any(row.key == other.key for other in pending):
         refuse("attempt-lost", f"attempt {row.attempt} was charged for '{row.purpose}' before; begin another")
+    owed = accounts.owed.get((row.grant, row.part))
     if row.recovered:
+        if owed is None or Fraction(row.amount) < owed:
+            raise InputError(
+                f"a recovered charge of {row.amount!r} to grant '{row.grant}' makes up for nothing"
+            )
         return
+    if accounts.owed:
+        refuse("ledger-behind-witness", "a recovery is not complete: its charges come first")
     job = accounts.jobs.get(row.job, JobAccount())
     if job.approval is None or job.approval.grant != row.grant:
         refuse("not-approved", f"the job is not approved to draw on grant '{row.grant}'")

@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, AwareDatetime, Field
 
 from hansa.contract.jobs import JobId
-from hansa.contract.messages import Head
+from hansa.contract.messages import Head, Seen
 from hansa.contract.typed import Frozen, Slug, canonical_json
 from hansa.privacy.currency import Currency
 from hansa.privacy.events import Event
@@ -153,7 +153,21 @@ class FinishRow(Frozen):
     attempt: Attempt
 
 
-AnyBody = DataSetRow | GrantRow | FreezeRow | UnfreezeRow | ApprovalRow | ChargeRow | FinishRow
+class RecoveryRow(Frozen):
+    """Somebody showed a receipt, in this organisation's own signature, whose head this ledger does not have.
+
+    The chain goes on behind that head's number, so that no number ever stands for two hashes. What the receipt
+    says was spent and this ledger did not know follows as recovered charges, one for each grant and part; a
+    grant that this ledger never heard of is entered as expired, with that receipt's word on it.
+    """
+
+    row: Literal["recovery"] = "recovery"
+    lost: Seen
+    by: Said
+    reason: Text
+
+
+AnyBody = DataSetRow | GrantRow | FreezeRow | UnfreezeRow | ApprovalRow | ChargeRow | FinishRow | RecoveryRow
 Body = Annotated[AnyBody, Field(discriminator="row")]
 
 
@@ -176,6 +190,12 @@ class Row(Frozen):
         return Head(sequence=self.sequence, hash=self.hash)
 
 
+def following(head: Head, body: AnyBody) -> int:
+    """Number of the row that follows a head: the next one, or behind what was lost."""
+    lost = body.lost.receipt.head if isinstance(body, RecoveryRow) else None
+    return max(head.sequence, 0 if lost is None else lost.sequence) + 1
+
+
 def link(head: Head, at: datetime, body: AnyBody) -> Row:
     """The row that follows a head."""
-    return Row(sequence=head.sequence + 1, at=at, previous=head.hash, body=body)
+    return Row(sequence=following(head, body), at=at, previous=head.hash, body=body)

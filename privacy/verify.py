@@ -49,6 +49,8 @@ def verify(rows: Iterable[Row]) -> Verified:
         problem = _problem(book, row)
         if problem:
             raise LedgerError(row.sequence, problem)
+    if book.recovering:
+        raise LedgerError(book.head.sequence, "the ledger ends within a recovery, before its charges")
     epsilon = {name: _epsilon_of(grant, book) for name, grant in book.grants.items()}
     return Verified(head=book.head, rows=count, epsilon=epsilon)
 

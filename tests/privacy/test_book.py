@@ -201,28 +201,6 @@ def test_rdp_counts_gaussian_and_poisson_releases_in_one_sum() -> None:
     assert verify(organisation.rows).rows == 5
 
 
-def test_recovered_charges_are_facts_and_are_taken_whatever_the_grant_says() -> None:
-    organisation = Organisation.with_grant()
-    organisation.record(FreezeRow(grant="spring", reason="behind its witnesses", by="agent"))
-    event = Gaussian(noise_multiplier=0.5)
-    row = ChargeRow(
-        grant="spring",
-        job=OTHER,
-        attempt=7,
-        purpose="train",
-        part="training",
-        events=(event,),
-        amount=4.0,
-        recovered=True,
-    )
-    organisation.record(row)
-    assert organisation.book.grants["spring"].remaining == 0
-    with pytest.raises(InputError, match="charged for 'train' before"):
-        organisation.record(row)
-    with pytest.raises(InputError, match="its amount"):
-        organisation.record(row.model_copy(update={"attempt": 8, "amount": 3.9}))
-
-
 def history() -> list[Row]:
     organisation = Organisation.with_grant()
     for attempt in range(1, 6):
