@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from typing import Any
 
+from hansa.clients.admin_budgets import Answer, BudgetCommands, obey
 from hansa.clients.protocol import Agent
 from hansa.contract.frames import Peer
 
 MAX_COMMAND_BYTES = 1 << 20
-Answer = dict[str, Any]
 
 
 class Administration:
@@ -25,9 +24,9 @@ class Administration:
         self._commands: dict[str, Callable[[Answer], Answer]] = {
             "status": self._status,
             "jobs": self._jobs,
-            "approve": lambda asked: self._decide(asked, "approved", "approved by the organisation"),
-            "freeze": lambda asked: self._decide(asked, "frozen", "frozen by the organisation"),
+            "freeze": self._freeze,
             "events": self._events,
+            **BudgetCommands(agent).commands,
         }
 
     def answer(self, payload: bytes, peer: Peer) -> bytes:
@@ -46,7 +45,7 @@ class Administration:
         command = self._commands.get(asked.get("command", "")) if isinstance(asked, dict) else None
         if command is None:
             return _error(f"commands are: {', '.join(self._commands)}")
-        return command(asked)
+        return obey(command, asked)
 
     def _status(self, _: Answer) -> Answer:
         membership, ring = self._agent.membership, self._agent.ring
@@ -76,16 +75,16 @@ class Administration:
             )
         return {"ok": True, "jobs": jobs}
 
-    def _decide(self, asked: Answer, state: str, reason: str) -> Answer:
-        job = asked.get("job")
+    def _freeze(self, asked: Answer) -> Answer:
+        job, reason = asked.get("job"), "frozen by the organisation"
         if not isinstance(job, str):
             return _error("name the job: {'command': ..., 'job': ID}")
         if self._agent.attempts.state(job) == "closed":
             return _error(f"job {job} is closed")
-        if not self._agent.attempts.set_state(job, state, reason):
+        if not self._agent.attempts.set_state(job, "frozen", reason):
             return _error(f"job {job} was never proposed to this member")
-        self._agent.attempts.event(job, state, reason)
-        return {"ok": True, "job": job, "state": state}
+        self._agent.attempts.event(job, "frozen", reason)
+        return {"ok": True, "job": job, "state": "frozen"}
 
     def _events(self, asked: Answer) -> Answer:
         newest = asked.get("newest", 100)

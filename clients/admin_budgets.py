@@ -1,0 +1,196 @@
+"""`admin.sock`, the part about budgets: what an organisation grants, freezes, approves and reads of its ledger."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from fractions import Fraction
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from hansa.clients.budget import Budget
+from hansa.clients.grants import FreezeOrder, GrantOrder
+from hansa.clients.ledger import MOST_ROWS
+from hansa.clients.protocol import Agent
+from hansa.contract.errors import HansaError, InputError, RefusalError
+from hansa.contract.jobs import JobId
+from hansa.contract.typed import Frozen, Slug, parse_document
+from hansa.privacy.accounts import GrantAccount, JobAccount
+from hansa.privacy.book import Book
+from hansa.privacy.records import Epsilon, Said
+
+Answer = dict[str, Any]
+
+
+class Page(Frozen):
+    """Which rows or uploads are asked for: at most so many behind a number."""
+
+    after: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    most: Annotated[int, Field(ge=1, le=MOST_ROWS)] = MOST_ROWS
+
+
+class ApproveOrder(Frozen):
+    """What `hansa jobs approve` says."""
+
+    job: JobId
+    grant: Slug | None = None
+    max_epsilon: Epsilon | None = None
+    by: Said = "the organisation"
+
+
+class BudgetCommands:
+    """The commands by name; each takes the object it was sent and returns the answer, or raises a sentence."""
+
+    def __init__(self, agent: Agent) -> None:
+        self._agent = agent
+        self.commands: dict[str, Callable[[Answer], Answer]] = {
+            "budgets": self._budgets,
+            "grant": self._grant,
+            "freeze-grant": lambda asked: self._freeze(asked, frozen=True),
+            "unfreeze-grant": lambda asked: self._freeze(asked, frozen=False),
+            "rows": self._rows,
+            "uploads": self._uploads,
+            "approve": self._approve,
+        }
+
+    def _budgets(self, _: Answer) -> Answer:
+        charter = self._agent.membership.charter
+        answer: Answer = {
+            "ok": True,
+            "member": self._agent.membership.name,
+            "noise": charter.privacy.noise,
+            "delta": charter.privacy.delta,
+            "data_sets": [],
+            "grants": [],
+            "jobs": [],
+            "head": None,
+        }
+        if self._agent.budget is None:
+            return answer
+        budget = self._agent.budget
+        with budget.ledger.held() as book:
+            now = budget.ledger.time()
+            answer["data_sets"] = [
+                {
+                    "name": it.row.name,
+                    "currency": it.row.currency.name,
+                    "order": it.row.currency.order,
+                    "epsilon": it.row.epsilon,
+                    "delta": it.row.delta,
+                    "cap": it.row.cap,
+                    "granted": float(_granted(book, it.row.name, now)),
+                }
+                for it in book.data_sets.values()
+            ]
+            answer["grants"] = [_grant(book, it) for it in book.grants.values()]
+            answer["jobs"] = [self._job(budget, book, job, it) for job, it in book.jobs.items()]
+            answer["head"] = book.head.model_dump()
+        return answer
+
+    def _job(self, budget: Budget, book: Book, job: str, account: JobAccount) -> Answer:
+        plan, approval = self._agent.attempts.plan(job), account.approval
+        return {
+            "job": job,
+            "name": "" if plan is None else plan.name,
+            "state": self._agent.attempts.state(job),
+            "grant": None if approval is None else approval.grant,
+            "share": None if approval is None else approval.share,
+            "most": None if approval is None else approval.most,
+            "training": float(account.sums.training),
+            "holdout": float(account.sums.holdout),
+            "charges": account.charges,
+            "round_cost": None
+            if approval is None or plan is None
+            else plan.steps * approval.amounts.training,
+            "noise": {} if approval is None else budget.noise_of(book, approval),
+            "unfinished": account.unfinished,
+            "may_be_unfinished": account.may_be_unfinished,
+        }
+
+    def _grant(self, asked: Answer) -> Answer:
+        row = self._budget.grants.grant(parse_document(asked, GrantOrder, "grant"))
+        self._agent.attempts.event("", "granted", f"grant '{row.grant}' by {row.granted_by}")
+        return {"ok": True, "grant": row.grant, "data_set": row.data_set, "amount": row.amount}
+
+    def _freeze(self, asked: Answer, *, frozen: bool) -> Answer:
+        order = parse_document(asked, FreezeOrder, "freeze" if frozen else "unfreeze")
+        (self._budget.grants.freeze if frozen else self._budget.grants.unfreeze)(order)
+        state = "frozen" if frozen else "unfrozen"
+        self._agent.attempts.event(
+            "", state, f"grant '{order.grant}' was {state} by {order.by}: {order.reason}"
+        )
+        return {"ok": True, "grant": order.grant, "frozen": frozen}
+
+    def _rows(self, asked: Answer) -> Answer:
+        page = parse_document(asked, Page, "rows")
+        rows = self._budget.ledger.rows(page.after, page.most)
+        return {"ok": True, "rows": [row.model_dump(mode="json") for row in rows]}
+
+    def _uploads(self, asked: Answer) -> Answer:
+        page = parse_document(asked, Page, "uploads")
+        uploads = self._agent.attempts.uploads(page.after, page.most)
+        return {"ok": True, "uploads": [vars(it) for it in uploads]}
+
+    def _approve(self, asked: Answer) -> Answer:
+        order = parse_document(asked, ApproveOrder, "approve")
+        attempts = self._agent.attempts
+        plan = attempts.plan(order.job)
+        if plan is None:
+            raise InputError(f"job {order.job} was never proposed to this member")
+        if attempts.state(order.job) == "closed":
+            raise InputError(f"job {order.job} is closed")
+        if self._agent.budget is not None:
+            self._agent.budget.approve(plan, by=order.by, grant=order.grant, max_epsilon=order.max_epsilon)
+        elif order.grant is not None or order.max_epsilon is not None:
+            raise InputError(
+                "the charter has no noise: nothing is charged, so no grant and no epsilon can be named"
+            )
+        attempts.set_state(order.job, "approved", f"approved by {order.by}")
+        attempts.event(order.job, "approved", f"approved by {order.by}")
+        return {"ok": True, "job": order.job, "state": "approved"}
+
+    @property
+    def _budget(self) -> Budget:
+        if self._agent.budget is None:
+            raise InputError("the charter has no noise: nothing is charged, and there is no ledger")
+        return self._agent.budget
+
+
+def _granted(book: Book, data_set: str, now: datetime) -> Fraction:
+    """What of a data set's cap its grants take."""
+    return sum((it.counts(now) for it in book.grants.values() if it.row.data_set == data_set), Fraction(0))
+
+
+def obey(command: Callable[[Answer], Answer], asked: Mapping[str, Any]) -> Answer:
+    """A command's answer; what is wrong becomes a sentence."""
+    try:
+        return command({name: value for name, value in asked.items() if name != "command"})
+    except RefusalError as refusal:
+        return {"ok": False, "error": refusal.sentence}
+    except HansaError as error:
+        return {"ok": False, "error": str(error)}
+
+
+def _grant(book: Book, account: GrantAccount) -> Answer:
+    row, data_set = account.row, book.data_sets[account.row.data_set].row
+    return {
+        "grant": row.grant,
+        "data_set": row.data_set,
+        "currency": data_set.currency.name,
+        "order": data_set.currency.order,
+        "epsilon": row.epsilon,
+        "delta": row.delta,
+        "amount": row.amount,
+        "training": float(account.sums.training),
+        "holdout": float(account.sums.holdout),
+        "remaining": account.remaining,
+        "percent_left": account.percent_left,
+        "epsilon_spent": data_set.currency.epsilon(account.spent, row.delta),
+        "expires": row.expires.isoformat(),
+        "frozen": account.frozen,
+        "purpose": row.purpose,
+        "legal_basis": row.legal_basis,
+        "granted_by": row.granted_by,
+        "reason": row.reason,
+    }
