@@ -117,16 +117,20 @@ def walk(model: Model, weights: Array, dataset: Dataset, plan: LocalPlan, genera
         batch = dataset
         if training.mechanism == "poisson":
             batch = sampled(dataset, training.sampling_rate, generator)
-        total = _gradient_sum(model, weights, batch, plan, dropout)
+        step = _gradient_sum(model, weights, batch, plan, dropout)
         if plan.noise is not None:
-            total += plan.noise * training.clip * generator.normal(total.size)
-        weights = weights - plan.client_rate / divisor * total
+            noise = generator.normal(step.size)
+            noise *= plan.noise * training.clip
+            step += noise
+        step *= -plan.client_rate / divisor
+        step += weights
+        weights = step
     return weights
 
 
 def sampled(dataset: Dataset, rate: float, generator: NoiseGenerator) -> Dataset:
-    """All rows of each entity that is drawn, independently with probability `rate`."""
-    return dataset.of_entities(generator.uniforms(dataset.entity_count) <= rate)
+    """All rows of the entities that are drawn, each independently with probability `rate`."""
+    return dataset.of_entities(generator.coins(dataset.entity_count, rate))
 
 
 def clipped(vector: Array, norm: float) -> Array:
@@ -138,11 +142,11 @@ def clipped(vector: Array, norm: float) -> Array:
 def _gradient_sum(
     model: Model, weights: Array, batch: Dataset, plan: LocalPlan, dropout: np.random.Generator | None
 ) -> Array:
-    """Sum over entities, each at most `clip` long: a row may have the clip over the number of its entity's rows."""
-    clip = plan.training.clip / batch.rows_of_entity
-    return model.gradient_sum(weights, batch.X, batch.y, clip=clip, dropout=plan.dropout, rng=dropout)
+    """Sum over entities, each at most `clip` long: each of its m rows may be clip / m long. Shape [d]."""
+    limits = plan.training.clip / batch.rows_of_entity
+    return model.gradient_sum(weights, batch.X, batch.y, clip=limits, dropout=plan.dropout, rng=dropout)
 
 
 def _dropout_generator(plan: LocalPlan, generator: NoiseGenerator) -> np.random.Generator | None:
-    """Which units are left out protects nobody, so a fast generator may choose; its seed is 256 bits of ours."""
+    """Which units are left out protects nobody: a fast generator may choose, from 256 of our bits."""
     return np.random.default_rng(generator.words(4)) if plan.dropout > 0 else None

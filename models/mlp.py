@@ -1,10 +1,12 @@
-"""A stack of Linear layers with ReLU and dropout, in torch, which is imported when first needed.
+"""A stack of Linear layers with ReLU and dropout, in numpy's single precision.
 
 Per-record gradient norms come in closed form (ghost norms): a layer's gradient of one record
 is the outer product of its input [a, 1] and its output's gradient delta, so its squared norm is
 |delta|² (|a|² + 1). One backward pass gives all deltas; rows are scaled and one product a
 layer gives the clipped sum. Source: Goodfellow 2015 (1510.01799), Li et al. 2021 (2110.05679).
+`models.torch_module` takes any other architecture.
 
+Inputs carry their 1 as a last column, so that one product does a layer's weights and biases.
 Every layer's weights are multiplied by a public gain, about 1/sqrt(inputs), inside the model:
 one server rate then fits this model and the linear one.
 """
@@ -12,10 +14,11 @@ one server rate then fits this model and the linear one.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hansa.contract.errors import InputError
 from hansa.contract.features import FeatureContract
@@ -23,11 +26,23 @@ from hansa.models.linear import typical_norm
 from hansa.models.losses import initial_outputs, losses, predictions, residuals
 from hansa.models.model import CHUNK, Array, Options, clip_scales
 
-if TYPE_CHECKING:
-    import torch
+Single = NDArray[np.float32]
 
 HIDDEN = [64, 32]
 GAIN = 0.4
+
+
+@dataclass(frozen=True)
+class _Pass:
+    """What a forward pass leaves for the way back.
+
+    `inputs` of every layer with their column of ones, f32[n, rows]; `slopes` d input / d previous
+    output of layers 2..L, f32[n, rows - 1]; `outputs` f32[n, k].
+    """
+
+    inputs: list[Single]
+    slopes: list[Single]
+    outputs: Single
 
 
 class MlpModel:
@@ -82,6 +97,8 @@ class MlpModel:
         """See `Model.loss`; without dropout."""
         return float(losses(self._outputs(weights, X), y, self._label).sum())
 
+    # What overflows is not finite, and `_clip` counts such a record as zeros.
+    @np.errstate(over="ignore", invalid="ignore")
     def gradient_sum(
         self,
         weights: Array,
@@ -97,81 +114,89 @@ class MlpModel:
             raise ValueError("dropout needs a generator")
         layers = self._layers(weights)
         limits = None if clip is None else np.broadcast_to(np.asarray(clip, dtype=np.float64), len(X))
-        totals = [np.zeros(shape) for shape in self._shapes]
+        total = np.zeros(self.parameters)
         for start in range(0, len(X), CHUNK):
-            inputs, last, slopes = self._forward(layers, X[start : start + CHUNK], dropout, rng)
-            limit = None if limits is None else limits[start : start + CHUNK]
-            parts = self._backward(layers, inputs, last, slopes, y[start : start + CHUNK], limit)
-            for total, part in zip(totals, parts, strict=True):
-                total += part
-        return np.concatenate([total.ravel() for total in totals])
+            rows = slice(start, start + CHUNK)
+            forward = self._forward(layers, X[rows], dropout, rng)
+            delta = residuals(forward.outputs.astype(np.float64), y[rows], self._label).astype(np.float32)
+            deltas = _backward(layers, forward, delta)
+            if limits is not None:
+                self._clip(forward.inputs, deltas, limits[rows])
+            total += self._sum(forward.inputs, deltas)
+        return total
 
     def _outputs(self, weights: Array, X: Array) -> Array:
         layers = self._layers(weights)
-        chunks = [self._forward(layers, X[i : i + CHUNK], 0.0, None)[1] for i in range(0, len(X), CHUNK)]
-        return np.concatenate(chunks) if chunks else np.zeros((0, self._shapes[-1][1]))
+        parts = [self._forward(layers, X[i : i + CHUNK], 0.0, None).outputs for i in range(0, len(X), CHUNK)]
+        return np.concatenate(parts).astype(np.float64) if parts else np.zeros((0, self._shapes[-1][1]))
 
-    def _layers(self, weights: Array) -> list[torch.Tensor]:
-        """Matrices of the layers, with their gains, f32."""
-        import torch
-
-        layers, offset = [], 0
-        for (rows, columns), gain in zip(self._shapes, self._gains, strict=True):
-            matrix = weights[offset : offset + rows * columns].reshape(rows, columns) * gain
-            layers.append(torch.from_numpy(matrix.astype(np.float32)))
-            offset += rows * columns
+    def _layers(self, weights: Array) -> list[Single]:
+        """Matrices of the layers, with their gains."""
+        layers = _parts(weights.astype(np.float32), self._shapes)
+        for layer, gain in zip(layers, self._gains, strict=True):
+            layer *= np.float32(gain)
         return layers
 
     def _forward(
-        self, layers: list[torch.Tensor], X: Array, dropout: float, rng: np.random.Generator | None
-    ) -> tuple[list[torch.Tensor], Array, list[torch.Tensor]]:
-        """Inputs of every layer, the last outputs, and d input / d previous output of layers 2..L."""
-        import torch
-
-        inputs = [torch.from_numpy(X.astype(np.float32))]
-        slopes = []
-        for index, layer in enumerate(layers):
-            outputs = torch.addmm(layer[-1], inputs[-1], layer[:-1])
-            if index == len(layers) - 1:
-                break
-            slope = (outputs > 0).to(torch.float32)
+        self, layers: list[Single], X: Array, dropout: float, rng: np.random.Generator | None
+    ) -> _Pass:
+        inputs, slopes = [_with_ones(X)], []
+        for layer in layers[:-1]:
+            following = np.empty((len(X), layer.shape[1] + 1), dtype=np.float32)
+            hidden = following[:, :-1]
+            np.matmul(inputs[-1], layer, out=hidden)
+            slope = (hidden > 0).astype(np.float32)
             if dropout > 0 and rng is not None:
-                kept = rng.random(tuple(outputs.shape), dtype=np.float32) >= dropout
-                slope *= torch.from_numpy(kept) / (1.0 - dropout)
+                slope *= (rng.random(hidden.shape, dtype=np.float32) >= dropout) / np.float32(1.0 - dropout)
+            hidden *= slope
+            following[:, -1] = 1.0
+            inputs.append(following)
             slopes.append(slope)
-            inputs.append(outputs * slope)
-        return inputs, outputs.numpy().astype(np.float64), slopes
+        return _Pass(inputs, slopes, inputs[-1] @ layers[-1])
 
-    def _backward(
-        self,
-        layers: list[torch.Tensor],
-        inputs: list[torch.Tensor],
-        last: Array,
-        slopes: list[torch.Tensor],
-        y: Array,
-        clip: Array | None,
-    ) -> list[Any]:
-        """Clipped gradient sums of every layer, f64."""
-        import torch
-
-        delta = torch.from_numpy(residuals(last, y, self._label).astype(np.float32))
-        deltas = [delta]
-        for layer, slope in zip(reversed(layers[1:]), reversed(slopes), strict=True):
-            deltas.append((deltas[-1] @ layer[:-1].T) * slope)
-        deltas.reverse()
-        scale = torch.ones(len(y))
-        if clip is not None:
-            square = torch.zeros(len(y))
-            for a, d, gain in zip(inputs, deltas, self._gains, strict=True):
-                square += gain**2 * (d * d).sum(dim=1) * ((a * a).sum(dim=1) + 1.0)
-            scale = torch.from_numpy(clip_scales(square.numpy().astype(np.float64), clip).astype(np.float32))
-            lost = ~torch.isfinite(square)
+    def _clip(self, inputs: list[Single], deltas: list[Single], limits: Array) -> None:
+        """Scale each record's deltas so that its gradient is at most its limit long."""
+        squares = np.zeros(len(limits))
+        for a, d, gain in zip(inputs, deltas, self._gains, strict=True):
+            squares += gain**2 * np.vecdot(d, d).astype(np.float64) * np.vecdot(a, a)
+        scales = clip_scales(squares, limits).astype(np.float32)
+        lost = ~np.isfinite(squares)
+        if lost.any():
             # Zero times infinity is not zero.
             for array in (*inputs, *deltas):
                 array[lost] = 0.0
-        sums = []
-        for a, d, gain in zip(inputs, deltas, self._gains, strict=True):
-            scaled = d * scale[:, None]
-            total = torch.cat([a.T @ scaled, scaled.sum(dim=0, keepdim=True)])
-            sums.append(gain * total.numpy().astype(np.float64))
-        return sums
+        for d in deltas:
+            d *= scales[:, None]
+
+    def _sum(self, inputs: list[Single], deltas: list[Single]) -> Array:
+        """Gradients of all layers, summed over records. Shape [d]."""
+        flat = np.empty(self.parameters, dtype=np.float32)
+        for part, a, d, gain in zip(_parts(flat, self._shapes), inputs, deltas, self._gains, strict=True):
+            np.matmul(a.T, d, out=part)
+            part *= np.float32(gain)
+        return flat.astype(np.float64)
+
+
+def _backward(layers: list[Single], forward: _Pass, delta: Single) -> list[Single]:
+    """d loss / d outputs of every layer, [n, columns] each."""
+    deltas = [delta]
+    for layer, slope in zip(reversed(layers[1:]), reversed(forward.slopes), strict=True):
+        following = deltas[-1] @ layer[:-1].T
+        following *= slope
+        deltas.append(following)
+    return deltas[::-1]
+
+
+def _parts(flat: Single, shapes: list[tuple[int, int]]) -> list[Single]:
+    """The layers' matrices in a flat array, which they share."""
+    parts, offset = [], 0
+    for rows, columns in shapes:
+        parts.append(flat[offset : offset + rows * columns].reshape(rows, columns))
+        offset += rows * columns
+    return parts
+
+
+def _with_ones(X: Array) -> Single:
+    inputs = np.ones((len(X), X.shape[1] + 1), dtype=np.float32)
+    inputs[:, :-1] = X
+    return inputs

@@ -35,14 +35,18 @@ class Dataset:
 
     @cached_property
     def rows_of_entity(self) -> NDArray[np.intp]:
-        """How many rows the entity of each row has here. Shape [n]."""
+        """How many rows the entity of each row has. Shape [n]."""
         owner, entities = self._owners
         rows: NDArray[np.intp] = np.bincount(owner, minlength=entities)[owner]
         return rows
 
     def of_entities(self, chosen: NDArray[np.bool_]) -> Dataset:
         """All rows of the chosen entities, by a mask over `entity_count`."""
-        return self.take(chosen[self._owners[0]])
+        rows = np.flatnonzero(chosen[self._owners[0]])
+        part = self.take(rows)
+        # They come whole, so each has as many rows as here: what is known need not be counted again.
+        part.__dict__["rows_of_entity"] = self.rows_of_entity[rows]
+        return part
 
     @cached_property
     def _owners(self) -> tuple[NDArray[np.intp], int]:

@@ -9,11 +9,14 @@ import time
 
 import numpy as np
 import pytest
+from cryptography.hazmat.primitives.ciphers import Cipher
+from cryptography.hazmat.primitives.ciphers.algorithms import AES256
+from cryptography.hazmat.primitives.ciphers.modes import CTR
 from numpy.typing import NDArray
 from scipy.stats import chi2, kstest
 
 from hansa.privacy.curves import gaussian_delta
-from hansa.privacy.noise import TAIL, NoiseGenerator, discrete_gaussian
+from hansa.privacy.noise import _CHUNK, TAIL, NoiseGenerator, discrete_gaussian
 
 DRAWS = 400_000
 # Under the exact law a chi-square is above this quantile once in a billion runs.
@@ -143,8 +146,62 @@ def test_normal_floats_are_normal() -> None:
     assert drawn.shape == (DRAWS + 1,)
     assert kstest(drawn, "norm").pvalue > UNLIKELY
     assert kstest(seeded("normal").normal(DRAWS) * 1.03, "norm").pvalue < UNLIKELY
-    # The two halves come from the same radii.
-    assert abs(np.corrcoef(drawn[: DRAWS // 2], drawn[DRAWS // 2 : DRAWS])[0, 1]) < 7 / math.sqrt(DRAWS / 2)
+    for offset in (1, 2, _CHUNK // 2, _CHUNK, DRAWS // 2):
+        # Each of a pair has the same radius: their squares must not go together either.
+        for values in (drawn, drawn**2):
+            assert abs(np.corrcoef(values[:-offset], values[offset:])[0, 1]) < 7 / math.sqrt(DRAWS / 2)
+
+
+def test_normal_floats_keep_their_law_where_they_are_far_out() -> None:
+    # Radii of uniforms near 2^-100: a fixed-point uniform of 53 bits would make none beyond 8.6.
+    class Tiny(NoiseGenerator):
+        def uniforms(self, count: int) -> NDArray[np.float64]:
+            return super().uniforms(count) * 2.0**-100
+
+    x, y = np.split(Tiny().normal(2), 2)
+    assert 11.7 < math.hypot(x[0], y[0]) < 14
+    assert np.isfinite(seeded("far").normal(100_001)).all()
+
+
+def test_points_of_the_plane_have_no_direction() -> None:
+    drawn = seeded("angle").normal(_CHUNK)
+    x, y = drawn[: _CHUNK // 2], drawn[_CHUNK // 2 :]
+    assert kstest(np.arctan2(y, x), "uniform", args=(-math.pi, 2 * math.pi)).pvalue > UNLIKELY
+    assert kstest((x**2 + y**2) / 2, "expon").pvalue > UNLIKELY
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 7, _CHUNK - 1, _CHUNK, _CHUNK + 1, 2 * _CHUNK + 3])
+def test_any_number_of_normal_floats_can_be_drawn(count: int) -> None:
+    drawn = seeded("count").normal(count)
+    assert drawn.shape == (count,)
+    assert len(np.unique(drawn)) == count
+
+
+@pytest.mark.parametrize("chance", [2.0**-70, 0.001, 0.1, 0.5, 1 - 2.0**-53])
+def test_coins_fall_as_often_as_they_should(chance: float) -> None:
+    heads = int(seeded(f"coin {chance}").coins(DRAWS, chance).sum())
+    assert abs(heads - DRAWS * chance) <= 7 * math.sqrt(DRAWS * chance * (1 - chance))
+
+
+def test_coins_are_decided_by_the_last_of_64_bits() -> None:
+    class Counting(NoiseGenerator):
+        def words(self, count: int) -> NDArray[np.uint64]:
+            return np.array([2**62 - 1, 2**62, 2**62 + 1, 0, 2**64 - 1], dtype=np.uint64)
+
+    assert Counting().coins(5, 0.25).tolist() == [True, False, False, True, False]
+    assert Counting().coins(5, 0.0).tolist() == [False] * 5
+    assert Counting().coins(5, 1.0).tolist() == [True] * 5
+    for wrong in (-0.1, 1.1, math.nan):
+        with pytest.raises(ValueError, match="chance"):
+            Counting().coins(1, wrong)
+
+
+def test_a_long_stream_is_the_ciphers_stream() -> None:
+    key = hashlib.sha256(b"stream").digest()
+    cipher = Cipher(AES256(key), CTR(bytes(16))).encryptor()
+    generator = NoiseGenerator(lambda count: key)
+    drawn = [generator.words(count).tobytes() for count in (3, 20_000, 1)]
+    assert b"".join(drawn) == cipher.update(bytes(8 * 20_004))
 
 
 @pytest.mark.parametrize("sigma", [0.0, -1.0, math.nan, math.inf, 2.0**28 + 1])
