@@ -12,12 +12,12 @@ from hansa.cli.instance import DEFAULT_ROOT, Instance
 from hansa.cli.overrides import override, override_job
 from hansa.cli.provisioning import provision
 from hansa.cli.run_record import is_held
-from hansa.contract.charter import Charter, Mode, PrivacyPlan
+from hansa.contract.charter import Charter, Mechanism, Mode, PrivacyPlan
 from hansa.contract.errors import DataError, InputError
 from hansa.contract.features import FeatureContract
 from hansa.contract.jobs import JobPlan
 from hansa.contract.library import scenario_folder
-from hansa.contract.plan import check_privacy, check_rule, make_plan
+from hansa.contract.plan import check_mechanism, check_privacy, check_rule, make_plan
 from hansa.contract.scenario import ScenarioJob, read_scenario
 from hansa.contract.shown import protection_warnings
 from hansa.contract.sources import Source, SqlSource, SyntheticSource
@@ -57,7 +57,9 @@ def prepare(scenario: str | None, *, instance: Path | None, settings: Sequence[s
     changed = override(described, settings)
     for member in changed.members:
         _check_records(member.data, features, folder)
-    plan = _plan(changed.name, changed.job, changed.protection.mode, changed.privacy)
+    plan = _plan(
+        changed.name, changed.job, changed.protection.mode, changed.privacy, changed.training.mechanism
+    )
     replaced = found.exists
     made = provision(
         changed,
@@ -87,7 +89,9 @@ def _go_on(instance: Instance, settings: Sequence[str]) -> Demo:
     _check_not_running(instance)
     charter = read_toml(instance.charter, Charter)
     job = override_job(instance.job, settings, instance.folder)
-    plan = _plan(instance.facts.name, job, charter.protection.mode, charter.privacy)
+    plan = _plan(
+        instance.facts.name, job, charter.protection.mode, charter.privacy, charter.training.mechanism
+    )
     features = charter.task.features
     for name in instance.members:
         member = instance.member(name)
@@ -98,11 +102,12 @@ def _go_on(instance: Instance, settings: Sequence[str]) -> Demo:
     return Demo(instance, plan)
 
 
-def _plan(name: str, job: ScenarioJob, mode: Mode, privacy: PrivacyPlan) -> JobPlan:
+def _plan(name: str, job: ScenarioJob, mode: Mode, privacy: PrivacyPlan, mechanism: Mechanism) -> JobPlan:
     """The job as control will be asked for it; what control would refuse is refused here, before all else."""
     plan = make_plan(name, job)
     check_rule(plan, mode)
     check_privacy(plan, privacy)
+    check_mechanism(plan, mechanism)
     if plan.reask_s > plan.deadline_s:
         raise InputError(
             f"field 'job.reask_s': expected at most deadline_s = {plan.deadline_s:g} (got {plan.reask_s:g})"

@@ -264,12 +264,13 @@ def _plan(
 ) -> JobPlan:
     from hansa.cli.instance import find_instance
     from hansa.cli.overrides import override_job
-    from hansa.contract.charter import Charter, Mode, PrivacyPlan
-    from hansa.contract.plan import check_privacy, check_rule, make_plan
+    from hansa.contract.charter import Charter, Mechanism, Mode, PrivacyPlan
+    from hansa.contract.plan import check_mechanism, check_privacy, check_rule, make_plan
     from hansa.contract.scenario import ScenarioJob
     from hansa.contract.typed import read_toml
 
     mode: Mode = "clear"
+    mechanism: Mechanism = "gradient"
     privacy = PrivacyPlan()
     pinned = _numbers("--pin", pins)
     if file is not None:
@@ -285,9 +286,11 @@ def _plan(
         if found.charter.exists():
             charter = read_toml(found.charter, Charter)
             mode, privacy = charter.protection.mode, charter.privacy
+            mechanism = charter.training.mechanism
     plan = make_plan(name or "job", override_job(job, changes, origin))
     check_rule(plan, mode)
     check_privacy(plan, privacy)
+    check_mechanism(plan, mechanism)
     return plan.model_copy(update={"pinned": pinned}) if pinned else plan
 
 

@@ -8,7 +8,7 @@ from hansa.clients.checks import check_knobs
 from hansa.contract.charter import Charter
 from hansa.contract.errors import InputError, RefusalError
 from hansa.contract.jobs import JobPlan
-from hansa.contract.plan import check_rule
+from hansa.contract.plan import check_mechanism, check_rule
 
 
 def propose(
@@ -26,6 +26,10 @@ def propose(
         check_rule(plan, charter.protection.mode)
     except InputError as error:
         raise RefusalError("mode-downgrade", str(error), {"rule": plan.rule.name}) from None
+    try:
+        check_mechanism(plan, charter.training.mechanism)
+    except InputError as error:
+        raise RefusalError("not-approved", str(error)) from None
     state = attempts.ask(plan)
     if attempts.plan(plan.job) != plan:
         raise RefusalError(

@@ -13,13 +13,14 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from hansa.contract.features import FeatureContract
+from hansa.contract.features import FeatureContract, MulticlassLabel
 from hansa.contract.keys import can_seal, from_text
 from hansa.contract.typed import Frozen, Slug
 
 PublicKey = Annotated[str, Field(pattern=r"^[A-Za-z0-9+/]{43}=$", description="32 bytes, base64")]
 Hash = Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")]
 Mode = Literal["clear", "masked", "he"]
+Mechanism = Literal["gradient", "poisson", "moments"]
 # Modes that agents and strategy can do; a charter that asks for another one is never run in the clear instead.
 BUILT_MODES: tuple[Mode, ...] = ("clear", "masked")
 
@@ -78,9 +79,10 @@ class Training(Frozen):
     `gradient`: one sum of clipped per-record gradients over all training rows per step;
     with `steps` above 1 the member walks that many steps at home and sends the delta.
     `poisson`: mini-batches drawn at a public rate, `steps` of them at home.
+    `moments`: one round; the clipped sums of z zᵀ and z y, from which the server solves a ridge regression.
     """
 
-    mechanism: Literal["gradient", "poisson"] = "gradient"
+    mechanism: Mechanism = "gradient"
     clip: Annotated[float, Field(gt=0)] = 0.5
     # No more records of one member are used than this: the bound of the grid comes from it.
     max_entities: Annotated[int, Field(ge=1)] = 100_000
@@ -88,6 +90,10 @@ class Training(Frozen):
     sampling_rate: Annotated[float, Field(gt=0, le=1)] = 0.1
     # Largest Euclidean norm of a delta that was walked at home.
     delta_clip: Annotated[float, Field(gt=0)] = 10.0
+
+
+# Models of this distribution that one noised sum of z zᵀ and z y determines.
+ROW_MODELS = ("additive", "linear")
 
 
 class PrivacyPlan(Frozen):
@@ -183,6 +189,7 @@ class Charter(Frozen):
         if groups is not None and self.protection.mode == "clear":
             raise ValueError("protection.audit_groups has no meaning in mode 'clear'; leave it out")
         self._check_noise()
+        self._check_moments()
         if n == 2 and self.protection.minimum_cohort != 2:
             raise ValueError(
                 "two members: protection.minimum_cohort = 2 must be written out, "
@@ -232,6 +239,25 @@ class Charter(Frozen):
             )
         if self.training.mechanism == "poisson":
             raise ValueError("mechanism 'poisson' draws its noise at home at each step; use noise 'local'")
+
+    def _check_moments(self) -> None:
+        if self.training.mechanism != "moments":
+            return
+        if isinstance(self.task.features.label, MulticlassLabel):
+            raise ValueError(
+                "training.mechanism 'moments' solves a regression of one output, and the label has "
+                f"{len(self.task.features.label.classes)} classes; use 'gradient'"
+            )
+        if self.task.model.name not in ROW_MODELS:
+            raise ValueError(
+                f"training.mechanism 'moments' needs a model that is linear in its row "
+                f"({', '.join(ROW_MODELS)}), not '{self.task.model.name}'; use 'gradient'"
+            )
+        if self.privacy.noise != "none" and self.privacy.fewest_rounds > 1:
+            raise ValueError(
+                "training.mechanism 'moments' has one round, which takes all of a job's share: write "
+                f"privacy.fewest_rounds = 1 (it is {self.privacy.fewest_rounds})"
+            )
 
     @property
     def threshold(self) -> int:

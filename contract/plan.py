@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from uuid import uuid4
 
-from hansa.contract.charter import Mode, PrivacyPlan
+from hansa.contract.charter import Mechanism, Mode, PrivacyPlan
 from hansa.contract.errors import InputError
 from hansa.contract.jobs import PER_UPDATE_RULES, JobPlan, evaluations
 from hansa.contract.scenario import ScenarioJob
@@ -54,4 +54,18 @@ def check_privacy(job: JobPlan | ScenarioJob, privacy: PrivacyPlan) -> None:
         raise InputError(
             f"field 'rounds': {job.rounds} rounds take {charges} charges of each member, and the charter allows "
             f"privacy.charges_per_job = {privacy.charges_per_job}"
+        )
+
+
+def check_mechanism(job: JobPlan | ScenarioJob, mechanism: Mechanism) -> None:
+    """Raise `InputError` for a job that the charter's mechanism cannot run."""
+    if mechanism != "moments":
+        return
+    if job.rounds != 1:
+        raise InputError(
+            f"field 'rounds': mechanism 'moments' solves the model from one release; use rounds = 1 (got {job.rounds})"
+        )
+    if job.steps != 1:
+        raise InputError(
+            f"field 'steps': mechanism 'moments' takes no steps at home; use steps = 1 (got {job.steps})"
         )

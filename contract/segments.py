@@ -11,9 +11,13 @@ from hansa.contract.charter import Charter
 from hansa.contract.features import BinaryLabel, FeatureContract
 from hansa.contract.jobs import JobPlan
 from hansa.contract.messages import Order
+from hansa.contract.statistics import moments_length, statistics_layout
 
 UPDATE = "update"
 EVALUATION = "evaluation"
+STATISTICS = "statistics"
+# Comes with the orders of a job that began with a contract check, and with its model (`models.preparation`).
+PREPARATION = "preparation"
 # A draw of noise beyond so many standard deviations is clamped (PROTOCOL section 4).
 TAIL = 12.0
 
@@ -52,7 +56,12 @@ def segment_specs(charter: Charter, plan: JobPlan, order: Order, parameters: int
     if order.kind == "train":
         # Steps at home draw their noise one by one, before the grid.
         noised = {} if walks_at_home(charter, plan) else _noise(order, UPDATE, charter.training.clip)
-        specs.append(SegmentSpec(UPDATE, parameters, update_bound(charter, plan), **noised))
+        length = moments_length(parameters) if charter.training.mechanism == "moments" else parameters
+        specs.append(SegmentSpec(UPDATE, length, update_bound(charter, plan), **noised))
+    if order.kind == "statistics":
+        layout = statistics_layout(charter.task.features)
+        bound = charter.training.max_entities * layout.clip
+        specs.append(SegmentSpec(STATISTICS, layout.length, bound, **_noise(order, STATISTICS, layout.clip)))
     if order.evaluate or order.kind == "evaluate":
         noised = _noise(order, EVALUATION, evaluation_clip(charter.task.features))
         length = evaluation_length(charter.task.features, charter.metrics.bins)
@@ -78,8 +87,8 @@ def evaluation_clip(features: FeatureContract) -> float:
 def update_bound(charter: Charter, plan: JobPlan) -> float:
     """Largest absolute value of one coordinate of one member's update.
 
-    A sum of clipped gradients is bounded by `max_entities * clip`; a delta walked at home by
-    its clipped norm times the member's public weight.
+    A sum of clipped gradients, or of clipped moments, is bounded by `max_entities * clip`; a delta walked
+    at home by its clipped norm times the member's public weight.
     """
     training = charter.training
     if walks_at_home(charter, plan):

@@ -25,20 +25,35 @@ def typical_norm(features: FeatureContract) -> float:
     return math.sqrt(square)
 
 
-class LinearModel:
-    """One weight per model column and output; weights are [p + 1, k] flattened, intercepts last."""
+class RowModel:
+    """A model whose outputs are linear in a row made of the record: one weight a number of it and output.
+
+    Weights are [columns + 1, k] flattened, intercepts last. This one's row is the record itself.
+    """
+
+    name = "row"
 
     def __init__(self, features: FeatureContract, options: Options) -> None:
         if options:
-            raise InputError(f"model 'linear' has no option '{sorted(options)[0]}'; it takes none")
+            raise InputError(f"model '{self.name}' has no option '{sorted(options)[0]}'; it takes none")
         self._label = features.label
         self._columns = len(features.encoded)
         self._outputs = features.outputs
         self._scale = 1.0 / typical_norm(features)
 
     @property
+    def intercept(self) -> float:
+        """What stands in every row of `design` for the intercept; public."""
+        return self._scale
+
+    def design(self, X: Array) -> Array:
+        """Rows z of which outputs are linear functions, scaled by the public constant. Shape [n, columns + 1]."""
+        columns = self._expanded(X)
+        return self._scale * np.column_stack([columns, np.ones(len(columns))])
+
+    @property
     def parameters(self) -> int:
-        """(p + 1) k."""
+        """(columns + 1) k."""
         return (self._columns + 1) * self._outputs
 
     def initial(self, seed: int) -> Array:
@@ -69,8 +84,8 @@ class LinearModel:
         total = np.zeros((self._columns + 1, self._outputs))
         limits = None if clip is None else np.broadcast_to(np.asarray(clip, dtype=np.float64), len(X))
         for start in range(0, len(X), CHUNK):
-            rows = X[start : start + CHUNK]
-            delta = residuals(self._forward(weights, rows), y[start : start + CHUNK], self._label)
+            rows = self._expanded(X[start : start + CHUNK])
+            delta = residuals(self._outputs_of(weights, rows), y[start : start + CHUNK], self._label)
             if limits is not None:
                 row_square = self._scale**2 * (np.einsum("ij,ij->i", rows, rows) + 1.0)
                 square = row_square * np.einsum("ij,ij->i", delta, delta)
@@ -81,6 +96,30 @@ class LinearModel:
         return total.ravel()
 
     def _forward(self, weights: Array, X: Array) -> Array:
-        matrix = weights.reshape(self._columns + 1, self._outputs)
-        outputs: Array = self._scale * (X @ matrix[:-1] + matrix[-1])
+        outputs = np.empty((len(X), self._outputs))
+        for start in range(0, len(X), CHUNK):
+            rows = self._expanded(X[start : start + CHUNK])
+            outputs[start : start + CHUNK] = self._outputs_of(weights, rows)
         return outputs
+
+    def _outputs_of(self, weights: Array, rows: Array) -> Array:
+        matrix = weights.reshape(self._columns + 1, self._outputs)
+        outputs: Array = self._scale * (rows @ matrix[:-1] + matrix[-1])
+        return outputs
+
+    def _expanded(self, X: Array) -> Array:
+        """Columns that have a weight, made of the model's columns; here the same ones. Shape [n, columns]."""
+        return X
+
+
+class LinearModel(RowModel):
+    """One weight per model column and output; weights are [p + 1, k] flattened, intercepts last."""
+
+    name = "linear"
+
+    def folded(self, weights: Array, centre: Array, scale: Array) -> Array:
+        """See `preparation.Foldable`."""
+        matrix = weights.reshape(self._columns + 1, self._outputs).copy()
+        matrix[:-1] *= scale[:, None]
+        matrix[-1] -= centre @ matrix[:-1]
+        return matrix.ravel()

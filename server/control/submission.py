@@ -7,7 +7,7 @@ from datetime import datetime
 from hansa.contract.charter import Charter, unbuilt
 from hansa.contract.errors import InputError
 from hansa.contract.jobs import JobPlan
-from hansa.contract.plan import check_privacy, check_rule
+from hansa.contract.plan import check_mechanism, check_privacy, check_rule
 
 
 def check_plan(plan: JobPlan, charter: Charter, now: datetime) -> None:
@@ -16,6 +16,7 @@ def check_plan(plan: JobPlan, charter: Charter, now: datetime) -> None:
         raise InputError(f"the charter expired on {charter.expires:%Y-%m-%d}; its members sign a new version")
     check_rule(plan, charter.protection.mode)
     check_privacy(plan, charter.privacy)
+    check_mechanism(plan, charter.training.mechanism)
     for name, value in plan.pinned.items():
         check_knob(name, value, charter, field=f"pinned.{name}")
     if plan.reask_s > plan.deadline_s:

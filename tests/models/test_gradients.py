@@ -12,7 +12,7 @@ from hansa.models.losses import scaled_label
 from hansa.models.model import Model
 from hansa.models.registry import load_model
 
-CASES = [(name, kind) for name in ("linear", "mlp") for kind in LABELS]
+CASES = [(name, kind) for name in ("linear", "additive", "mlp") for kind in LABELS]
 
 
 def build(name: str, kind: str) -> tuple[Model, np.ndarray, np.ndarray, np.ndarray]:
@@ -25,8 +25,9 @@ def build(name: str, kind: str) -> tuple[Model, np.ndarray, np.ndarray, np.ndarr
 
 
 @pytest.mark.parametrize("kind", LABELS)
-def test_linear_gradients_are_the_slope_of_the_loss(kind: str) -> None:
-    model, weights, X, y = build("linear", kind)
+@pytest.mark.parametrize("name", ["linear", "additive"])
+def test_gradients_of_row_models_are_the_slope_of_the_loss(name: str, kind: str) -> None:
+    model, weights, X, y = build(name, kind)
     gradient = model.gradient_sum(weights, X, y)
     for index in range(model.parameters):
         step = np.zeros(model.parameters)
@@ -40,17 +41,18 @@ def test_gradients_equal_autograd(name: str, kind: str) -> None:
     torch = pytest.importorskip("torch")
     model, weights, X, y = build(name, kind)
     features = contract(LABELS[kind])
-    flat = torch.tensor(weights, requires_grad=True)
-    if name == "linear":
-        shapes, gains = [(len(features.encoded) + 1, features.outputs)], [model._scale]
+    flat, rows = torch.tensor(weights, requires_grad=True), X
+    if name in ("linear", "additive"):
+        shapes, gains = [(model.parameters // features.outputs, features.outputs)], [model.intercept]
+        rows = model.design(X)[:, :-1] / model.intercept
     else:
         shapes, gains = model._shapes, model._gains
-    hidden, offset = torch.tensor(X), 0
-    for index, ((rows, columns), gain) in enumerate(zip(shapes, gains, strict=True)):
-        matrix = gain * flat[offset : offset + rows * columns].reshape(rows, columns)
+    hidden, offset = torch.tensor(rows), 0
+    for index, ((inputs, columns), gain) in enumerate(zip(shapes, gains, strict=True)):
+        matrix = gain * flat[offset : offset + inputs * columns].reshape(inputs, columns)
         hidden = hidden @ matrix[:-1] + matrix[-1]
         hidden = torch.relu(hidden) if index < len(shapes) - 1 else hidden
-        offset += rows * columns
+        offset += inputs * columns
     label = features.label
     if isinstance(label, BinaryLabel):
         loss = torch.nn.functional.binary_cross_entropy_with_logits(
@@ -88,7 +90,7 @@ def test_one_record_moves_a_clipped_sum_by_at_most_the_clip(name: str, kind: str
 def test_chunks_do_not_change_the_sum(name: str, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     model, weights, X, y = build(name, kind)
     whole = model.gradient_sum(weights, X, y, clip=0.5)
-    monkeypatch.setattr(f"hansa.models.{name}.CHUNK", 7)
+    monkeypatch.setattr(f"hansa.models.{'mlp' if name == 'mlp' else 'linear'}.CHUNK", 7)
     np.testing.assert_allclose(model.gradient_sum(weights, X, y, clip=0.5), whole, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(model.predict(weights, X), build(name, kind)[0].predict(weights, X), rtol=1e-5)
 

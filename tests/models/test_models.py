@@ -16,7 +16,7 @@ from hansa.models.metrics import figures
 from hansa.models.registry import check_distribution, distribution_hash, load_model
 
 
-@pytest.mark.parametrize("name", ["linear", "mlp"])
+@pytest.mark.parametrize("name", ["linear", "additive", "mlp"])
 def test_predictions_have_the_shape_and_range_of_the_label(name: str) -> None:
     for kind, label in LABELS.items():
         features = contract(label)
@@ -35,7 +35,7 @@ def test_predictions_have_the_shape_and_range_of_the_label(name: str) -> None:
 
 def test_training_starts_at_the_public_prevalence() -> None:
     features = contract(LABELS["binary"])
-    for name in ("linear", "mlp"):
+    for name in ("linear", "additive", "mlp"):
         model = load_model(ModelChoice(name=name), features)
         X, _ = records(features, 200)
         assert model.predict(model.initial(0), X).mean() == pytest.approx(0.3, abs=0.03)
@@ -74,14 +74,17 @@ def test_fitting_learns_the_signal(kind: str) -> None:
 
 def test_an_unknown_model_says_what_to_install() -> None:
     with pytest.raises(
-        InputError, match=r"'additive'.*hansa\.models.*pip install hansa-additive.*linear, mlp"
+        InputError, match=r"'trees'.*hansa\.models.*pip install hansa-trees.*additive, linear, mlp"
     ):
-        load_model(ModelChoice(name="additive", distribution="hansa-additive"), contract(LABELS["binary"]))
+        load_model(ModelChoice(name="trees", distribution="hansa-trees"), contract(LABELS["binary"]))
 
 
 def test_an_unknown_option_is_named() -> None:
     with pytest.raises(InputError, match="no option 'depth'"):
         load_model(ModelChoice(name="mlp", options={"depth": 3}), contract(LABELS["binary"]))
+    for name in ("linear", "additive"):
+        with pytest.raises(InputError, match=f"'{name}' has no option 'standardise'"):
+            load_model(ModelChoice(name=name, options={"standardise": True}), contract(LABELS["binary"]))
     with pytest.raises(InputError, match="hidden"):
         load_model(ModelChoice(name="mlp", options={"hidden": [0]}), contract(LABELS["binary"]))
 
