@@ -21,7 +21,7 @@ from urllib.parse import quote
 from pydantic import ValidationError
 
 from hansa.contract.errors import HansaError, InputError, RefusalError
-from hansa.contract.messages import Head
+from hansa.contract.messages import Head, Seen
 from hansa.contract.typed import canonical_json, explain
 from hansa.privacy.book import Book, LedgerError
 from hansa.privacy.laws import Limits
@@ -35,6 +35,8 @@ MOST_ROWS = 500
 # A clock that is corrected by less than this did not go back: the row gets the time of the one before it.
 SLEWED = timedelta(seconds=1)
 _VERSION = 1
+# What SQLite says of a broken file; where the break is in its names or texts it cannot say it in UTF-8.
+_BROKEN = (sqlite3.Error, UnicodeDecodeError)
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS rows (sequence INTEGER PRIMARY KEY, content TEXT NOT NULL, hash TEXT NOT NULL) STRICT;
 CREATE TRIGGER IF NOT EXISTS rows_stay BEFORE DELETE ON rows
@@ -62,6 +64,8 @@ class Ledger:
         # Whoever decides by what stands in the book holds it until the row is written.
         self._lock = threading.RLock()
         self._failed = ""
+        # Why nothing may be charged: receipts show rows that are not here (`clients.witnesses`).
+        self._frozen = ""
         try:
             self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
             self._db.execute("PRAGMA journal_mode=WAL")
@@ -70,7 +74,7 @@ class Ledger:
             self._db.executescript(_SCHEMA)
             if not self._db.execute("PRAGMA user_version").fetchone()[0]:
                 self._db.execute(f"PRAGMA user_version={_VERSION}")
-        except sqlite3.Error as error:
+        except _BROKEN as error:
             _damaged(path, 1, str(error))
         self._book = replay(_rows(self._db, path, 0), path)
 
@@ -123,6 +127,7 @@ class Ledger:
         with self._lock:
             try:
                 self._check_writable()
+                self._check_whole()
                 rows = self._book.admit(charges, now=self.time(), limits=limits)
                 self._append(rows)
             except RefusalError:
@@ -134,7 +139,37 @@ class Ledger:
     def admissible(self, charges: Sequence[Charge], limits: Limits) -> None:
         """Raise what `charge` would raise now; nothing is written."""
         with self._lock:
+            self._check_whole()
             self._book.admit(charges, now=self.time(), limits=limits)
+
+    def behind(self, seen: Seen) -> bool:
+        """Whether a receipt of this member's own shows rows that are not here."""
+        with self._lock:
+            return self._book.behind(seen)
+
+    @property
+    def frozen(self) -> str:
+        """Why nothing is charged, in a sentence; empty where charges are admitted."""
+        return self._frozen
+
+    def freeze(self, sentence: str) -> None:
+        """Charge nothing from here on, for this reason; go on where there is none."""
+        with self._lock:
+            self._frozen = sentence
+
+    def recover(self, seen: Seen, *, by: str, reason: str) -> tuple[Row, ...]:
+        """Write the rows that make up for what a receipt shows was lost: all or none.
+
+        Raises
+        ------
+        InputError : nothing was lost by its word, or it cannot be made up for
+        HansaError : the disk did not take them
+        """
+        with self._lock:
+            self._check_writable()
+            rows = self._book.recover(seen, by=by, reason=reason, now=self.time())
+            self._append(rows)
+            return rows
 
     def rows(self, after: int = 0, most: int = MOST_ROWS) -> list[Row]:
         """The next rows behind a sequence number."""
@@ -165,6 +200,10 @@ class Ledger:
         for row in rows:
             self._book.apply(row)
 
+    def _check_whole(self) -> None:
+        if self._frozen:
+            raise RefusalError("ledger-behind-witness", self._frozen)
+
     def _check_writable(self) -> None:
         if self._failed:
             raise HansaError(f"{self._failed}; put its disk in order and restart the agent")
@@ -187,7 +226,7 @@ def read_rows(path: Path) -> Iterator[Row]:
     try:
         _check_file(db, path)
         yield from _rows(db, path, 0)
-    except sqlite3.Error as error:
+    except _BROKEN as error:
         _damaged(path, 1, str(error))
     finally:
         db.close()
@@ -225,7 +264,7 @@ def _whole_rows(db: sqlite3.Connection) -> int:
     try:
         for (sequence,) in db.execute("SELECT sequence FROM rows ORDER BY sequence"):
             last = int(sequence)
-    except sqlite3.Error:
+    except _BROKEN:
         pass
     return last
 
@@ -242,7 +281,7 @@ def _rows(db: sqlite3.Connection, path: Path | str, after: int, most: int = -1) 
             if row.sequence != last or row.hash != stored:
                 _damaged(path, last, "its content is not what its hash was taken over")
             yield row
-    except sqlite3.Error as error:
+    except _BROKEN as error:
         _damaged(path, last + 1, str(error))
 
 
