@@ -21,15 +21,16 @@ def ask_agent(member: MemberFolder) -> dict[str, Any] | None:
     return {"isolated": None, **found}
 
 
-def command_agent(member: MemberFolder, command: str, **arguments: str) -> dict[str, Any]:
-    """Have the agent do something.
+def command_agent(member: MemberFolder, command: str, **arguments: str | float | None) -> dict[str, Any]:
+    """Have the agent do something; arguments that are None are not sent.
 
     Raises
     ------
     ConnectionFailed : it does not run, or this user may not speak to it
     InputError : it says why not
     """
-    payload = json.dumps({"command": command, **arguments}).encode()
+    given = {name: value for name, value in arguments.items() if value is not None}
+    payload = json.dumps({"command": command, **given}).encode()
     answer = WorkSocket(member.folder / member.config.admin_socket).ask(payload, _TIMEOUT_S)
     try:
         found: dict[str, Any] = json.loads(answer)

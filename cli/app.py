@@ -20,6 +20,7 @@ COMMANDS = {
     "jobs": ("hansa.cli.jobs", "Submit, follow, stop, resume and export jobs."),
     "rounds": ("hansa.cli.rounds", "Rounds of a job."),
     "members": ("hansa.cli.members", "Members of the consortium."),
+    "budgets": ("hansa.cli.budgets", "Privacy budgets: granted, spent, planned, verified."),
     "provision": ("hansa.cli.provision", "Make keys, certificates and a signed charter."),
     "charter": ("hansa.cli.charter", "Sign, verify and show a charter."),
     "scenario": ("hansa.cli.scenario", "List scenarios or make one from CSV files."),

@@ -12,7 +12,15 @@ from hansa.cli.instance import Instance
 from hansa.contract.errors import ConnectionFailed, HansaError, InputError
 from hansa.contract.jobs import JobPlan
 from hansa.contract.typed import explain
-from hansa.server.records import AttemptRecord, EventRecord, JobRecord, RoundRecord
+from hansa.server.records import (
+    AttemptRecord,
+    BudgetRecord,
+    EventRecord,
+    JobRecord,
+    ReceiptRecord,
+    RoundRecord,
+    SpendingRecord,
+)
 from hansa.server.replies import KnobChange, KnobState, MemberState, Release
 
 T = TypeVar("T")
@@ -114,6 +122,18 @@ class Control:
     def let_go(self, member: str) -> MemberState:
         """Let a member be selected again."""
         return self._ask("POST", f"/v1/members/{member}/release", MemberState)
+
+    def budgets(self, after: int = 0) -> list[BudgetRecord]:
+        """The newest state of every member's grants, by the receipts that they signed."""
+        return self._pages("/v1/budgets", list[BudgetRecord], after, lambda it: it.id)
+
+    def spendings(self, after: int = 0) -> list[SpendingRecord]:
+        """What each job took of each grant, by the same receipts."""
+        return self._pages("/v1/budgets/jobs", list[SpendingRecord], after, lambda it: it.id)
+
+    def receipts(self, after: int = 0) -> list[ReceiptRecord]:
+        """The receipts themselves, the newest last."""
+        return self._pages("/v1/budgets/history", list[ReceiptRecord], after, lambda it: it.id)
 
     def _pages(self, path: str, kind: type[list[T]], after: int, number: Callable[[T], int]) -> list[T]:
         """Everything above `after`: asked for again and again, until a short answer says that this was all."""

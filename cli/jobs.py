@@ -219,17 +219,27 @@ def knobs(
 @app.command()
 def approve(
     job: Annotated[str, typer.Argument(help="The job's id or its beginning.")],
+    grant: Annotated[
+        str | None, typer.Option(help="The grant it may draw on; default: the one of which most is left.")
+    ] = None,
+    max_epsilon: Annotated[
+        float | None, typer.Option(help="The most it may ever take, as epsilon at the grant's delta.")
+    ] = None,
+    by: Annotated[str | None, typer.Option("--by", help="On whose word; default: this user.")] = None,
     org: Annotated[str | None, typer.Option("--org", help="The organisation that approves.")] = None,
     folder: Annotated[Path | None, typer.Option("--folder", help="Its folder, with member.toml.")] = None,
     instance: InstanceOption = None,
 ) -> None:
     """At an organisation: say yes to a job, so that its agent takes part. Works on the agent's own socket."""
     from hansa.cli.agent_client import command_agent
+    from hansa.cli.budgets_decide import who_decides
     from hansa.cli.instance import choose_member
 
+    if max_epsilon is not None and not 0 < max_epsilon <= 100:
+        raise InputError(f"--max-epsilon {max_epsilon:g}: expected a number above 0, at most 100")
     member = choose_member(org, folder, instance)
     job = _whole_id(member, job)
-    command_agent(member, "approve", job=job)
+    command_agent(member, "approve", job=job, grant=grant, max_epsilon=max_epsilon, by=who_decides(by))
     typer.echo(f"{member.config.name} takes part in job {job}")
 
 

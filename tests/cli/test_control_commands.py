@@ -250,18 +250,18 @@ def test_a_job_may_be_approved_by_its_beginning(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     member = SimpleNamespace(config=SimpleNamespace(name="a"))
-    approved: list[str] = []
+    approved: list[object] = []
 
-    def command_agent(_: object, command: str, **arguments: str) -> dict[str, object]:
-        approved.extend(arguments.values())
+    def command_agent(_: object, command: str, **arguments: object) -> dict[str, object]:
+        approved.extend([arguments["job"], arguments["by"]] if command == "approve" else [])
         return {"jobs": [{"job": "abc1"}, {"job": "abd2"}]}
 
     monkeypatch.setattr(instance, "choose_member", lambda *_: member)
     monkeypatch.setattr(agent_client, "command_agent", command_agent)
-    assert hansa(["jobs", "approve", "abc"], monkeypatch) == 0
-    assert hansa(["jobs", "approve", "zz"], monkeypatch) == 0
-    assert hansa(["jobs", "approve", "ab"], monkeypatch) == 2
-    assert approved == ["abc1", "zz"]
+    assert hansa(["jobs", "approve", "abc", "--by", "DPO"], monkeypatch) == 0
+    assert hansa(["jobs", "approve", "zz", "--by", "DPO"], monkeypatch) == 0
+    assert hansa(["jobs", "approve", "ab", "--by", "DPO"], monkeypatch) == 2
+    assert approved == ["abc1", "DPO", "zz", "DPO"]
     assert "2 jobs begin so" in capsys.readouterr().err
 
 
