@@ -16,7 +16,7 @@ from hansa.contract.charter import Charter
 from hansa.contract.errors import InputError, RefusalError
 from hansa.contract.jobs import JobPlan
 from hansa.contract.messages import Charged, GrantState, Order, Receipt
-from hansa.contract.segments import EVALUATION, UPDATE
+from hansa.contract.segments import EVALUATION, STATISTICS, UPDATE
 from hansa.privacy.accounts import FREE_UNFINISHED, UNFINISHED_PER_FINISHED, GrantAccount, JobAccount
 from hansa.privacy.book import Book
 from hansa.privacy.currency import Currency, release
@@ -25,8 +25,6 @@ from hansa.privacy.laws import refuse
 from hansa.privacy.planning import JobBudget, NoisePlan, check_floor, evaluations, noise_floor, plan_noise
 from hansa.privacy.records import ApprovalRow, Charge, ChargeRow, FinishRow, Part, Purpose
 
-# The segment of a contract check.
-STATISTICS = "statistics"
 # Who approves where the charter has that done automatically.
 AUTOMATIC = "the charter: approval = automatic"
 
