@@ -3,20 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hansa.clients.data.split import Split
+from hansa.clients.prepared import View, Views
+from hansa.clients.statistics import moments_sum, statistics_sum
 from hansa.clients.training import local_update
 from hansa.contract.charter import Charter
 from hansa.contract.errors import RefusalError
 from hansa.contract.jobs import JobPlan
 from hansa.contract.messages import Order
-from hansa.contract.segments import EVALUATION, UPDATE, SegmentSpec, segment_specs, walks_at_home
+from hansa.contract.segments import (
+    EVALUATION,
+    PREPARATION,
+    STATISTICS,
+    UPDATE,
+    SegmentSpec,
+    segment_specs,
+    walks_at_home,
+)
 from hansa.contract.wire import Segments
+from hansa.models.linear import RowModel
 from hansa.models.model import Model
 from hansa.models.scores import score_histogram
 from hansa.privacy.noise import NoiseGenerator
@@ -36,6 +47,10 @@ class LocalWork:
     # Where the final model goes, and in a demo the exact held-out scores; None keeps nothing.
     folder: Path | None = None
     keep_scores: bool = False
+    _views: Views = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_views", Views(self.charter.task, self.model, self.records))
 
     @property
     def parameters(self) -> int:
@@ -43,19 +58,22 @@ class LocalWork:
         return self.model.parameters
 
     def check(self, order: Order, segments: Segments) -> None:
-        """Refuse arrays of another length than the charter's model has."""
-        needed = {"weights"} if order.kind == "train" else {"released"}
+        """Refuse arrays of another length than the charter's model has, and a preparation of no check."""
+        needed = {"train": {"weights"}, "evaluate": {"released"}, "statistics": set[str]()}[order.kind]
         # While the released model is the weights themselves, they are sent once.
         allowed = needed | ({"released"} if order.evaluate else set())
+        # Whether one is due is checked with the order.
+        allowed |= {PREPARATION} if needed else set()
         if not needed <= set(segments) <= allowed:
             raise RefusalError(
                 "bad-size", f"the attempt needs segments {sorted(needed)}, it carries {sorted(segments)}"
             )
-        for name, array in segments.items():
-            self._check_length(name, array)
+        self._views.check(segments)
+        for name in set(segments) - {PREPARATION}:
+            self._check_length(name, segments[name])
 
     def run(self, plan: JobPlan, order: Order, segments: Segments, noise: Mapping[str, float]) -> Segments:
-        """The upload of one attempt: `update` u32[d] and, where asked for, `evaluation` u32[h].
+        """The upload of one attempt: `update` u32[d], `statistics` u32[m] or, where asked for, `evaluation` u32[h].
 
         Parameters
         ----------
@@ -89,11 +107,18 @@ class LocalWork:
         self, name: str, plan: JobPlan, order: Order, segments: Segments, multiplier: float
     ) -> NDArray[np.float64]:
         """One segment in its own units; steps at home have their noise already."""
+        if name == STATISTICS:
+            return statistics_sum(self.records.train, self.charter.task.features)
+        view = self._views.of(segments)
+        if name == UPDATE and self.charter.training.mechanism == "moments":
+            # The charter has checked that the model is one of those.
+            assert isinstance(view.model, RowModel)
+            return moments_sum(view.model, view.records.train, view.features, self.charter.training.clip)
         if name == UPDATE:
             return local_update(
-                self.model,
+                view.model,
                 np.array(segments["weights"]),
-                self.records.train,
+                view.records.train,
                 charter=self.charter,
                 plan=plan,
                 member=self.name,
@@ -102,7 +127,7 @@ class LocalWork:
                 noise=multiplier or None,
             )
         assert name == EVALUATION, name
-        return self._histogram(np.array(segments.get("released", segments.get("weights"))))
+        return self._histogram(view, np.array(segments.get("released", segments.get("weights"))))
 
     def _on_grid(
         self, spec: SegmentSpec, values: NDArray[np.float64], order: Order, multiplier: float
@@ -117,24 +142,34 @@ class LocalWork:
         return noise.add(encoded, self.generator(), modulus=MODULUS, summands=summands)
 
     def keep(self, plan: JobPlan, segments: Segments) -> None:
-        """Write the released model, and held-out scores where a demo wants them, into the member's folder."""
+        """Write the released model, and held-out scores where a demo wants them, into the member's folder.
+
+        A model that needs its preparation is kept with it.
+        """
         if "released" in segments:
             self._check_length("released", segments["released"])
+        self._views.check(segments)
         if self.folder is None or "released" not in segments:
             return
         weights = np.array(segments["released"])
+        path = self.folder / f"model-{plan.job}.npz"
         self.folder.mkdir(parents=True, exist_ok=True)
-        np.savez(self.folder / f"model-{plan.job}.npz", weights=weights)
+        if PREPARATION in segments:
+            np.savez(path, weights=weights, preparation=np.array(segments[PREPARATION]))
+        else:
+            np.savez(path, weights=weights)
         if self.keep_scores:
-            held_out = self.records.holdout
-            scores = self.model.predict(weights, held_out.X)
+            view = self._views.of(segments)
+            held_out = view.records.holdout
+            scores = view.model.predict(weights, held_out.X)
             np.savez(self.folder / "held_out.npz", labels=held_out.y, scores=scores)
 
-    def _histogram(self, weights: NDArray[np.float64]) -> NDArray[np.float64]:
-        held_out = self.records.holdout
+    def _histogram(self, view: View, weights: NDArray[np.float64]) -> NDArray[np.float64]:
+        held_out = view.records.holdout
+        # Bins lie around the prevalence that the charter declares, whatever the model was told.
         features, bins = self.charter.task.features, self.charter.metrics.bins
         return score_histogram(
-            features, held_out.y, self.model.predict(weights, held_out.X), held_out.entities, bins
+            features, held_out.y, view.model.predict(weights, held_out.X), held_out.entities, bins
         )
 
     def _check_length(self, name: str, array: NDArray[np.float64]) -> None:

@@ -13,6 +13,7 @@ from hansa.contract.errors import RefusalError
 from hansa.contract.jobs import JobPlan
 from hansa.contract.keys import from_text
 from hansa.contract.messages import PREKEYS, SERVED, Order
+from hansa.contract.segments import PREPARATION
 from hansa.contract.wire import Packed, Segments, check_signature
 from hansa.secagg.active_set import check_circles
 
@@ -98,6 +99,7 @@ def check_order(order: Order, charter: Charter, plan: JobPlan, me: str) -> None:
     check_cohort_size(order.cohort, charter)
     check_left_out(order, charter)
     check_evaluation(order, charter)
+    check_preparation(order, plan)
     check_knobs(order.knobs, charter, plan)
     missing = sorted(set(charter.knobs) - set(order.knobs))
     if missing:
@@ -128,6 +130,22 @@ def check_evaluation(order: Order, charter: Charter) -> None:
             f"the charter has the model evaluated every {charter.metrics.every} rounds, not in round {order.base}",
             {"every": charter.metrics.every},
         )
+
+
+def check_preparation(order: Order, plan: JobPlan) -> None:
+    """Columns are prepared by the job's own contract check and by nothing else, and that comes before all rounds."""
+    if order.kind == "statistics":
+        if order.base:
+            raise RefusalError(
+                "not-approved",
+                f"the contract check is what a job begins with, and this one is at round {order.base}",
+            )
+        return
+    if (PREPARATION in order.arrays) != plan.check:
+        sentence = "the job plans no contract check, and the order brings a preparation of columns"
+        if plan.check:
+            sentence = "the job begins with a contract check, and the order does not bring what came of it"
+        raise RefusalError("not-approved", sentence)
 
 
 def check_cohort_size(cohort: tuple[str, ...], charter: Charter) -> None:
