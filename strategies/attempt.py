@@ -5,6 +5,7 @@ Each upload is added to the sum of its circle as it arrives and dropped, so memo
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -27,13 +28,17 @@ from hansa.contract.messages import PREKEYS, Order, Receipt, RefusalReply, Uploa
 from hansa.contract.segments import EVALUATION, UPDATE, SegmentSpec, divisor
 from hansa.contract.wire import Segments, digest
 from hansa.models.scores import figures
-from hansa.secagg.active_set import open_circles, receipt_valid
-from hansa.secagg.fixed_point import Grid
+from hansa.secagg.active_set import least_noised, open_circles, receipt_valid
 from hansa.secagg.prekeys import Prekey, prekey_bytes
 from hansa.secagg.server import Circle, Summation
+from hansa.strategies.cohort_noise import STATISTICS, Noise
+from hansa.strategies.grids import grid_of, noise_on
 from hansa.strategies.requests import Desk, Reply
 from hansa.strategies.robust import center, least_updates
 from hansa.strategies.start_exchange import RESTARTED
+
+# What a charge is for, by segment.
+_PURPOSES = {UPDATE: "train", EVALUATION: "evaluate", STATISTICS: "check"}
 
 
 @dataclass
@@ -51,6 +56,8 @@ class Attempt:
     prekeys: Mapping[str, Prekey]
     # Called with a member and its upload, which brings a new prekey where one was used.
     restock: Callable[[str, Segments], None]
+    # The noise multipliers of every member of the cohort, by segment; empty ones without privacy.
+    noise: Mapping[str, Noise] = field(default_factory=dict)
     # Why the sum may not be used although enough uploads arrived; empty where nothing happened to it.
     failure: str = ""
     began: float = field(default_factory=time.monotonic)
@@ -108,6 +115,11 @@ class Attempt:
         return entry is None or entry.outcome in ("failed", "missing") or entry.code in RESTARTED
 
     @property
+    def refusals(self) -> dict[str, tuple[str, str]]:
+        """Members that refused, each with its code and sentence."""
+        return {it.member: (it.code, it.sentence) for it in self._entries.values() if it.outcome == "refused"}
+
+    @property
     def complaints(self) -> dict[str, str]:
         """Members that refused because of another's badly made prekey, each with the maker it names."""
         return dict(self._complaints)
@@ -145,9 +157,8 @@ class Attempt:
             self.order.attempt,
         ):
             raise MessageError(f"{member} answers an attempt with '{body.type}'")
-        if body.receipt.charges or body.receipt.head is not None:
-            # It is shown to everybody with the shares: what nothing here can check is not passed on.
-            raise MessageError(f"{member} sent a receipt with charges or a head; there is no ledger yet")
+        if problem := self._wrong_charges(member, body.receipt):
+            raise MessageError(f"{member} sent a receipt {problem}")
         parts = self._parts(member, reply.segments)
         if self.prekeys:
             if not receipt_valid(member, self.order, body.receipt, self.desk.parties):
@@ -156,10 +167,32 @@ class Attempt:
             self.restock(member, reply.segments)
         self.summation.add(member, parts)
         if self.plan.rule.name in PER_UPDATE_RULES and UPDATE in parts and not self.prekeys:
-            spec = next(spec for spec in self.specs if spec.name == UPDATE)
-            update = Grid(spec.bound, len(self.order.cohort), tail=spec.tail).decode(parts[UPDATE])
+            update = grid_of(self._spec(UPDATE), len(self.order.cohort)).decode(parts[UPDATE])
             self._single[member] = update / divisor(self.charter, self.plan, (member,))
         self._note(member, "replied", size=size)
+
+    def _wrong_charges(self, member: str, receipt: Receipt) -> str:
+        """Why a receipt is not what the member's noise of this attempt costs; empty where it is.
+
+        It is shown to everybody with the shares, and the figures' standard errors build on that noise.
+        """
+        if self.charter.privacy.noise == "none":
+            charged = receipt.charges or receipt.grants or receipt.head is not None
+            return "with charges or a head, and the charter has no noise" if charged else ""
+        if receipt.head is None:
+            return "without the head of its ledger"
+        found: dict[str, float] = {it.purpose: it.noise_multiplier for it in receipt.charges}
+        for segment in self.order.noise:
+            paid, added = found.get(_PURPOSES[segment], 0.0), self._added(member, segment)
+            if not math.isclose(paid, added, rel_tol=1e-6):
+                return f"for noise {paid:.6g} on segment '{segment}', it is to add {added:.6g}"
+        return ""
+
+    def _added(self, member: str, segment: str) -> float:
+        """The noise multiplier that one member's part of a segment is charged for."""
+        if self.charter.privacy.noise == "distributed":
+            return self.order.noise[segment]
+        return self.noise[member][segment]
 
     def _parts(self, member: str, segments: Segments) -> Segments:
         """What is summed of an upload: exactly the segments that the order asks for, beside the new prekey."""
@@ -211,8 +244,17 @@ class Attempt:
                 f"to bear {faulty} faulty ones; missing: {lost}"
             )
         if not self.open_circles:
-            return f"no group has {self.charter.protection.audit_groups} uploads; missing: {lost}"
+            return self._why_closed(lost)
         return ""
+
+    def _why_closed(self, lost: str) -> str:
+        if self.charter.privacy.noise != "distributed":
+            return f"no group has {self.charter.protection.audit_groups} uploads; missing: {lost}"
+        needed = min(least_noised(len(circle), self.charter) for circle in self.order.circles)
+        return (
+            f"{len(self.active)} uploads arrived, and noise that is shared needs at least {needed} "
+            f"in one sum (privacy.s = {self.charter.privacy.s}); missing: {lost}"
+        )
 
     def _why(self, member: str) -> str:
         entry = self._entries.get(member)
@@ -231,6 +273,21 @@ class Attempt:
         if self.shortfall() or all(spec.name != EVALUATION for spec in self.specs):
             return {}
         return figures(self.charter.task.features, self._decoded(EVALUATION))
+
+    def noise_sd(self, segment: str) -> float:
+        """Standard deviation of the noise on each coordinate of a segment's decoded sum; 0 without grid noise.
+
+        Exact, from what every active member is charged: rounding and shares included.
+        """
+        spec = self._spec(segment)
+        if spec.multiplier == 0:
+            return 0.0
+        variance, active = 0.0, set(self.active)
+        for circle in self.open_circles:
+            for name in active.intersection(circle):
+                noise = noise_on(spec, self.charter, len(circle), self._added(name, segment))
+                variance += (noise.sd / noise.scale) ** 2
+        return math.sqrt(variance)
 
     def result(self, status: AttemptStatus, *, round_number: int | None, reason: str = "") -> AttemptResult:
         """What the attempt leaves behind."""
@@ -256,12 +313,14 @@ class Attempt:
 
     def _decoded(self, name: str) -> NDArray[np.float64]:
         """The sum of one segment over all circles, each on the grid of its own size. Shape (length,)."""
-        spec = next(spec for spec in self.specs if spec.name == name)
+        spec = self._spec(name)
         parts = (
-            Grid(spec.bound, len(circle), tail=spec.tail).decode(self.summation.of(circle)[name])
-            for circle in self.open_circles
+            grid_of(spec, len(circle)).decode(self.summation.of(circle)[name]) for circle in self.open_circles
         )
         total = next(parts)
         for part in parts:
             total += part
         return total
+
+    def _spec(self, name: str) -> SegmentSpec:
+        return next(spec for spec in self.specs if spec.name == name)

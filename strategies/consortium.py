@@ -26,10 +26,12 @@ from hansa.contract.jobs import AttemptKind, AttemptResult, JobStatus
 from hansa.contract.messages import PREKEYS, CloseRequest, Order, TrainRequest
 from hansa.contract.plan import check_rule
 from hansa.contract.segments import segment_specs
+from hansa.contract.typed import clipped
 from hansa.contract.wire import describe
 from hansa.models.model import Model
 from hansa.strategies.apply import ModelState, apply
 from hansa.strategies.attempt import Attempt
+from hansa.strategies.cohort_noise import UNPAID, order_noise
 from hansa.strategies.complaints import Complaints
 from hansa.strategies.exchange import Exchange, ExchangeError
 from hansa.strategies.flower_hooks import FlowerHooks
@@ -139,7 +141,7 @@ class ConsortiumStrategy(FlowerHooks):
     def connect(self, grid: Grid) -> None:
         """Take the grid this run talks through."""
         self._exchange = Exchange(grid)
-        self._roster = Roster(self._desk, self._exchange, self.journal)
+        self._roster = Roster(self._desk, self._exchange, self.journal, parameters=self.model.parameters)
         self.journal.set_status("running")
 
     def train_round(self) -> AttemptResult:
@@ -163,6 +165,8 @@ class ConsortiumStrategy(FlowerHooks):
             if selection.shortfall:
                 # Rounds that need everybody are not stopped by two that disagree.
                 selection = self.roster.select(held)
+            if selection.shortfall:
+                self._pause_for_budgets(selection)
             waited = time.monotonic() - began
             if not selection.shortfall and (
                 self._gathered or not selection.hopeful or waited >= self._gather_s
@@ -180,6 +184,20 @@ class ConsortiumStrategy(FlowerHooks):
                 said, reminded = sentence, waited
                 self.journal.event("waiting", sentence)
             self._sleep(LOOK_AGAIN_S)
+
+    def _pause_for_budgets(self, selection: Selection) -> None:
+        """Wait for nobody where those whose budget does not pay are too many for a cohort: people must act."""
+        unpaid, charter = self.roster.unpaid, self.charter
+        others = charter.controllers(it.name for it in charter.members if it.name not in unpaid)
+        if unpaid and len(others) < charter.minimum_cohort:
+            reasons = "; ".join(f"{name}: {sentence}" for name, sentence in unpaid.items())
+            self._interrupt(
+                "paused",
+                clipped(
+                    f"the budgets of {len(unpaid)} members do not pay for it, and a cohort needs at least "
+                    f"{charter.minimum_cohort} of {len(charter.members)} members: {reasons}"
+                ),
+            )
 
     # --- train ----------------------------------------------------------------------------------
 
@@ -212,6 +230,7 @@ class ConsortiumStrategy(FlowerHooks):
             groups=split(selection.cohort, self.charter, self._randomness),
             left_out=dict(selection.left_out),
             knobs=knobs,
+            noise=order_noise(selection.noise, kind, evaluate),
             evaluate=evaluate,
             arrays={header.name: header.sha256 for header in headers},
         )
@@ -226,6 +245,7 @@ class ConsortiumStrategy(FlowerHooks):
             addresses={name: addresses[name] for name in order.cohort},
             prekeys=prekeys,
             restock=self.roster.restock,
+            noise={name: self.roster.noise[name] for name in order.cohort},
         )
 
     def gather_uploads(self, attempt: Attempt) -> None:
@@ -240,9 +260,14 @@ class ConsortiumStrategy(FlowerHooks):
         self.note_lost(attempt)
 
     def note_lost(self, attempt: Attempt) -> None:
-        """Greet anew whoever did not answer; say who complained of whose prekeys."""
+        """Greet anew whoever did not answer; say whose budget does not pay, and who complained of whose prekeys."""
         for name in attempt.lost:
             self.roster.forget(name)
+        for name, (code, sentence) in attempt.refusals.items():
+            if code == "noise-below-floor":
+                self.roster.ask_anew(name)
+            elif code in UNPAID:
+                self.roster.not_paid(name, code, sentence)
         for complainer, maker in attempt.complaints.items():
             sentence = f"{complainer} says that the prekey of {maker} is badly made"
             self.journal.event("bad-share", sentence, member=complainer)

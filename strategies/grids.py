@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from hansa.contract.charter import Charter
 from hansa.contract.errors import InputError
-from hansa.contract.jobs import JobPlan
+from hansa.contract.jobs import AttemptKind, JobPlan
 from hansa.contract.messages import Order
 from hansa.contract.segments import SegmentSpec, segment_specs
 from hansa.privacy.grid_noise import GridNoise
@@ -72,22 +72,23 @@ def check_noise(
     InputError : the segment, how many units its noise has and how many it needs
     """
     most = largest_circle(charter) if summands is None else summands
-    for kind in ("train", "statistics"):
-        if kind == "statistics" and not plan.check:
-            continue
+    kinds: tuple[AttemptKind, ...] = ("train", "statistics") if plan.check else ("train",)
+    for kind in kinds:
         order = Order(
             job=plan.job,
             attempt=1,
             kind=kind,
             base=0,
-            cohort=tuple(member.name for member in charter.members),
+            cohort=(charter.members[0].name,),
             noise=dict(largest or noise),
             evaluate=kind == "train",
         )
         for spec in segment_specs(charter, plan, order, parameters):
             if spec.multiplier and spec.name in noise:
                 try:
-                    noise_on(spec, charter, most, noise[spec.name])
+                    scale = grid_of(spec, most).scale
+                    # Only all shares together must be fine enough.
+                    GridNoise(spec.clip, spec.length, scale, noise[spec.name])
                 except (InputError, ValueError) as error:
                     raise InputError(f"segment '{spec.name}', {most} members: {error}") from None
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -24,6 +25,7 @@ from hansa.contract.messages import (
 )
 from hansa.contract.wire import Segments, digest
 from hansa.secagg.prekeys import Prekey, prekey_bytes
+from hansa.strategies.cohort_noise import UNPAID, Noise, fit, noise_problem
 from hansa.strategies.exchange import Exchange, ExchangeError
 from hansa.strategies.ports import Journal, MemberPresence
 from hansa.strategies.requests import Desk, Reply
@@ -36,10 +38,32 @@ from hansa.strategies.waits import Waits
 HELLO_AGAIN_S = 5.0
 # A member that declined the job is asked again after this long.
 JOB_AGAIN_S = 5.0
+# One whose budget does not pay is asked for its approval after this long, then after twice as long each time.
+UNPAID_AGAIN_S = 60.0
+
+
+@dataclass(frozen=True)
+class Unpaid:
+    """A member whose budget does not pay: its own words, the start of its agent, when it said so and how often."""
+
+    sentence: str
+    started: float
+    when: float
+    times: int
+
+    @property
+    def again(self) -> float:
+        """When it may be asked for its approval again."""
+        return self.when + UNPAID_AGAIN_S * 2.0 ** (self.times - 1)
 
 
 class Roster:
-    """Addresses of the members that are there and willing, kept for one run of a job."""
+    """Addresses of the members that are there and willing, kept for one run of a job.
+
+    Parameters
+    ----------
+    parameters : coordinates of the charter's model
+    """
 
     def __init__(
         self,
@@ -47,8 +71,11 @@ class Roster:
         exchange: Exchange,
         journal: Journal,
         monotonic: Callable[[], float] = time.monotonic,
+        *,
+        parameters: int,
     ) -> None:
         self._desk = desk
+        self._parameters = parameters
         self._exchange = exchange
         self._journal = journal
         self._monotonic = monotonic
@@ -59,6 +86,10 @@ class Roster:
         self._waits = Waits(monotonic)
         self._declined: dict[str, tuple[str, float]] = {}
         self._willing: set[str] = set()
+        # The noise multipliers with which each member approved the job; empty mappings without privacy.
+        self._noise: dict[str, Noise] = {}
+        # Members whose budget does not pay; they stay here when they approve the job again, until they took part.
+        self._unpaid: dict[str, Unpaid] = {}
         # Members whose prekeys were proved to be badly made, each with a sentence: out until the next run.
         self._blamed: dict[str, str] = {}
         self._masked = desk.charter.protection.mode == "masked"
@@ -89,7 +120,17 @@ class Roster:
         """Members that are connected but refuse the job, each with its own words."""
         here = set(self._members.values())
         said = {name: sentence for name, (sentence, _) in self._declined.items() if name in here}
-        return said | self._blamed
+        return said | self.unpaid | self._blamed
+
+    @property
+    def unpaid(self) -> dict[str, str]:
+        """Members whose budget does not pay for this job any more, each with its own words."""
+        return {name: it.sentence for name, it in self._unpaid.items() if name not in self._willing}
+
+    @property
+    def noise(self) -> Mapping[str, Noise]:
+        """Noise multipliers by segment of each member that approved the job."""
+        return self._noise
 
     def select(self, held: Mapping[str, str], aside: Mapping[str, str] | None = None) -> Selection:
         """The cohort that could be asked now.
@@ -98,13 +139,19 @@ class Roster:
         ----------
         aside : members that are left out this once, each with the reason
         """
-        return select(
-            self._desk.charter,
+        charter, plan = self._desk.charter, self._journal.plan
+        out = {**(aside or {}), **self.declined}
+        there = {name: self._noise[name] for name in self.connected if name not in out and name not in held}
+        loudness = fit(there, charter, plan, self._parameters)
+        selection = select(
+            charter,
             connected=self.connected,
-            declined={**(aside or {}), **self.declined},
+            declined={**out, **loudness.left_out},
             held=held,
             starts=self._stock.starts if self._masked else None,
         )
+        cohort = {name: there[name] for name in selection.cohort}
+        return replace(selection, noise=fit(cohort, charter, plan, self._parameters).largest)
 
     def take(self, selection: Selection) -> dict[str, Prekey]:
         """The prekeys of a selection, out of the stock for good; none in mode `clear`."""
@@ -120,9 +167,27 @@ class Roster:
         except MessageError as error:
             self._journal.event("bad-prekey", str(error), member=member)
 
+    def ask_anew(self, member: str) -> None:
+        """A member's approval may have changed, and its noise with that: it is asked for the job again."""
+        self._willing.discard(member)
+
     def blame(self, member: str, sentence: str) -> None:
         """A member's prekeys are badly made, by proof: it takes no part until the next run."""
         self._blamed[member] = f"left out until the next run: {sentence}"
+
+    def not_paid(self, member: str, code: str, sentence: str) -> None:
+        """A member's budget does not pay: no attempt asks it before it approves the job once more.
+
+        It is asked for that seldom, and more seldom each time; at once where its agent starts anew.
+        """
+        started = max((it.started for it in self._presence.values() if it.name == member), default=0.0)
+        before, said = self._unpaid.get(member), f"{code}: {sentence}"
+        self._willing.discard(member)
+        self._declined.pop(member, None)
+        times = before.times + 1 if before is not None else 1
+        self._unpaid[member] = Unpaid(said, started, self._monotonic(), times)
+        if before is None or before.sentence != said:
+            self._journal.event(code, sentence, member=member)
 
     def refresh(self, *, prekeys: bool = True) -> None:
         """Look who is online, ask new nodes for a hello and new members for the job.
@@ -177,6 +242,9 @@ class Roster:
             elif isinstance(body, HelloReply):
                 self.forget(reply.header.sender)
                 self._members[node] = reply.header.sender
+                unpaid = self._unpaid.get(reply.header.sender)
+                if unpaid is not None and unpaid.started != body.started:
+                    del self._unpaid[reply.header.sender]
                 self._useless.pop(node, None)
                 self._presence[node] = MemberPresence(
                     name=reply.header.sender,
@@ -210,6 +278,7 @@ class Roster:
             node: name
             for node, name in self._members.items()
             if name not in self._willing
+            and (name not in self._unpaid or now >= self._unpaid[name].again)
             and now - self._declined.get(name, ("", -JOB_AGAIN_S))[1] >= JOB_AGAIN_S
         }
         if not asked:
@@ -224,8 +293,9 @@ class Roster:
             if reply is None:
                 self.forget(asked[node])
             elif isinstance(reply.header.body, JobReply):
-                self._willing.add(reply.header.sender)
-                self._declined.pop(reply.header.sender, None)
+                self._take_approval(reply.header.sender, reply.header.body)
+            elif isinstance(reply.header.body, RefusalReply) and reply.header.body.code in UNPAID:
+                self.not_paid(reply.header.sender, reply.header.body.code, reply.header.body.sentence)
             elif isinstance(reply.header.body, RefusalReply):
                 refusal = reply.header.body
                 known = self._declined.get(reply.header.sender, ("", 0.0))[0]
@@ -239,6 +309,18 @@ class Roster:
         for node in silent:
             self.forget(asked[node])
         self._waits.silent(silent, self._monotonic() - began)
+
+    def _take_approval(self, member: str, approval: JobReply) -> None:
+        """A member's yes, with the noise that it will add; a yes without that is none."""
+        problem = noise_problem(approval.noise, self._desk.charter, self._journal.plan)
+        if not problem:
+            self._noise[member] = approval.noise
+            self._willing.add(member)
+            self._declined.pop(member, None)
+            return
+        if self._declined.get(member, ("", 0.0))[0] != problem:
+            self._journal.event("bad-reply", f"{member} approved the job, but {problem}", member=member)
+        self._declined[member] = (problem, self._monotonic())
 
     def _goes_on(self, there: int) -> bool:
         """Whether rounds can go on with so many members."""

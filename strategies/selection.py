@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from hansa.contract.charter import Charter
 from hansa.contract.typed import clipped
@@ -24,6 +24,8 @@ class Selection:
     prekeys: Mapping[str, int]
     # Members that are left out and may soon not be.
     hopeful: tuple[str, ...]
+    # The cohort's largest noise multiplier of each segment; empty without privacy.
+    noise: Mapping[str, float] = field(default_factory=dict)
 
 
 def select(

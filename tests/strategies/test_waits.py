@@ -52,7 +52,8 @@ class Nodes:
 
 def roster_of(job: MaskedJob, clock: Clock, silent: Callable[[str, str], bool]) -> Roster:
     strategy = job.strategy()
-    return Roster(strategy._desk, Nodes(job, clock, silent), strategy.journal, monotonic=clock)  # type: ignore[arg-type]
+    nodes, parameters = Nodes(job, clock, silent), strategy.model.parameters
+    return Roster(strategy._desk, nodes, strategy.journal, monotonic=clock, parameters=parameters)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("kind", ["hello", "job", "witness"])
