@@ -1,0 +1,137 @@
+"""An organisation whose real agent answers on admin.sock while the command line speaks to it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from cli_side import write_scenario
+
+from hansa.cli import provisioning
+from hansa.cli.addresses import free_addresses
+from hansa.cli.instance import Instance, MemberFolder
+from hansa.clients.admin import MAX_COMMAND_BYTES, Administration
+from hansa.clients.agent import build
+from hansa.clients.budget import Budget
+from hansa.clients.protocol import Agent
+from hansa.contract.frames import serve_frames
+from hansa.contract.jobs import JobPlan
+from hansa.contract.messages import Order, Receipt, Seen
+from hansa.contract.scenario import FirstGrant, read_scenario
+
+PRIVACY = """
+[privacy]
+noise = "local"
+
+[training]
+max_entities = 1000
+"""
+JOB = "ab" * 16
+OTHER = "ab" + "cd" * 15
+# What one segment of a train attempt releases: its steps.
+RELEASES = {"update": 1, "evaluation": 1}
+
+
+def write_noised(folder: Path) -> Path:
+    """A tiny scenario whose charter has noise."""
+    origin = write_scenario(folder)
+    path = origin / "scenario.toml"
+    path.write_text(path.read_text().replace("[knobs]", f"{PRIVACY}\n[knobs]"))
+    return origin
+
+
+def make_instance(folder: Path, *, grant: FirstGrant | None = None) -> Instance:
+    origin = write_noised(folder / "tiny")
+    scenario, features = read_scenario(origin)
+    return provisioning.provision(
+        scenario.model_copy(update={"grant": grant, "approval": "manual"}),
+        features,
+        origin=origin,
+        out=folder / "made",
+        addresses=free_addresses(),
+    )
+
+
+@dataclass
+class Office:
+    """One organisation: its folder, and its agent while it runs."""
+
+    member: MemberFolder
+    _running: ExitStack = field(default_factory=ExitStack)
+    agent: Agent | None = None
+
+    @property
+    def folder(self) -> str:
+        return str(self.member.folder)
+
+    @property
+    def budget(self) -> Budget:
+        assert self.agent is not None
+        assert self.agent.budget is not None
+        return self.agent.budget
+
+    def start(self) -> None:
+        """Start the agent in this process; its sockets are where a real one's are."""
+        folder = self.member.folder
+        self.agent = build(folder, self.member.config, isolated=True)
+        administration = Administration(self.agent, owner=os.getuid())
+        path = folder / self.member.config.admin_socket
+        self._running.enter_context(
+            serve_frames(path, administration.answer, mode=0o600, limit=MAX_COMMAND_BYTES)
+        )
+
+    def stop(self) -> None:
+        """The agent is gone; its files stay."""
+        self._running.close()
+        if self.agent is not None:
+            self.budget.ledger.close()
+            self.agent.attempts.close()
+        self.agent = None
+
+    def propose(self, job: str = JOB, **fields: object) -> JobPlan:
+        """The server asks for a job."""
+        assert self.agent is not None
+        plan = JobPlan.model_validate({"job": job, "name": "fraud", "rounds": 3, **fields})
+        self.agent.attempts.ask(plan)
+        return plan
+
+    def work(
+        self, plan: JobPlan, attempt: int, *, kept: Mapping[str, int] = RELEASES, paid: bool = True
+    ) -> None:
+        """A train attempt: paid, and its upload put on record; `kept` is what the record says left."""
+        assert self.agent is not None
+        order = Order(
+            job=plan.job,
+            attempt=attempt,
+            kind="train",
+            base=attempt - 1,
+            cohort=("a", "b", "c"),
+            noise=self.budget.noise(plan.job),
+            evaluate=True,
+        )
+        self.agent.attempts.accept(plan.job, attempt, "0" * 64, order.cohort, order.digest)
+        receipt = self.budget.charge(plan, order).receipt if paid else Receipt()
+        seen = Seen(job=plan.job, attempt=attempt, order=order.digest, receipt=receipt)
+        self.agent.attempts.keep_reply(b"reply", seen, kept, "local")
+        if paid:
+            self.budget.finish(plan.job, attempt)
+
+
+@contextmanager
+def office(folder: Path, *, grant: FirstGrant | None = None) -> Iterator[Office]:
+    """An organisation with a running agent, in an instance of three."""
+    made = Office(make_instance(folder, grant=grant).member("a"))
+    made.start()
+    try:
+        yield made
+    finally:
+        made.stop()
+
+
+def next_year() -> str:
+    """A day that has not come yet."""
+    return f"{datetime.now(UTC).year + 1}-12-31"
