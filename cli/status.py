@@ -67,6 +67,7 @@ def status(
         "members": control.get("members", []),
         "isolated": isolated,
         "jobs": control.get("jobs", []),
+        "budgets": control.get("budgets", []),
         "warnings": warnings,
     }
     if as_json:
@@ -105,7 +106,8 @@ def supervised_processes(instance: Instance) -> list[Supervised]:
 
 
 def _ask_control(instance: Instance) -> dict[str, Any]:
-    """Members and jobs as control knows them; nothing where it does not run."""
+    """Members, jobs and the mirror of budgets as control knows them; nothing where it does not run."""
+    from hansa.cli.budgets_shown import mirror_lines
     from hansa.cli.control_client import Control
 
     try:
@@ -115,7 +117,9 @@ def _ask_control(instance: Instance) -> dict[str, Any]:
                 | {"rounds": it.plan.rounds}
                 for it in control.jobs()
             ]
-            return {"members": [it.model_dump(mode="json") for it in control.members()], "jobs": jobs}
+            members = [it.model_dump(mode="json") for it in control.members()]
+            budgets = mirror_lines(control.budgets(), control.spendings(), {})[0]
+            return {"members": members, "jobs": jobs, "budgets": [vars(it) for it in budgets]}
     except HansaError:
         return {}
 
@@ -135,6 +139,8 @@ def _isolation(instance: Instance, members: list[dict[str, Any]]) -> dict[str, b
 def _print(facts: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
+
+    from hansa.cli.budgets_shown import GrantLine, budget_sentence
 
     console = Console()
     if facts["control"]:
@@ -162,6 +168,8 @@ def _print(facts: dict[str, Any]) -> None:
             done = f"{it['round']} of {it['rounds']}"
             table.add_row(it["job"][:8], it["name"], it["status"], done, it["reason"])
         console.print(table)
+    for it in facts["budgets"]:
+        console.print(budget_sentence(GrantLine(**it)), markup=False, highlight=False)
     for warning in facts["warnings"]:
         console.print(f"warning: {warning}", style="yellow", markup=False)
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -14,6 +15,7 @@ from hansa.contract.errors import HansaError, InputError
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from hansa.cli.budgets_shown import GrantLine
     from hansa.cli.control_client import Control
     from hansa.cli.demo import Demo
     from hansa.cli.follow import Followed
@@ -77,6 +79,7 @@ def up(
 def _attached(
     demo: Demo, charter: Charter, console: Console, interruption: Interruption, *, as_json: bool
 ) -> int:
+    from hansa.cli.budgets_shown import mirror_lines
     from hansa.cli.control_client import Control
     from hansa.cli.federation import START_S, check_given_up, federation_specs, record_path, supervised
     from hansa.cli.follow import follow, start_job
@@ -118,7 +121,8 @@ def _attached(
                 print(f"{stands}; go on with it: hansa up --keep", file=sys.stderr)
                 return interruption.exit_code
             model = _export(control, followed, charter, instance.folder / "model")
-    return _show(demo, charter, followed, console, model, as_json=as_json)
+            budgets = mirror_lines(control.budgets(), control.spendings(), {})[0]
+    return _show(demo, charter, followed, console, model, budgets, as_json=as_json)
 
 
 def _detached(
@@ -166,9 +170,17 @@ def _export(control: Control, followed: Followed, charter: Charter, folder: Path
 
 
 def _show(
-    demo: Demo, charter: Charter, followed: Followed, console: Console, model: Path | None, *, as_json: bool
+    demo: Demo,
+    charter: Charter,
+    followed: Followed,
+    console: Console,
+    model: Path | None,
+    budgets: Sequence[GrantLine],
+    *,
+    as_json: bool,
 ) -> int:
     """Print the result; 0 where the job finished."""
+    from hansa.cli.budgets_shown import budget_sentence
     from hansa.cli.results import local_table, result_object, rounds_table
 
     job = followed.job
@@ -176,8 +188,9 @@ def _show(
     local = _local(demo, charter) if finished else {}
     released = followed.lines[-1].metrics if followed.lines else {}
     if as_json:
-        more = {"job": job.job, "reason": job.reason, "instance": str(demo.instance.folder)}
+        more: dict[str, Any] = {"job": job.job, "reason": job.reason, "instance": str(demo.instance.folder)}
         more["model"] = str(model) if model else ""
+        more["budgets"] = [vars(it) for it in budgets]
         found = result_object(job.status, followed.lines, released=released, local=local, more=more)
         print(json.dumps(found), flush=True)
     else:
@@ -185,6 +198,8 @@ def _show(
         if local:
             console.print(local_table(local, {member.name: member.title for member in charter.members}))
             console.print("read from the members' own folders on this machine; the server does not see these")
+        for line in budgets:
+            console.print(budget_sentence(line), markup=False, highlight=False, soft_wrap=True)
         if model:
             console.print(f"released model: {model}", markup=False, highlight=False, soft_wrap=True)
     if not finished:

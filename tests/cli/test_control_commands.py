@@ -13,6 +13,7 @@ import pytest
 from cli_side import hansa
 from desks import SECRETS, open_test_desk
 from federation import JOB, make_plan
+from journals import signed
 from safetensors.numpy import load_file
 from served import serve
 
@@ -294,3 +295,38 @@ def test_a_client_status_is_for_people(
     assert ["hash", "f" * 64] in lines
     assert ["expires", "2027-01-02 03:04 UTC"] in lines
     assert [value for name, value in lines if name == "job"] == [f"{'j' * 32} approved", f"{'k' * 32} asked"]
+
+
+def charged(desk: ControlDesk) -> None:
+    """A job of which two members sent receipts."""
+    work(desk, 1, status="running")
+    journal = desk.store.claim(JOB, "run 2")
+    attempt = journal.open_attempt("train", base=1, cohort=COHORT, left_out={}, knobs={})
+    journal.receipts(attempt, "d" * 64, {"a": signed(4, training=0.6), "b": signed(9, training=2.0)})
+
+
+def test_the_mirror_shows_what_is_left_and_that_it_is_a_mirror(run: Run, desk: ControlDesk) -> None:
+    charged(desk)
+    code, out, _ = run("budgets", "show")
+    assert code == 0
+    assert "the server's mirror" in out
+    assert "70.0 % ██████████████░░░░░░" in out
+    assert "0.0 % ░░░░░░░░░░░░░░░░░░░░" in out
+    facts = json.loads(run("budgets", "show", "--json")[1])
+    assert facts["mirror"] is True
+    assert [it["percent_left"] for it in facts["grants"]] == pytest.approx([70.0, 0.0])
+    assert [it["round_cost"] for it in facts["jobs"]] == [0.1, 0.1]
+
+
+def test_the_mirror_s_history_is_the_receipts(run: Run, desk: ControlDesk) -> None:
+    charged(desk)
+    receipts = json.loads(run("budgets", "history", "--json")[1])
+    assert [(it["member"], it["receipt"]["head"]["sequence"]) for it in receipts] == [("a", 4), ("b", 9)]
+    out = run("budgets", "history")[1]
+    assert "the server's mirror" in out
+    assert "train: 10 x noise 10 from 'spring'" in out
+
+
+def test_an_empty_mirror_says_so(run: Run) -> None:
+    assert "no grant" in run("budgets", "show")[1]
+    assert "no receipt yet" in run("budgets", "history")[1]
