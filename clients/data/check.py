@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hansa.clients.data.columns import as_numbers, as_texts, scaled
 from hansa.clients.data.sources import origin, read_source
@@ -24,8 +25,9 @@ from hansa.contract.typed import Frozen
 if TYPE_CHECKING:
     import polars as pl
 
-# A declared range this many times the observed 1-99 % spread is called too wide.
-TOO_WIDE = 4.0
+# A range fits where it reaches two standard deviations to either side; columns are scaled so that these are 1.
+# Under this share of it the declared range looks too wide, and a job's contract check would correct it.
+LEAST_SPREAD = 0.5
 
 
 class Finding(Frozen):
@@ -168,11 +170,12 @@ def _check_numeric(series: pl.Series, column: NumericColumn) -> ColumnReport:
         spread = (float(low), float(high))
         if present.min() == present.max():
             findings.append(_warning(f": constant, always {present[0]:g}"))
-        elif TOO_WIDE * np.ptp(scaled(np.clip([low, high], column.low, column.high), column)) < 4.0:
+        elif (share := _spread(present, column)) < LEAST_SPREAD:
             findings.append(
                 _warning(
-                    f": the declared range {column.low:g} to {column.high:g} is more than {TOO_WIDE:g} times as wide "
-                    f"as the data, 98 % of which lie in {low:g} to {high:g}; this costs accuracy"
+                    f": the declared range {column.low:g} to {column.high:g} looks too wide: the data spread over "
+                    f"{share:.0%} of what it allows for, 98 % of them in {low:g} to {high:g}; under noise this costs "
+                    "accuracy, so declare a narrower one or let jobs begin with the contract check"
                 )
             )
     if outside > 0.1 * rows:
@@ -189,6 +192,11 @@ def _check_numeric(series: pl.Series, column: NumericColumn) -> ColumnReport:
         spread=spread,
         findings=(*findings, *_mostly_missing(missing, column.indicator)),
     )
+
+
+def _spread(present: NDArray[np.float64], column: NumericColumn) -> float:
+    """Standard deviation of the column as it is encoded: 1 where the declared range fits the data."""
+    return float(np.std(scaled(np.clip(present, column.low, column.high), column)))
 
 
 def _check_categorical(series: pl.Series, column: CategoricalColumn) -> ColumnReport:

@@ -230,3 +230,16 @@ def test_the_report_says_column_by_column_what_departs(tmp_path: Path) -> None:
         "'kind': 35.0%",
     ):
         assert phrase in text
+
+
+@pytest.mark.parametrize(("deviation", "warned"), [(1.0, False), (0.6, False), (0.4, True), (0.05, True)])
+def test_a_range_is_called_too_wide_under_half_its_spread(
+    tmp_path: Path, deviation: float, warned: bool
+) -> None:
+    # Declared is 0 to 40: what fits it has standard deviation 10 around 20.
+    features = FeatureContract(columns=(NumericColumn(name="age", low=0, high=40),), label=BinaryLabel())
+    draws = np.random.default_rng(3).normal(20.0, 10.0 * deviation, 400)
+    lines = [f"{row % 2},{value}" for row, value in enumerate(draws)]
+    (tmp_path / "org.csv").write_text("y,age\n" + "\n".join(lines))
+    warnings = check_data(CsvSource(path="org.csv"), features, tmp_path).warnings
+    assert any("looks too wide" in it and "contract check" in it for it in warnings) == warned
