@@ -67,7 +67,7 @@ def evaluations(rounds: int, evaluate_every: int) -> int:
 
 
 class MetricValue(Frozen):
-    """One released figure; the standard error is None where no noise was added."""
+    """One released figure; its standard error is that of the added noise, None where none was added."""
 
     value: float
     error: float | None = None

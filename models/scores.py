@@ -14,11 +14,12 @@ with an edge at 1/2 where it lies in reach.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hansa.contract.features import BinaryLabel, FeatureContract, MulticlassLabel, RegressionLabel
+from hansa.contract.features import BinaryLabel, FeatureContract, MulticlassLabel
 from hansa.contract.jobs import MetricValue
 from hansa.models.losses import sigmoid
 
@@ -28,6 +29,8 @@ Array = NDArray[np.float64]
 SPAN = 10.0
 # A record's log-loss counts up to this many nats.
 LOSS_CAP = 10.0
+# A figure is released where its divisor is this many standard deviations of its noise above zero.
+SEEN = 3.0
 
 
 def score_histogram(
@@ -56,23 +59,69 @@ def score_histogram(
     return np.array([weight.sum(), weight @ np.abs(error), weight @ error**2])
 
 
-def figures(features: FeatureContract, histogram: Array) -> dict[str, MetricValue]:
+def figures(features: FeatureContract, histogram: Array, *, noise_sd: float = 0.0) -> dict[str, MetricValue]:
     """The figures of a summed vector; those that it does not determine are left out.
 
-    binary: auc, log_loss, accuracy, calibration (mean distance between predicted and observed
-    share by bin); multiclass: log_loss, accuracy; regression: rmse, mae in label units.
+    binary: auc, log_loss, accuracy, calibration (root mean square over records of the distance between
+    predicted and observed share of their bin; Kumar, Liang and Ma 2019, 1909.10155); multiclass: log_loss,
+    accuracy; regression: rmse, mae in label units.
+
+    The standard error is that of the added noise alone, against the figure of the same records without it.
+    Every round is evaluated on the same held-out records, so what their choice adds is the same in each, and
+    whoever compares rounds would be blind to true changes with it. It is not the error with which a figure
+    holds for other records. None without noise.
+
+    What noise adds to a figure in the mean is taken off to second order: counts may be negative, but sums of
+    them and of their products have no bias, ratios and squares do. A figure is left out where its divisor
+    lies within `SEEN` standard deviations of zero.
+
+    Parameters
+    ----------
+    noise_sd : standard deviation of the noise in each coordinate
     """
-    label = features.label
+    label, vector = features.label, np.asarray(histogram, dtype=np.float64)
     if isinstance(label, BinaryLabel):
-        negatives, positives = np.split(np.asarray(histogram, dtype=np.float64), 2)
-        values = _binary(negatives, positives, label)
-    elif histogram[0] <= 0:
-        values = {}
+        negatives, positives = np.split(vector, 2)
+        found = _binary(negatives, positives, label, noise_sd)
+    elif not _seen(vector[0], noise_sd):
+        found = {}
     elif isinstance(label, MulticlassLabel):
-        values = {"log_loss": LOSS_CAP * histogram[2] / histogram[0], "accuracy": histogram[1] / histogram[0]}
+        found = {
+            "log_loss": _share(vector, 2, noise_sd).times(LOSS_CAP),
+            "accuracy": _share(vector, 1, noise_sd).within(0.0, 1.0),
+        }
     else:
-        values = _regression(histogram, label)
-    return {name: MetricValue(value=float(value)) for name, value in values.items()}
+        width = label.high - label.low
+        found = {
+            "rmse": _share(vector, 2, noise_sd).root().times(width),
+            "mae": _share(vector, 1, noise_sd).times(width),
+        }
+    return {
+        name: MetricValue(value=it.value, error=it.error if noise_sd > 0 else None)
+        for name, it in found.items()
+    }
+
+
+@dataclass(frozen=True)
+class _Estimate:
+    """A figure and its standard error."""
+
+    value: float
+    error: float
+
+    def times(self, factor: float) -> _Estimate:
+        return _Estimate(factor * self.value, factor * self.error)
+
+    def within(self, low: float, high: float) -> _Estimate:
+        """Moved to where the true figure lies; that brings it nearer."""
+        return _Estimate(min(max(self.value, low), high), self.error)
+
+    def root(self) -> _Estimate:
+        """The square root; its error is the larger one of both sides, because near zero they differ."""
+        square = max(self.value, 0.0)
+        value = math.sqrt(square)
+        down = value - math.sqrt(max(square - self.error, 0.0))
+        return _Estimate(value, max(down, math.sqrt(square + self.error) - value))
 
 
 def binned_auc(negatives: Array, positives: Array) -> float:
@@ -82,33 +131,81 @@ def binned_auc(negatives: Array, positives: Array) -> float:
     exp(slope) from one bin to the next they do so inside a bin too, and a positive then
     stands above a negative of its bin with probability `_order_within(slope)`.
     """
-    below = np.cumsum(negatives) - negatives
-    inside = _order_within(_slope(negatives, positives))
-    return float(positives @ (below + inside * negatives) / (positives.sum() * negatives.sum()))
+    return _auc(negatives, positives, 0.0).value
 
 
-def _binary(negatives: Array, positives: Array, label: BinaryLabel) -> dict[str, float]:
-    counts = negatives + positives
-    total = counts.sum()
-    if total <= 0:
+def _auc(negatives: Array, positives: Array, noise_sd: float) -> _Estimate:
+    slope, doubt = _slope(negatives, positives, noise_sd)
+    inside = _order_within(slope)
+    # Share of negatives below a positive of each bin, and of positives above a negative of each.
+    below = (np.cumsum(negatives) - negatives + inside * negatives) / negatives.sum()
+    above = (positives.sum() - np.cumsum(positives) + inside * positives) / positives.sum()
+    auc = float(positives @ below) / float(positives.sum())
+    first = _ratio(auc, below, positives.sum(), noise_sd)
+    second = _ratio(auc, above, negatives.sum(), noise_sd)
+    shared = float(positives @ negatives) / float(positives.sum() * negatives.sum())
+    within = 0.5 * (_order_within(slope + doubt) - _order_within(max(slope - doubt, 0.0))) * abs(shared)
+    error = math.hypot(first.error, second.error, within)
+    return _Estimate(first.value + second.value - auc, error).within(0.0, 1.0)
+
+
+def _ratio(value: float, weights: Array, divisor: float, noise_sd: float) -> _Estimate:
+    """A weighted mean of noised counts over their sum, `value` as it came out, without its bias.
+
+    Noise e moves it by sum_i e_i (w_i - value) / divisor to first order, and in the mean by
+    noise_sd² sum_i (value - w_i) / divisor² to second order.
+    """
+    relative = noise_sd / divisor
+    bias = relative**2 * float((value - weights).sum())
+    # What the divisor's own noise adds, to second order.
+    wider = math.sqrt(1.0 + len(weights) * relative**2)
+    return _Estimate(value - bias, wider * relative * float(np.linalg.norm(weights - value)))
+
+
+def _share(vector: Array, place: int, noise_sd: float) -> _Estimate:
+    """One of the sums over the number of records."""
+    value, relative = float(vector[place] / vector[0]), noise_sd / float(vector[0])
+    error = relative * math.sqrt((1.0 + value**2) * (1.0 + relative**2))
+    return _Estimate(value * (1.0 - relative**2), error)
+
+
+def _seen(divisor: float, noise_sd: float, coordinates: int = 1) -> bool:
+    """Whether a sum of so many coordinates is clearly above zero."""
+    return bool(divisor > SEEN * noise_sd * math.sqrt(coordinates))
+
+
+def _binary(negatives: Array, positives: Array, label: BinaryLabel, noise_sd: float) -> dict[str, _Estimate]:
+    bins, total = len(negatives), float(negatives.sum() + positives.sum())
+    if not _seen(total, noise_sd, 2 * bins):
         return {}
-    bins = len(counts)
-    centres = _centres(label, bins)
-    chance = sigmoid(centres)
-    values = {
-        "log_loss": float(negatives @ np.logaddexp(0, centres) + positives @ np.logaddexp(0, -centres))
-        / total,
-        "accuracy": float(np.where(centres > 0, positives, negatives).sum()) / total,
-        "calibration": float(np.abs(positives - chance * counts).sum()) / total,
+    centres, counts = _centres(label, bins), np.concatenate([negatives, positives])
+    losses = np.concatenate([np.logaddexp(0, centres), np.logaddexp(0, -centres)])
+    right = np.concatenate([centres <= 0, centres > 0]).astype(np.float64)
+    found = {
+        "log_loss": _ratio(float(counts @ losses) / total, losses, total, noise_sd),
+        "accuracy": _ratio(float(counts @ right) / total, right, total, noise_sd).within(0.0, 1.0),
     }
-    if negatives.sum() > 0 and positives.sum() > 0:
-        values["auc"] = min(max(binned_auc(negatives, positives), 0.0), 1.0)
-    return values
+    calibration = _calibration(negatives, positives, sigmoid(centres), noise_sd)
+    if calibration is not None:
+        found["calibration"] = calibration
+    if _seen(negatives.sum(), noise_sd, bins) and _seen(positives.sum(), noise_sd, bins):
+        found["auc"] = _auc(negatives, positives, noise_sd)
+    return found
 
 
-def _regression(sums: Array, label: RegressionLabel) -> dict[str, float]:
-    width = label.high - label.low
-    return {"rmse": width * math.sqrt(max(sums[2], 0.0) / sums[0]), "mae": width * sums[1] / sums[0]}
+def _calibration(negatives: Array, positives: Array, chance: Array, noise_sd: float) -> _Estimate | None:
+    """Root mean square over records of (observed - predicted share of their bin); None where no bin is seen."""
+    counts = negatives + positives
+    seen = counts > SEEN * math.sqrt(2.0) * noise_sd
+    if not seen.any():
+        return None
+    counts, chance = counts[seen], chance[seen]
+    excess, total = positives[seen] - chance * counts, float(counts.sum())
+    # Variance of the excess, and of its square, by bin; E excess² is too large by the first.
+    spread = noise_sd**2 * (chance**2 + (1.0 - chance) ** 2)
+    doubled = np.maximum(4.0 * excess**2 * spread - 2.0 * spread**2, 2.0 * spread**2)
+    square = float(((excess**2 - spread) / counts).sum()) / total
+    return _Estimate(square, math.sqrt(float((doubled / counts**2).sum())) / total).root()
 
 
 def _edges(label: BinaryLabel, bins: int) -> Array:
@@ -126,17 +223,26 @@ def _centres(label: BinaryLabel, bins: int) -> Array:
     return np.append(edges - width / 2, edges[-1] + width / 2)
 
 
-def _slope(negatives: Array, positives: Array) -> float:
-    """Growth of log(positives / negatives) from bin to bin, weighted least squares; 0 where unknown."""
-    both = (negatives > 0) & (positives > 0)
+def _slope(negatives: Array, positives: Array, noise_sd: float) -> tuple[float, float]:
+    """Growth of log(positives / negatives) from bin to bin, weighted least squares, and its error from noise.
+
+    Where it is not known it is 0, and may as well be 1 per unit of log-odds, as scores have it that are right.
+    """
+    unknown = (0.0, SPAN / len(negatives) if noise_sd > 0 else 0.0)
+    least = 2.0 * noise_sd
+    both = (negatives > least) & (positives > least)
     if both.sum() < 2:
-        return 0.0
-    trust = 1.0 / (1.0 / negatives[both] + 1.0 / positives[both])
+        return unknown
+    noise = noise_sd**2 * (1.0 / negatives[both] ** 2 + 1.0 / positives[both] ** 2)
+    trust = 1.0 / (1.0 / negatives[both] + 1.0 / positives[both] + noise)
     ratio = np.log(positives[both] / negatives[both])
     place = np.flatnonzero(both).astype(np.float64)
     place -= trust @ place / trust.sum()
     spread = float(trust @ place**2)
-    return max(float(trust @ (place * ratio)) / spread, 0.0) if spread > 0 else 0.0
+    if spread <= 0:
+        return unknown
+    slope = max(float(trust @ (place * ratio)) / spread, 0.0)
+    return slope, math.sqrt(float((trust * place) ** 2 @ noise)) / spread
 
 
 def _order_within(growth: float) -> float:

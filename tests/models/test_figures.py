@@ -122,3 +122,92 @@ def test_certain_and_impossible_predictions_have_a_bin() -> None:
     histogram = score_histogram(features, np.array([0.0, 1.0]), np.array([0.0, 1.0]), ids(2), 10)
     assert histogram.sum() == 2
     assert figures(features, histogram)["auc"].value > 0.99
+
+
+def test_without_noise_there_is_no_error() -> None:
+    for kind in sorted(LABELS):
+        assert all(it.error is None for it in figures(contract(LABELS[kind]), summed(kind, 300, 1)).values())
+
+
+def summed(kind: str, rows: int, seed: int, prevalence: float = 0.3, spread: float = 1.5) -> np.ndarray:
+    """The vector of a model that is right but for chance."""
+    rng = np.random.default_rng(seed)
+    if kind == "binary":
+        features = contract(BinaryLabel(prevalence=prevalence))
+        predicted, y = calibrated(rows, prevalence, spread, seed)
+    elif kind == "multiclass":
+        features, predicted = contract(LABELS[kind]), rng.dirichlet(np.ones(3), rows)
+        y = np.array([rng.choice(3, p=chance) for chance in predicted]).astype(float)
+    else:
+        features, predicted = contract(LABELS[kind]), rng.uniform(-3, 8, rows)
+        y = predicted + rng.normal(size=rows)
+    return score_histogram(features, y, predicted, ids(rows), 10)
+
+
+REPEATED = 1500
+# Standard deviation of the noise in the sum, and how few records there are.
+NOISED = {
+    "many records": ("binary", 2000, 0.3, 1.5, 5.0),
+    "more noise": ("binary", 2000, 0.3, 1.5, 20.0),
+    "few positives": ("binary", 1000, 0.08, 1.0, 5.0),
+    "few records, much noise": ("binary", 400, 0.2, 1.0, 15.0),
+    "rare": ("binary", 20_000, 0.02, 1.0, 30.0),
+    "every score alike": ("binary", 5000, 0.5, 0.0, 20.0),
+    "three classes": ("multiclass", 500, 0.0, 0.0, 20.0),
+    "a number": ("regression", 500, 0.0, 0.0, 20.0),
+}
+
+
+@pytest.mark.parametrize("name", NOISED)
+def test_as_many_noised_figures_lie_within_one_two_and_three_errors_as_that_means(name: str) -> None:
+    kind, rows, prevalence, spread, noise_sd = NOISED[name]
+    features = contract(BinaryLabel(prevalence=prevalence) if kind == "binary" else LABELS[kind])
+    vector, rng = summed(kind, rows, 1, prevalence, spread), np.random.default_rng(2)
+    exact = figures(features, vector)
+    away: dict[str, list[float]] = {figure: [] for figure in exact}
+    for _ in range(REPEATED):
+        noised = vector + noise_sd * rng.normal(size=vector.size)
+        for figure, metric in figures(features, noised, noise_sd=noise_sd).items():
+            assert metric.error is not None
+            away[figure].append(abs(metric.value - exact[figure].value) / metric.error)
+    for figure, distances in away.items():
+        # Of figures that are seldom determined, too.
+        found = np.array(distances)
+        assert len(found) > 0.1 * REPEATED, figure
+        allowed = 4 * math.sqrt(0.25 / len(found))
+        # Roots are no smaller than 0, and what lies in one bin has no known order: these are on the safe side.
+        assert (found <= 1).mean() > min(0.683 - allowed, 0.6), (figure, (found <= 1).mean())
+        if figure in ("log_loss", "accuracy", "mae"):
+            assert (found <= 1).mean() < 0.683 + allowed + 0.05, (figure, (found <= 1).mean())
+        assert (found <= 2).mean() > 0.925, (figure, (found <= 2).mean())
+        assert (found <= 3).mean() > 0.985, (figure, (found <= 3).mean())
+
+
+@pytest.mark.parametrize("name", ["many records", "few positives", "rare"])
+def test_noise_moves_no_figure_in_the_mean(name: str) -> None:
+    kind, rows, prevalence, spread, noise_sd = NOISED[name]
+    features = contract(BinaryLabel(prevalence=prevalence))
+    vector, rng = summed(kind, rows, 1, prevalence, spread), np.random.default_rng(3)
+    exact = figures(features, vector)
+    found: dict[str, list[float]] = {figure: [] for figure in exact}
+    for _ in range(REPEATED):
+        noised = figures(features, vector + noise_sd * rng.normal(size=vector.size), noise_sd=noise_sd)
+        for figure, metric in noised.items():
+            found[figure].append(metric.value)
+    for figure in ("auc", "log_loss", "accuracy"):
+        deviation = float(np.std(found[figure]))
+        limit = (4 / math.sqrt(REPEATED) + 0.03) * deviation
+        assert abs(np.mean(found[figure]) - exact[figure].value) < limit, figure
+
+
+def test_a_figure_that_drowns_in_noise_is_left_out() -> None:
+    features = contract(BinaryLabel(prevalence=0.1))
+    vector, rng = summed("binary", 300, 1, 0.1, 1.0), np.random.default_rng(4)
+    left_out = [
+        name
+        for _ in range(200)
+        for name in {"auc", "log_loss"}
+        - set(figures(features, vector + 60.0 * rng.normal(size=20), noise_sd=60.0))
+    ]
+    assert left_out.count("auc") > 0.95 * 200
+    assert left_out.count("log_loss") > 0.8 * 200
