@@ -23,9 +23,11 @@ from hansa.clients.data.encode import encode
 from hansa.clients.data.sources import origin, read_source
 from hansa.clients.data.split import Split, split
 from hansa.clients.grants import Grants, people_of
+from hansa.clients.heads import Heads
 from hansa.clients.ledger import Ledger
 from hansa.clients.membership import Membership, new_ring
 from hansa.clients.protocol import Agent
+from hansa.clients.witnesses import Witnesses
 from hansa.contract.charter import Charter, Member, charter_hash
 from hansa.contract.errors import HansaError
 from hansa.contract.features import FeatureContract
@@ -71,9 +73,13 @@ class SimulatedFederation:
         return {name: self.agent(name) for name in self.records}
 
     def agent(
-        self, name: str, log: Path | str = ":memory:", ledger: Ledger | Path | str = ":memory:"
+        self,
+        name: str,
+        log: Path | str = ":memory:",
+        ledger: Ledger | Path | str = ":memory:",
+        heads: Path | str = ":memory:",
     ) -> Agent:
-        """One member's agent as it starts, over a log and a ledger that may have been used before."""
+        """One member's agent as it starts, over files that may have been used before."""
         work = LocalWork(
             name=name,
             charter=self.charter,
@@ -81,9 +87,16 @@ class SimulatedFederation:
             records=self.records[name],
         )
         membership = Membership(name, self.charter, self.hash, self.identities[name])
-        attempts, ring = AttemptLog(log), None
+        attempts, ring, budget, witnesses = AttemptLog(log), None, None, None
+        if self.charter.privacy.noise != "none":
+            budget = self.budget(name, ledger)
+            witnesses = Witnesses(
+                Heads(heads, self.charter),
+                budget.ledger,
+                event=lambda kind, sentence: attempts.event("", kind, sentence),
+            )
         if self.charter.protection.mode == "masked":
-            ring = new_ring(membership, self.sealing_keys[name])
+            ring = new_ring(membership, self.sealing_keys[name], witnesses)
         return Agent(
             membership,
             attempts,
@@ -91,7 +104,8 @@ class SimulatedFederation:
             pace=lambda _: None,
             monotonic=time.monotonic,
             ring=ring,
-            budget=None if self.charter.privacy.noise == "none" else self.budget(name, ledger),
+            budget=budget,
+            witnesses=witnesses,
         )
 
     def budget(self, name: str, ledger: Ledger | Path | str = ":memory:") -> Budget:

@@ -18,7 +18,7 @@ from hansa.contract.jobs import JobId
 from hansa.contract.typed import Frozen, Slug, parse_document
 from hansa.privacy.accounts import GrantAccount, JobAccount
 from hansa.privacy.book import Book
-from hansa.privacy.records import Epsilon, Said
+from hansa.privacy.records import Epsilon, Said, Text
 
 Answer = dict[str, Any]
 
@@ -39,6 +39,13 @@ class ApproveOrder(Frozen):
     by: Said = "the organisation"
 
 
+class RecoverOrder(Frozen):
+    """What `hansa budgets recover` says."""
+
+    by: Said
+    reason: Text = ""
+
+
 class BudgetCommands:
     """The commands by name; each takes the object it was sent and returns the answer, or raises a sentence."""
 
@@ -49,6 +56,7 @@ class BudgetCommands:
             "grant": self._grant,
             "freeze-grant": lambda asked: self._freeze(asked, frozen=True),
             "unfreeze-grant": lambda asked: self._freeze(asked, frozen=False),
+            "recover": self._recover,
             "rows": self._rows,
             "uploads": self._uploads,
             "approve": self._approve,
@@ -65,6 +73,8 @@ class BudgetCommands:
             "grants": [],
             "jobs": [],
             "head": None,
+            # Why nothing is charged until `recover`; empty where the ledger has all that was shown to it.
+            "missing": "" if self._agent.witnesses is None else self._agent.witnesses.missing,
         }
         if self._agent.budget is None:
             return answer
@@ -121,6 +131,13 @@ class BudgetCommands:
             "", state, f"grant '{order.grant}' was {state} by {order.by}: {order.reason}"
         )
         return {"ok": True, "grant": order.grant, "frozen": frozen}
+
+    def _recover(self, asked: Answer) -> Answer:
+        order = parse_document(asked, RecoverOrder, "recover")
+        if self._agent.witnesses is None:
+            raise InputError("the charter has no noise: nothing is charged, and there is no ledger")
+        rows = self._agent.witnesses.recover(by=order.by, reason=order.reason)
+        return {"ok": True, "rows": [row.model_dump(mode="json") for row in rows]}
 
     def _rows(self, asked: Answer) -> Answer:
         page = parse_document(asked, Page, "rows")

@@ -61,8 +61,10 @@ def build(folder: Path, config: MemberConfig, *, isolated: bool, table: pl.DataF
     from hansa.clients.data.encode import encode
     from hansa.clients.data.sources import origin, read_source
     from hansa.clients.data.split import split
+    from hansa.clients.heads import HEADS, Heads
     from hansa.clients.membership import Membership, new_ring
     from hansa.clients.protocol import Agent
+    from hansa.clients.witnesses import Witnesses
     from hansa.contract.errors import CharterError
     from hansa.contract.keys import SigningKey, from_text, read_private, to_text
     from hansa.contract.signatures import pin, verify_charter
@@ -96,6 +98,14 @@ def build(folder: Path, config: MemberConfig, *, isolated: bool, table: pl.DataF
     floor = charter.metrics.seconds_floor
     membership = Membership(config.name, charter, verified.hash, identity, frozenset(pinned.superseded))
     attempts = AttemptLog(folder / "agent.sqlite")
+    budget, witnesses = None, None
+    if charter.privacy.noise != "none":
+        budget = _open_budget(folder, config, charter, records)
+        witnesses = Witnesses(
+            Heads(folder / HEADS, charter),
+            budget.ledger,
+            event=lambda kind, sentence: attempts.event("", kind, sentence),
+        )
     return Agent(
         membership,
         attempts,
@@ -110,8 +120,9 @@ def build(folder: Path, config: MemberConfig, *, isolated: bool, table: pl.DataF
         pace=lambda elapsed: time.sleep(beat(elapsed, floor)),
         monotonic=time.monotonic,
         isolated=isolated,
-        ring=None if sealing_key is None else new_ring(membership, sealing_key),
-        budget=None if charter.privacy.noise == "none" else _open_budget(folder, config, charter, records),
+        ring=None if sealing_key is None else new_ring(membership, sealing_key, witnesses),
+        budget=budget,
+        witnesses=witnesses,
     )
 
 

@@ -14,9 +14,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from hansa.clients.witnesses import Witnesses
 from hansa.contract.errors import RefusalError
 from hansa.contract.keys import to_text
-from hansa.contract.messages import PREKEYS, Order, UnmaskReply, UnmaskRequest, WitnessReply, WitnessRequest
+from hansa.contract.messages import (
+    PREKEYS,
+    Order,
+    Seen,
+    UnmaskReply,
+    UnmaskRequest,
+    WitnessReply,
+    WitnessRequest,
+)
 from hansa.contract.wire import Segments
 from hansa.secagg.member import MemberAttempt
 from hansa.secagg.parties import Parties
@@ -43,9 +52,14 @@ class MaskedAttempts:
     """A member's part of masked attempts since the process began; attempts of one job come one at a time."""
 
     def __init__(
-        self, parties: Parties, ring: PrekeyRing, monotonic: Callable[[], float] = time.monotonic
+        self,
+        parties: Parties,
+        ring: PrekeyRing,
+        monotonic: Callable[[], float] = time.monotonic,
+        witnesses: Witnesses | None = None,
     ) -> None:
         self.ring = ring
+        self._witnesses = witnesses
         self._monotonic = monotonic
         # Attempts of different jobs come at once.
         self._lock = threading.Lock()
@@ -120,6 +134,22 @@ class MaskedAttempts:
         given = newest.attempt.give(
             request.active, request.dropped, receipts=request.receipts, signatures=request.signatures
         )
+        if self._witnesses is not None:
+            # Where this raises the shares are gone: nobody gets them.
+            order = newest.attempt.order
+            self._witnesses.note(
+                {
+                    # Those that were checked; whatever else came with them was not.
+                    name: Seen(
+                        job=order.job,
+                        attempt=order.attempt,
+                        order=order.digest,
+                        receipt=request.receipts[name],
+                    )
+                    for name in request.active
+                },
+                accepted=newest.accepted,
+            )
         newest.asked = asked
         newest.answer = UnmaskReply(
             job=request.job,

@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from hansa.contract.charter import Charter
 from hansa.contract.keys import SigningKey
 from hansa.secagg.parties import Parties
-from hansa.secagg.ring import PrekeyRing
+from hansa.secagg.ring import PrekeyRing, Receipts
 
 
 @dataclass(frozen=True)
@@ -25,12 +25,20 @@ class Membership:
     superseded: frozenset[str] = frozenset()
 
 
-def new_ring(membership: Membership, sealing_key: X25519PrivateKey) -> PrekeyRing:
-    """The prekeys of a member that starts now, from the operating system's generator."""
+def new_ring(
+    membership: Membership, sealing_key: X25519PrivateKey, receipts: Receipts | None = None
+) -> PrekeyRing:
+    """The prekeys of a member that starts now, from the operating system's generator.
+
+    Parameters
+    ----------
+    receipts : what was seen of ledgers, where the charter has noise
+    """
     return PrekeyRing(
         Parties.of(membership.charter, membership.charter_hash),
         membership.name,
         signer=membership.identity,
         sealing_key=sealing_key,
         randomness=os.urandom,
+        receipts=receipts,
     )

@@ -7,7 +7,7 @@ whoever speaks: both are checked before anything else, every refusal is typed an
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import assert_never
 
@@ -27,6 +27,7 @@ from hansa.clients.membership import Membership
 from hansa.clients.repeats import Repeats
 from hansa.clients.seldom import Seldom
 from hansa.clients.turns import Turn, Turns
+from hansa.clients.witnesses import Witnesses
 from hansa.clients.work import Work
 from hansa.contract.errors import MessageError, RefusalError
 from hansa.contract.jobs import JobPlan
@@ -38,6 +39,7 @@ from hansa.contract.messages import (
     AgreeRequest,
     CloseReply,
     CloseRequest,
+    Finish,
     HelloReply,
     HelloRequest,
     JobReply,
@@ -55,7 +57,7 @@ from hansa.contract.messages import (
     WitnessRequest,
 )
 from hansa.contract.segments import UPDATE
-from hansa.contract.statements import active_statement, receipt_statement
+from hansa.contract.statements import active_statement, finish_statement, receipt_statement
 from hansa.contract.typed import clipped
 from hansa.contract.wire import (
     MAX_HEADER_BYTES,
@@ -70,6 +72,7 @@ from hansa.contract.wire import (
     unpack,
 )
 from hansa.secagg.active_set import check_active_set
+from hansa.secagg.finishing import check_finish
 from hansa.secagg.member import MemberAttempt
 from hansa.secagg.parties import Parties
 from hansa.secagg.ring import PrekeyRing
@@ -103,6 +106,7 @@ class Agent:
         isolated: bool = False,
         ring: PrekeyRing | None = None,
         budget: Budget | None = None,
+        witnesses: Witnesses | None = None,
     ) -> None:
         if (ring is not None) != (membership.charter.protection.mode == "masked"):
             raise ValueError(
@@ -110,18 +114,21 @@ class Agent:
             )
         if (budget is not None) != (membership.charter.privacy.noise != "none"):
             raise ValueError("an agent has a budget where its charter has noise, and only there")
+        if (witnesses is not None) != (budget is not None):
+            raise ValueError("an agent has its ledger witnessed where it has one")
         self.membership = membership
         self.attempts = attempts
         self.budget = budget
+        self.witnesses = witnesses
         self.isolated = isolated
         self.started = now().timestamp()
         self._work = work
         self._monotonic = monotonic
         self._now = now
+        self._parties = Parties.of(membership.charter, membership.charter_hash)
         self._masked = None
         if ring is not None:
-            parties = Parties.of(membership.charter, membership.charter_hash)
-            self._masked = MaskedAttempts(parties, ring, monotonic)
+            self._masked = MaskedAttempts(self._parties, ring, monotonic, witnesses)
         self._strangers = Seldom(monotonic)
         self._jobs = Turns(pace, monotonic)
         self._repeats = Repeats()
@@ -142,6 +149,8 @@ class Agent:
         self.attempts.close()
         if self.budget is not None:
             self.budget.ledger.close()
+        if self.witnesses is not None:
+            self.witnesses.close()
 
     def handle(self, request: bytes) -> bytes:
         """Answer one request. Never raises: what cannot be obeyed is refused, typed and signed."""
@@ -200,7 +209,7 @@ class Agent:
                 raise RefusalError("bad-size", "the arrays are not those that the order names")
             order, segments = body.order, segments_of(packed, header.segments)
             check_known(order.job, self.attempts)
-            return self._jobs.take(order.job, lambda turn: self._attempt(asked, order, segments, turn, began))
+            return self._jobs.take(order.job, lambda turn: self._attempt(asked, body, segments, turn, began))
         segments = segments_of(packed, header.segments)
         check_known(body.job, self.attempts)
         return self._jobs.take(
@@ -220,7 +229,8 @@ class Agent:
         )
         return reply, {} if masked is None else masked.prekeys(body.prekeys)
 
-    def _attempt(self, asked: str, order: Order, segments: Segments, turn: Turn, began: float) -> bytes:
+    def _attempt(self, asked: str, body: TrainRequest, segments: Segments, turn: Turn, began: float) -> bytes:
+        order = body.order
         plan = approved(order.job, self.attempts)
         known = self.attempts.accepted(order.job, order.attempt)
         if known is not None:
@@ -238,6 +248,7 @@ class Agent:
         check_groups(order, charter, self.membership.name)
         if order.kind == "statistics" and not (plan.check and self.budget is not None):
             raise RefusalError("not-approved", "the job plans no statistics release under noise")
+        self._take_finished(order.job, body.finished)
         self._check_paid(plan, order)
         masking, arrays = self._take_part(order, segments)
         self.attempts.accept(order.job, order.attempt, asked, order.cohort, order.digest)
@@ -260,10 +271,25 @@ class Agent:
 
     def _check_paid(self, plan: JobPlan, order: Order) -> None:
         """Refuse what could not be paid while nothing is used up, so that the same request may come again."""
+        if self.witnesses is not None:
+            self.witnesses.check_cohort(order.cohort)
         if self.budget is not None:
             self.budget.check(plan, order)
         elif order.noise:
             raise RefusalError("not-approved", "the charter has no noise, and the order has some")
+
+    def _take_finished(self, job: str, finished: Sequence[Finish]) -> None:
+        """Enter which attempts finished, by proofs of t members; all are checked before one counts."""
+        proved = []
+        for finish in finished:
+            # Of an attempt that this member was not asked in it has nothing to enter.
+            known = self.attempts.accepted(job, finish.attempt)
+            if known is not None:
+                check_finish(finish, job, known.order_digest, self._parties)
+                proved.append(finish.attempt)
+        if self.budget is not None:
+            for attempt in proved:
+                self.budget.finish(job, attempt)
 
     def _take_part(self, order: Order, segments: Segments) -> tuple[MemberAttempt | None, Segments]:
         """The last checks; in mode `masked` the prekeys are used up from here on. Returns the other segments."""
@@ -322,7 +348,10 @@ class Agent:
             if self._masked is not None:
                 reply = self._masked.unmask(body, asked)
             self._agree(attempt, body)
-            return reply
+            if self.budget is None:
+                return reply
+            statement = finish_statement(body.job, body.attempt, attempt.order_digest)
+            return reply.model_copy(update={"finished": to_text(self.membership.identity.sign(statement))})
         assert_never(body)
 
     def _uploaded(self, job: str, number: int) -> AcceptedAttempt:

@@ -12,13 +12,14 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from hansa.contract.errors import RefusalError
 from hansa.contract.keys import Signer, to_text
-from hansa.contract.messages import Accepted, Order, Witness
-from hansa.contract.statements import witness_statement
+from hansa.contract.messages import Accepted, Order, Seen, Witness
+from hansa.contract.statements import receipt_statement, witness_statement
 from hansa.secagg.active_set import check_circles
 from hansa.secagg.member import MemberAttempt
 from hansa.secagg.parties import Parties
@@ -38,6 +39,18 @@ KEPT_STARTS = 4
 GIVEN_UP_STARTS = 10_000
 # Numbers of used prekeys that are remembered of each start; below the older ones everything counts as used.
 KEPT_NUMBERS = 4096
+
+
+class Receipts(Protocol):
+    """Receipts of ledgers, where the charter has noise: a start is told the highest that was seen of it."""
+
+    def tell(self, member: str) -> Seen | None:
+        """The receipt of another member with the highest head that was seen."""
+        ...
+
+    def shown(self, seen: Seen) -> None:
+        """A receipt of this member's own, with its valid signature."""
+        ...
 
 
 @dataclass
@@ -68,11 +81,13 @@ class PrekeyRing:
         sealing_key: X25519PrivateKey,
         randomness: Randomness,
         monotonic: Callable[[], float] = time.monotonic,
+        receipts: Receipts | None = None,
     ) -> None:
         self.start = randomness(START_BYTES).hex()
         self._parties = parties
         self._me = parties.index(me)
         self._signer = signer
+        self._receipts = receipts
         self._sealing_key = sealing_key
         self._randomness = randomness
         self._next = 1
@@ -160,7 +175,10 @@ class PrekeyRing:
                 if known != start:
                     first = self._next
                     self._signed[name] = (start, first)
-                witness = Witness(witness=me, member=name, start=start, made=self.start, first=first)
+                seen = None if self._receipts is None else self._receipts.tell(name)
+                witness = Witness(
+                    witness=me, member=name, start=start, made=self.start, first=first, seen=seen
+                )
                 statement = witness_statement(self._parties.charter_hash.hex(), witness)
                 signature = to_text(self._signer.sign(statement))
                 witnesses.append(witness.model_copy(update={"signature": signature}))
@@ -169,9 +187,12 @@ class PrekeyRing:
     def take_witnesses(self, witnesses: Sequence[Witness]) -> None:
         """Peers' words on this member's own start; all are checked before one counts.
 
+        What they saw of this member's ledger is looked at before any of them counts as a witness.
+
         Raises
         ------
-        RefusalError : of another start or member (`replayed`), or not signed by the peer it names
+        RefusalError : of another start or member (`replayed`), or not signed by the peer it names; or with a
+            receipt that this member did not sign
         """
         me = self._parties.names[self._me]
         for witness in witnesses:
@@ -186,9 +207,24 @@ class PrekeyRing:
                     f"a word on this member's start is not signed by '{witness.witness}'",
                     {"member": witness.witness},
                 )
+            self._check_seen(witness)
+        for witness in witnesses:
+            if witness.seen is not None and self._receipts is not None:
+                self._receipts.shown(witness.seen)
         with self._lock:
             for witness in witnesses:
                 self._take(witness)
+
+    def _check_seen(self, witness: Witness) -> None:
+        """A receipt of this member's own proves what it says; anything else proves that its bringer lies."""
+        if witness.seen is not None and (
+            self._receipts is None or not seen_valid(witness.member, witness.seen, self._parties)
+        ):
+            raise RefusalError(
+                "replayed",
+                f"'{witness.witness}' shows a receipt that this member did not sign",
+                {"member": witness.witness},
+            )
 
     def _take(self, witness: Witness) -> None:
         """Note one valid word; not that on a start which was given up: what was used of it is forgotten."""
@@ -280,3 +316,11 @@ class PrekeyRing:
             self._own_used.use(prekey.number)
         else:
             self._peers[self._parties.names[prekey.maker]][prekey.start.hex()].use(prekey.number)
+
+
+def seen_valid(member: str, seen: Seen, parties: Parties) -> bool:
+    """Whether a receipt that somebody shows is that member's own word."""
+    if seen.receipt.head is None:
+        return False
+    statement = receipt_statement(seen.job, seen.attempt, seen.order, member, seen.receipt)
+    return parties.signed(member, seen.receipt.signature, statement)
