@@ -117,10 +117,10 @@ class _Estimate:
         return _Estimate(min(max(self.value, low), high), self.error)
 
     def root(self) -> _Estimate:
-        """The square root; its error is the larger one of both sides, because near zero they differ."""
+        """The square root. Near zero it is skewed: one, two and three errors reach as far down as those of the square."""
         square = max(self.value, 0.0)
         value = math.sqrt(square)
-        down = value - math.sqrt(max(square - self.error, 0.0))
+        down = max((value - math.sqrt(max(square - times * self.error, 0.0))) / times for times in (1, 2, 3))
         return _Estimate(value, max(down, math.sqrt(square + self.error) - value))
 
 
