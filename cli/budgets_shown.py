@@ -127,7 +127,7 @@ def mirror_lines(
         )
         for it in known.values()
     ]
-    return lines, jobs
+    return sorted(lines, key=lambda it: (it.member, it.grant)), jobs
 
 
 def rounds(remaining: float | None, round_cost: float | None) -> int | None:
