@@ -117,7 +117,7 @@ class _Estimate:
         return _Estimate(min(max(self.value, low), high), self.error)
 
     def root(self) -> _Estimate:
-        """The square root. Near zero it is skewed: one, two and three errors reach as far down as those of the square."""
+        """The square root; one, two and three errors of it reach as far down as those of the square."""
         square = max(self.value, 0.0)
         value = math.sqrt(square)
         down = max((value - math.sqrt(max(square - times * self.error, 0.0))) / times for times in (1, 2, 3))

@@ -25,13 +25,13 @@ from hansa.contract.jobs import (
     Participation,
 )
 from hansa.contract.messages import PREKEYS, Order, Receipt, RefusalReply, UploadReply
-from hansa.contract.segments import EVALUATION, UPDATE, SegmentSpec, divisor
+from hansa.contract.segments import EVALUATION, STATISTICS, UPDATE, SegmentSpec, divisor
 from hansa.contract.wire import Segments, digest
 from hansa.models.scores import figures
 from hansa.secagg.active_set import least_noised, open_circles, receipt_valid
 from hansa.secagg.prekeys import Prekey, prekey_bytes
 from hansa.secagg.server import Circle, Summation
-from hansa.strategies.cohort_noise import STATISTICS, Noise
+from hansa.strategies.cohort_noise import Noise
 from hansa.strategies.grids import grid_of, noise_on
 from hansa.strategies.requests import Desk, Reply
 from hansa.strategies.robust import center, least_updates
@@ -266,13 +266,14 @@ class Attempt:
             return center(list(self._single.values()), self.plan.rule.name, self.charter.protection.c)
         open_to = {name for circle in self.open_circles for name in circle}
         counted = tuple(name for name in self.active if name in open_to)
-        return self._decoded(UPDATE) / divisor(self.charter, self.plan, counted)
+        return self.decoded(UPDATE) / divisor(self.charter, self.plan, counted)
 
     def metrics(self) -> dict[str, MetricValue]:
         """Figures of the state `base`, from the summed histograms; empty where nothing was evaluated."""
         if self.shortfall() or all(spec.name != EVALUATION for spec in self.specs):
             return {}
-        return figures(self.charter.task.features, self._decoded(EVALUATION))
+        noise_sd = self.noise_sd(EVALUATION)
+        return figures(self.charter.task.features, self.decoded(EVALUATION), noise_sd=noise_sd)
 
     def noise_sd(self, segment: str) -> float:
         """Standard deviation of the noise on each coordinate of a segment's decoded sum; 0 without grid noise.
@@ -311,7 +312,7 @@ class Attempt:
             reason=reason,
         )
 
-    def _decoded(self, name: str) -> NDArray[np.float64]:
+    def decoded(self, name: str) -> NDArray[np.float64]:
         """The sum of one segment over all circles, each on the grid of its own size. Shape (length,)."""
         spec = self._spec(name)
         parts = (

@@ -12,10 +12,9 @@ from dataclasses import dataclass
 from hansa.contract.charter import Charter
 from hansa.contract.errors import InputError, RefusalCode
 from hansa.contract.jobs import AttemptKind, JobPlan
-from hansa.contract.segments import EVALUATION, UPDATE
+from hansa.contract.segments import EVALUATION, STATISTICS, UPDATE
 from hansa.strategies.grids import check_noise, largest_circle
 
-STATISTICS = "statistics"
 # Noise multipliers by segment.
 Noise = Mapping[str, float]
 
