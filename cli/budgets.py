@@ -62,6 +62,8 @@ def show(
             return
         row = "" if budgets.head is None else f"; ledger at row {budgets.head.sequence}"
         typer.echo(f"{budgets.member}: noise {budgets.noise}, no grant's delta above {budgets.delta:g}{row}")
+        if budgets.missing:
+            typer.secho(f"warning: {budgets.missing}", fg="yellow")
         lines, jobs = own_lines(budgets, datetime.now(UTC))
     print_grants(lines)
     if jobs:

@@ -86,6 +86,8 @@ class AgentBudgets(BaseModel):
     grants: tuple[GrantFacts, ...] = ()
     jobs: tuple[JobFacts, ...] = ()
     head: Head | None = None
+    # Why nothing is charged until `recover`; empty where the ledger has all that was shown to it.
+    missing: str = ""
 
     def grant(self, name: str) -> GrantFacts | None:
         """The grant of that name."""

@@ -110,7 +110,8 @@ def recover(
 ) -> None:
     """At an organisation: enter what its ledger lost, from the receipts that the others kept."""
     answer = _command("recover", org, folder, instance, reason=reason, by=who_decides(by))
-    _say(answer, "the ledger holds again all that was ever spent; see: hansa budgets history", as_json)
+    entered = len(answer.get("rows", []))
+    _say(answer, f"{entered} rows entered: the ledger holds again all that was ever spent", as_json)
 
 
 def who_decides(by: str | None) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -92,6 +93,12 @@ class Office:
             self.agent.attempts.close()
         self.agent = None
 
+    def restore(self, ledger: Path) -> None:
+        """Put an older copy of the ledger in its place, while the agent does not run."""
+        for suffix in ("", "-wal", "-shm"):
+            (self.member.folder / f"ledger.sqlite{suffix}").unlink(missing_ok=True)
+        shutil.copy(ledger, self.member.folder / "ledger.sqlite")
+
     def propose(self, job: str = JOB, **fields: object) -> JobPlan:
         """The server asks for a job."""
         assert self.agent is not None
@@ -101,7 +108,7 @@ class Office:
 
     def work(
         self, plan: JobPlan, attempt: int, *, kept: Mapping[str, int] = RELEASES, paid: bool = True
-    ) -> None:
+    ) -> Seen:
         """A train attempt: paid, and its upload put on record; `kept` is what the record says left."""
         assert self.agent is not None
         order = Order(
@@ -119,6 +126,7 @@ class Office:
         self.agent.attempts.keep_reply(b"reply", seen, kept, "local")
         if paid:
             self.budget.finish(plan.job, attempt)
+        return seen
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from cli_side import hansa
 
 from hansa.cli import provisioning
 from hansa.contract.errors import RefusalError
+from hansa.contract.messages import Seen
 from hansa.contract.scenario import FirstGrant
 from hansa.privacy.currency import GDP
 
@@ -301,20 +302,45 @@ def test_a_changed_row_is_named(
         assert len(err.strip().splitlines()) == 1
 
 
+def with_older_ledger(run: Run, it: Office, folder: Path) -> Seen:
+    """One more attempt than the ledger knows of; returns that attempt's receipt. The agent does not run."""
+    trained(run, it, 1)
+    it.stop()
+    shutil.copy(it.member.folder / "ledger.sqlite", folder / "yesterday.sqlite")
+    it.start()
+    seen = it.work(it.propose(), 2)
+    it.stop()
+    it.restore(folder / "yesterday.sqlite")
+    return seen
+
+
 def test_an_older_copy_of_the_ledger_is_noticed(run: Run, a: Office, tmp_path: Path) -> None:
-    trained(run, a, 1)
-    a.stop()
-    copy = tmp_path / "yesterday.sqlite"
-    shutil.copy(a.member.folder / "ledger.sqlite", copy)
-    a.start()
-    a.work(a.propose(), 2)
-    a.stop()
-    for suffix in ("", "-wal", "-shm"):
-        (a.member.folder / f"ledger.sqlite{suffix}").unlink(missing_ok=True)
-    shutil.copy(copy, a.member.folder / "ledger.sqlite")
+    with_older_ledger(run, a, tmp_path)
     code, _, err = run("budgets", "verify", "--folder", a.folder)
     assert code == 1
     assert "an older copy; put the newest one in its place, or run: hansa budgets recover" in err
+
+
+def test_what_an_older_copy_lost_is_recovered_and_then_verified(run: Run, a: Office, tmp_path: Path) -> None:
+    seen = with_older_ledger(run, a, tmp_path)
+    a.start()
+    assert a.agent is not None
+    assert a.agent.witnesses is not None
+    a.agent.witnesses.shown(seen)
+    assert "hansa budgets recover" in do(run, "budgets", "show", "--folder", a.folder)
+    [before] = show(run, a)["grants"]  # type: ignore[misc]
+    do(run, "budgets", "recover", "--reason", "disk failed", "--by", "DPO", "--folder", a.folder)
+    [after] = show(run, a)["grants"]  # type: ignore[misc]
+    assert after["training"] == pytest.approx(2 * before["training"])
+    assert show(run, a)["missing"] == ""
+    facts = json.loads(do(run, "budgets", "verify", "--folder", a.folder, "--json"))
+    assert (facts["uploads"]["charged"], facts["uploads"]["recovered"]) == (2, 2)
+    assert "by DPO: disk failed" in do(run, "budgets", "history", "--folder", a.folder)
+    code, _, err = run("budgets", "recover", "--by", "DPO", "--folder", a.folder)
+    assert (code, "nothing to recover" in err) == (2, True)
+    a.stop()
+    document = json.loads(do(run, "budgets", "export", "--folder", a.folder))
+    assert [it["recovered"] for it in document["charges"]] == [False, False, True, True]
 
 
 def test_a_regulator_can_check_the_export_by_its_own_words(run: Run, a: Office) -> None:
