@@ -22,7 +22,7 @@ Noise = Mapping[str, float]
 UNPAID: frozenset[RefusalCode] = frozenset(
     (
         *("budget-exhausted", "grant-expired", "grant-frozen", "data-not-granted", "attempt-limit"),
-        *("noise-below-floor", "wrong-currency", "ledger-behind-witness", "ledger-fork"),
+        *("noise-below-floor", "wrong-currency", "ledger-behind-witness"),
     )
 )
 
@@ -35,10 +35,15 @@ class Loudness:
     left_out: Mapping[str, str]
 
 
+def noised_segments(kind: AttemptKind, evaluate: bool) -> frozenset[str]:
+    """Segments of an order that carry noise where the charter has any."""
+    first = {"train": UPDATE, "statistics": STATISTICS, "evaluate": EVALUATION}[kind]
+    return frozenset((first, EVALUATION) if evaluate else (first,))
+
+
 def order_noise(largest: Noise, kind: AttemptKind, evaluate: bool) -> dict[str, float]:
     """What an order says: the largest multiplier of each segment that it asks for; empty without privacy."""
-    asked = {"train": {UPDATE}, "statistics": {STATISTICS}, "evaluate": {EVALUATION}}[kind]
-    asked = asked | ({EVALUATION} if evaluate else set())
+    asked = noised_segments(kind, evaluate)
     return {name: multiplier for name, multiplier in largest.items() if name in asked}
 
 

@@ -27,10 +27,13 @@ from hansa.contract.messages import (
 )
 from hansa.contract.typed import canonical_json, explain
 from hansa.contract.wire import MAX_HEADER_BYTES
+from hansa.privacy.events import LEAST_MULTIPLIER
+from hansa.secagg.active_set import least_noised
 from hansa.secagg.parties import Parties
 from hansa.secagg.prekeys import prekey_bytes
 from hansa.server.control.problems import Conflict
 from hansa.server.records import AttemptRecord, JobRecord
+from hansa.strategies.cohort_noise import noised_segments
 
 _LONGEST_NONCE = 200
 # Which arrays may stand behind which request.
@@ -137,6 +140,7 @@ def _check_attempt(body: TrainRequest, segments: Sequence[SegmentHeader], facts:
     _check_prekeys(order, segments, facts)
     _check_groups(order, facts.charter)
     _check_knobs(order, facts)
+    _check_noise(order, facts.charter)
     if order.kind == "train" and order.evaluate and order.base % facts.charter.metrics.every:
         raise Conflict(f"the charter has the model evaluated every {facts.charter.metrics.every} rounds only")
     for member in facts.charter.members:
@@ -209,6 +213,27 @@ def _check_knobs(order: Order, facts: Facts) -> None:
             raise Conflict(f"knob {name} is pinned to {value:g} in this job")
 
 
+def _check_noise(order: Order, charter: Charter) -> None:
+    """Every segment with noise where the charter has any, and none where it has none."""
+    noised = noised_segments(order.kind, order.evaluate) if charter.privacy.noise != "none" else frozenset()
+    if strange := sorted(set(order.noise) - noised):
+        raise Conflict(
+            f"attempt {order.attempt} names noise for '{strange[0]}', which has none "
+            f"(the charter has noise '{charter.privacy.noise}')"
+        )
+    if missing := sorted(noised - set(order.noise)):
+        raise Conflict(
+            f"attempt {order.attempt} names no noise for '{missing[0]}'; "
+            f"the charter has noise '{charter.privacy.noise}'"
+        )
+    for name, multiplier in order.noise.items():
+        if multiplier < LEAST_MULTIPLIER:
+            raise Conflict(
+                f"attempt {order.attempt}: a noise multiplier of {multiplier:g} for '{name}' is below "
+                f"{LEAST_MULTIPLIER:g}, the least that is ever charged"
+            )
+
+
 def _check_active(body: AgreeRequest | UnmaskRequest, facts: Facts) -> None:
     attempt, charter = _open(body.attempt, facts), facts.charter
     if not set(body.active) <= set(attempt.cohort) or len(set(body.active)) != len(body.active):
@@ -218,6 +243,13 @@ def _check_active(body: AgreeRequest | UnmaskRequest, facts: Facts) -> None:
         raise Conflict(
             f"an active set of {len(controllers)} controllers is below the least of {charter.least_active}"
         )
+    if charter.protection.audit_groups is None:
+        needed = least_noised(len(attempt.cohort), charter)
+        if len(body.active) < needed:
+            raise Conflict(
+                f"{len(body.active)} of {len(attempt.cohort)} members are active in attempt {body.attempt}; "
+                f"noise that is shared needs {needed}"
+            )
     if attempt.active is not None and attempt.active != body.active:
         raise Conflict(
             f"another active set of attempt {body.attempt} was signed before; there is one for each attempt"
