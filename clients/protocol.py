@@ -132,6 +132,10 @@ class Agent:
         self._strangers = Seldom(monotonic)
         self._jobs = Turns(pace, monotonic)
         self._repeats = Repeats()
+        # Where the ledger's file alone is an older copy, this member's own record of uploads says so at once.
+        own = attempts.highest_receipt()
+        if witnesses is not None and own is not None:
+            witnesses.shown(own)
 
     @property
     def largest_request(self) -> int:

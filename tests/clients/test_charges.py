@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import os
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from fractions import Fraction
+from pathlib import Path
 
 import pytest
 from federation import JOB, attempt_request, make_plan, request
@@ -12,11 +15,13 @@ from funded import LOCAL, SMALL, budget_of, funded, noised_order, propose
 from masked_side import Answer, answer_of
 
 from hansa.cli.simulation import SimulatedFederation
+from hansa.clients.admin import Administration
 from hansa.clients.budget import job_budget
 from hansa.clients.grants import GrantOrder
 from hansa.clients.ledger import Ledger
 from hansa.clients.protocol import Agent
 from hansa.contract.charter import Protection
+from hansa.contract.frames import Peer
 from hansa.contract.keys import from_text, verify
 from hansa.contract.messages import HelloReply, HelloRequest, JobRequest, Order, Receipt, UploadReply
 from hansa.contract.scenario import FirstGrant
@@ -348,3 +353,48 @@ def test_an_approval_for_another_job_pays_nothing() -> None:
     side = Side().approved()
     assert side.train(1, job=OTHER).said == "not-approved"
     assert side.charges == []
+
+
+# --- an older ledger ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("lost", ["the newest rows", "the file"])
+def test_an_older_ledger_beside_the_record_of_uploads_pays_nothing_until_it_is_recovered(
+    tmp_path: Path, lost: str
+) -> None:
+    federation = funded()
+    files = (tmp_path / "agent.sqlite", tmp_path / "ledger.sqlite", tmp_path / "heads.sqlite")
+
+    def start() -> Side:
+        side = Side(federation)
+        side.agent = federation.agent("a", *files)
+        return side
+
+    def spent(side: Side) -> Fraction:
+        with budget_of(side.agent).ledger.held() as book:
+            return book.grants["first"].sums.training
+
+    side = start().approved()
+    side.paid(1)
+    side.agent.close()
+    copy = files[1].read_bytes()
+    side = start().approved()
+    for number in (2, 3):
+        side.paid(number)
+    before = spent(side)
+    side.agent.close()
+    files[1].write_bytes(copy) if lost == "the newest rows" else files[1].unlink()
+    side = start().approved()
+    refused = side.train(4)
+    assert refused.said == "ledger-behind-witness"
+    assert "hansa budgets recover" in refused.body.sentence  # type: ignore[union-attr]
+    admin = Administration(side.agent, owner=os.getuid())
+    command = {"command": "recover", "by": "officer", "reason": "a disk was replaced"}
+    answer = admin.answer(json.dumps(command).encode(), Peer(pid=1, uid=os.getuid(), gid=os.getgid()))
+    assert json.loads(answer)["ok"]
+    assert before <= spent(side) <= before * Fraction(1 + 1e-9)
+    assert side.train(3).said in ("upload", "attempt-lost")
+    budget_of(side.agent).approve(make_plan(), by="officer")
+    assert side.train(4).said == "upload"
+    side.agent.close()
+    assert start().approved().train(5).said == "upload"
