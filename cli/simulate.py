@@ -64,7 +64,12 @@ def simulate(
 
 
 def in_the_clear(scenario: Scenario) -> Scenario:
-    """The scenario without masks: in one process they hide nothing, and the sums are the same without."""
+    """The scenario without masks: in one process they hide nothing, and the sums are the same without.
+
+    Noise that members share has no meaning without masks; it keeps them.
+    """
+    if scenario.privacy.noise == "distributed":
+        return scenario
     protection = scenario.protection.model_copy(update={"mode": "clear", "audit_groups": None})
     return scenario.model_copy(update={"protection": protection})
 

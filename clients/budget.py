@@ -50,6 +50,8 @@ class Budget:
         self.ledger = grants.ledger
         self.data_set = grants.data_set
         self._charter = charter
+        # Of Poisson samples it is searched for, some milliseconds long.
+        self._noise: dict[ApprovalRow, dict[str, float]] = {}
 
     # --- a job ----------------------------------------------------------------------------------
 
@@ -113,23 +115,29 @@ class Budget:
 
     def noise_of(self, book: Book, approval: ApprovalRow) -> dict[str, float]:
         """The noise multipliers that an approval's amounts stand for, by segment."""
+        if approval in self._noise:
+            return self._noise[approval]
         currency, amounts = _currency(book, book.grants[approval.grant]), approval.amounts
-        found = {
+        amount_of = {
             UPDATE: (amounts.training, sampling_rate(self._charter)),
             EVALUATION: (amounts.holdout, 1.0),
             STATISTICS: (amounts.check, 1.0),
         }
-        return {
-            name: currency.multiplier(amount, 1, rate) for name, (amount, rate) in found.items() if amount > 0
+        self._noise[approval] = {
+            name: currency.multiplier(amount, 1, rate)
+            for name, (amount, rate) in amount_of.items()
+            if amount > 0
         }
+        return self._noise[approval]
 
     # --- an attempt -----------------------------------------------------------------------------
 
-    def check(self, plan: JobPlan, order: Order) -> None:
-        """Raise what `charge` would raise now; nothing is written, so the same request may come again."""
+    def check(self, plan: JobPlan, order: Order) -> dict[str, float]:
+        """Raise what `charge` would raise now, or return the noise by segment; nothing is written."""
         with self.ledger.held() as book:
-            charges, _ = self._charges(book, plan, order)
+            charges, noise = self._charges(book, plan, order)
             self.ledger.admissible(charges, self._charter.privacy)
+            return noise
 
     def charge(self, plan: JobPlan, order: Order) -> Paid:
         """Pay for an attempt, durably; when this returns it may be computed, once.

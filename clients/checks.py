@@ -9,13 +9,14 @@ from collections.abc import Collection, Mapping
 from datetime import datetime
 
 from hansa.contract.charter import BUILT_MODES, Charter
-from hansa.contract.errors import RefusalError
+from hansa.contract.errors import InputError, RefusalError
 from hansa.contract.jobs import JobPlan
 from hansa.contract.keys import from_text
 from hansa.contract.messages import PREKEYS, SERVED, Order
-from hansa.contract.segments import PREPARATION
+from hansa.contract.segments import PREPARATION, segment_specs
 from hansa.contract.wire import Packed, Segments, check_signature
 from hansa.secagg.active_set import check_circles
+from hansa.strategies.grids import noise_on
 
 
 def check_operator(packed: Packed, charter: Charter) -> None:
@@ -185,3 +186,27 @@ def check_unmasked(order: Order, segments: Segments) -> None:
     """In mode `clear` an order has no prekeys: whoever sends some believes that something is hidden."""
     if order.prekeys or PREKEYS in segments:
         raise RefusalError("prekey-unknown", "the charter asks for mode 'clear', the order has prekeys")
+
+
+def check_grid(
+    order: Order, charter: Charter, plan: JobPlan, parameters: int, me: str, noise: Mapping[str, float]
+) -> None:
+    """The order's grid is fine enough for this member's noise: a wide one would cost a charge and carry nothing.
+
+    Parameters
+    ----------
+    noise : the multiplier that this member adds, by segment
+    """
+    summands = len(next(circle for circle in order.circles if me in circle))
+    for spec in segment_specs(charter, plan, order, parameters):
+        if spec.multiplier == 0:
+            continue
+        try:
+            noise_on(spec, charter, summands, noise[spec.name])
+        except (InputError, ValueError) as error:
+            raise RefusalError(
+                "noise-below-floor",
+                f"segment '{spec.name}': with room for noise of {spec.multiplier:.4g} the grid is too coarse for "
+                f"this member's {noise[spec.name]:.4g}: {error}",
+                {"segment": spec.name},
+            ) from None

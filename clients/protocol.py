@@ -16,6 +16,7 @@ from hansa.clients.attempt_log import AcceptedAttempt, AttemptLog
 from hansa.clients.budget import Budget, Paid
 from hansa.clients.checks import (
     check_charter,
+    check_grid,
     check_groups,
     check_mode,
     check_operator,
@@ -278,7 +279,8 @@ class Agent:
         if self.witnesses is not None:
             self.witnesses.check_cohort(order.cohort)
         if self.budget is not None:
-            self.budget.check(plan, order)
+            noise, charter = self.budget.check(plan, order), self.membership.charter
+            check_grid(order, charter, plan, self._work.parameters, self.membership.name, noise)
         elif order.noise:
             raise RefusalError("not-approved", "the charter has no noise, and the order has some")
 

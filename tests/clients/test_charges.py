@@ -193,6 +193,16 @@ def test_what_is_refused_for_its_price_uses_nothing_up() -> None:
     assert side.train(1).said == "upload"
 
 
+def test_a_grid_too_wide_for_this_members_noise_costs_nothing() -> None:
+    side = Side().approved()
+    wide = dict.fromkeys(side.noise, 1000000.0)
+    refused = side.ask(noised_order(side.federation, 1, wide))
+    assert refused.said == "noise-below-floor"
+    assert "too coarse" in refused.body.sentence  # type: ignore[union-attr]
+    assert side.charges == []
+    assert side.train(1).said == "upload"
+
+
 # --- refusals -----------------------------------------------------------------------------------
 
 
