@@ -16,7 +16,7 @@ from hansa.contract.messages import PREKEYS, SERVED, Order
 from hansa.contract.segments import PREPARATION, segment_specs
 from hansa.contract.wire import Packed, Segments, check_signature
 from hansa.secagg.active_set import check_circles
-from hansa.strategies.grids import noise_on
+from hansa.strategies.grids import check_noise, noise_on
 
 
 def check_operator(packed: Packed, charter: Charter) -> None:
@@ -210,3 +210,11 @@ def check_grid(
                 f"this member's {noise[spec.name]:.4g}: {error}",
                 {"segment": spec.name},
             ) from None
+
+
+def check_grids(plan: JobPlan, charter: Charter, parameters: int, noise: Mapping[str, float]) -> None:
+    """This member's noise is fine enough in the largest cohort, before a job's first attempt costs anything."""
+    try:
+        check_noise(charter, plan, parameters, noise)
+    except InputError as error:
+        raise RefusalError("noise-below-floor", str(error)) from None

@@ -17,6 +17,7 @@ from hansa.clients.budget import Budget, Paid
 from hansa.clients.checks import (
     check_charter,
     check_grid,
+    check_grids,
     check_groups,
     check_mode,
     check_operator,
@@ -207,6 +208,7 @@ class Agent:
             return self._repeats.answer(asked, lambda: self._reply(asked, *masked.witness(body)))
         if isinstance(body, JobRequest):
             noise = propose(body.plan, self.attempts, membership.charter, self.budget)
+            check_grids(body.plan, membership.charter, self._work.parameters, noise)
             return self._reply(asked, JobReply(noise=noise), {})
         if isinstance(body, TrainRequest):
             began = self._monotonic()

@@ -190,7 +190,10 @@ class ConsortiumStrategy(FlowerHooks):
         unpaid, charter = self.roster.unpaid, self.charter
         others = charter.controllers(it.name for it in charter.members if it.name not in unpaid)
         if unpaid and len(others) < charter.minimum_cohort:
-            reasons = "; ".join(f"{name}: {sentence}" for name, sentence in unpaid.items())
+            said: dict[str, list[str]] = {}
+            for name in sorted(unpaid):
+                said.setdefault(unpaid[name], []).append(name)
+            reasons = "; ".join(f"{', '.join(who)}: {sentence}" for sentence, who in said.items())
             self._interrupt(
                 "paused",
                 clipped(
