@@ -217,7 +217,7 @@ class Book:
             raise LedgerError(row.sequence, error.sentence) from None
         self._accounts.take(row.body, row.at, row.sequence)
         self._head, self._newest = row.head, row.at
-        self._hashes[row.sequence] = row.hash
+        self._hashes[row.sequence] = self._head.hash
         if isinstance(row.body, RecoveryRow):
             self._recovered = row.sequence
 
