@@ -175,7 +175,6 @@ def federation(
             secret=f"simulated split {split_seed} of {member.name}".encode(),
             holdout=features.holdout,
             max_records=charter.training.max_records,
-            max_entities=charter.training.max_entities,
         )
         for member in scenario.members
     }

@@ -93,8 +93,14 @@ def build(folder: Path, config: MemberConfig, *, isolated: bool, table: pl.DataF
         secret=read_private(folder / "split.key", length=32),
         holdout=charter.task.features.holdout,
         max_records=charter.training.max_records,
-        max_entities=charter.training.max_entities,
     )
+    if len(np.unique(records.entities)) > charter.training.max_entities:
+        # Leaving some out would let one person's coming push out another: it would count twice.
+        log.warning(
+            "there are more entities than the charter's training.max_entities = %d: "
+            "sums beyond its bound will be clamped",
+            charter.training.max_entities,
+        )
     floor = charter.metrics.seconds_floor
     membership = Membership(config.name, charter, verified.hash, identity, frozenset(pinned.superseded))
     attempts = AttemptLog(folder / "agent.sqlite")

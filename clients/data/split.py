@@ -30,7 +30,6 @@ def split(
     secret: bytes,
     holdout: float,
     max_records: int = 1,
-    max_entities: int | None = None,
 ) -> Split:
     """Hold out about the share `holdout` of the entities.
 
@@ -38,17 +37,11 @@ def split(
     ----------
     secret : key of the hashes, the member's own
     max_records : most rows of one entity that are used, on either side
-    max_entities : most entities that are trained on
     """
     draws = keyed_hashes(records.entities, secret, b"split")
     kept = _at_most(records, draws, secret, max_records)
     held = draws < np.uint64(min(int(holdout * 2**64), 2**64 - 1))
-    train = kept & ~held
-    if max_entities is not None:
-        ranked = np.unique(keyed_hashes(records.entities[train], secret, b"entity"))
-        if len(ranked) > max_entities:
-            train &= keyed_hashes(records.entities, secret, b"entity") <= ranked[max_entities - 1]
-    return Split(records.take(train), records.take(kept & held))
+    return Split(records.take(kept & ~held), records.take(kept & held))
 
 
 def keyed_hashes(ids: NDArray[np.bytes_], secret: bytes, purpose: bytes) -> NDArray[np.uint64]:
