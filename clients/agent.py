@@ -94,7 +94,7 @@ def build(folder: Path, config: MemberConfig, *, isolated: bool, table: pl.DataF
         holdout=charter.task.features.holdout,
         max_records=charter.training.max_records,
     )
-    if len(np.unique(records.entities)) > charter.training.max_entities:
+    if len(set(records.entities.tolist())) > charter.training.max_entities:
         # Leaving some out would let one person's coming push out another: it would count twice.
         log.warning(
             "there are more entities than the charter's training.max_entities = %d: "
