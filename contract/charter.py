@@ -84,7 +84,7 @@ class Training(Frozen):
 
     mechanism: Mechanism = "gradient"
     clip: Annotated[float, Field(gt=0)] = 0.5
-    # No more records of one member are used than this: the bound of the grid comes from it.
+    # The grid has room for the sum over so many entities; a member that has more may be clamped to its bound.
     max_entities: Annotated[int, Field(ge=1)] = 100_000
     max_records: Annotated[int, Field(ge=1)] = 1
     sampling_rate: Annotated[float, Field(gt=0, le=1)] = 0.1
@@ -307,8 +307,6 @@ def unbuilt(charter: Charter) -> str:
     mode = charter.protection.mode
     if mode not in BUILT_MODES:
         return f"field 'protection.mode': this version has no mode '{mode}'; it has {', '.join(BUILT_MODES)}"
-    if charter.privacy.noise != "none":
-        return f"field 'privacy.noise': this version has no noise '{charter.privacy.noise}' yet; it has none"
     if charter.metrics.per_member:
         return (
             "field 'metrics.per_member': this version releases no figures of single members; set it to false"

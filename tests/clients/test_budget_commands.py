@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,7 +21,7 @@ from hansa.clients.admin import Administration
 from hansa.clients.ledger import Ledger
 from hansa.clients.protocol import Agent
 from hansa.contract.errors import InputError
-from hansa.contract.frames import Peer
+from hansa.contract.frames import Peer, WorkSocket, serve_frames
 from hansa.contract.messages import JobRequest
 from hansa.contract.scenario import FirstGrant
 from hansa.privacy.records import Row
@@ -283,3 +286,39 @@ def test_a_first_grant_is_entered_once() -> None:
     with ledger.held() as book:
         assert list(book.grants) == ["first"]
         assert book.head.sequence == 2
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")
+@pytest.mark.parametrize("mode", [0o600, 0o666])
+def test_a_process_of_another_user_gets_nothing_whatever_the_sockets_mode_became(mode: int) -> None:
+    it = empty()
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o755)
+        path = Path(folder) / "admin.sock"
+        with serve_frames(path, it.admin.answer, mode=mode):
+            payload = json.dumps({"command": "grant", **grant()}).encode()
+            said = as_stranger(lambda: WorkSocket(path).ask(payload, 10))
+            assert said == b"ConnectionFailed" if mode == 0o600 else b"own user alone" in said
+            assert it.done("budgets")["grants"] == []
+            assert json.loads(WorkSocket(path).ask(payload, 10))["ok"]
+
+
+def as_stranger(work: Callable[[], bytes]) -> bytes:
+    """What `work` returns, or the name of what it raises, in a process of user 65534."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.setgroups([])
+            os.setgid(65534)
+            os.setuid(65534)
+            os.write(writing, work())
+        except BaseException as error:
+            os.write(writing, type(error).__name__.encode())
+        finally:
+            os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading, "rb") as pipe:
+        said = pipe.read()
+    os.waitpid(child, 0)
+    return said
