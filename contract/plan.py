@@ -38,6 +38,10 @@ def check_rule(plan: JobPlan, mode: Mode) -> None:
 def check_privacy(job: JobPlan | ScenarioJob, privacy: PrivacyPlan) -> None:
     """Raise `InputError` for a job that no member could ever pay for under the charter's privacy plan."""
     if privacy.noise == "none":
+        if job.check:
+            raise InputError(
+                "field 'check': the contract check is a noised release, and the charter has no noise; set it to false"
+            )
         return
     if job.rounds < privacy.fewest_rounds:
         raise InputError(

@@ -8,7 +8,7 @@ coordinates, no transcendental function: whoever applies gets the same bits.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -25,7 +25,8 @@ WITHOUT_MOMENTS = ("fedavg", *PER_UPDATE_RULES)
 class ModelState:
     """The global model between two rounds; arrays are f64[d].
 
-    `round` counts applied updates, `tail` is the mean of the last `tail_count` iterates.
+    `round` counts applied updates, `tail` is the mean of the last `tail_count` iterates. `preparation` is what
+    the contract check made of the columns (`models.preparation`), f64[0] in a job without one.
     """
 
     round: int
@@ -34,21 +35,30 @@ class ModelState:
     second: Array
     tail: Array
     tail_count: int
+    preparation: Array = field(default_factory=lambda: np.zeros(0))
 
     @classmethod
-    def start(cls, weights: Array) -> ModelState:
+    def start(cls, weights: Array, preparation: Array | None = None) -> ModelState:
         """Round 0."""
         zeros = np.zeros_like(weights)
-        return cls(round=0, weights=weights, first=zeros, second=zeros, tail=zeros, tail_count=0)
+        made = np.zeros(0) if preparation is None else preparation
+        return cls(0, weights, first=zeros, second=zeros, tail=zeros, tail_count=0, preparation=made)
 
     @property
     def released(self) -> Array:
         """The model to hand out: the tail average, or the weights while that is of one iterate. Shape [d]."""
         return self.tail if self.tail_count > 1 else self.weights
 
+    @property
+    def prepared(self) -> bool:
+        """Whether the contract check is behind this state."""
+        return self.preparation.size > 0
+
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Flat arrays for a checkpoint."""
+        beside = {"preparation": self.preparation} if self.prepared else {}
         return {
+            **beside,
             "round": np.array([self.round], dtype=np.int64),
             "weights": self.weights,
             "first": self.first,
@@ -67,6 +77,7 @@ class ModelState:
             second=np.asarray(arrays["second"], dtype=np.float64),
             tail=np.asarray(arrays["tail"], dtype=np.float64),
             tail_count=int(arrays["tail_count"][0]),
+            preparation=np.asarray(arrays.get("preparation", np.zeros(0)), dtype=np.float64),
         )
 
 
@@ -88,7 +99,7 @@ def apply(
     weights = state.weights + rate * step
     count = state.tail_count + 1 if number > tail_start(planned_rounds, rule.tail) else 0
     tail = state.tail + (weights - state.tail) / count if count else state.tail
-    return ModelState(number, weights, first, second, tail, count)
+    return ModelState(number, weights, first, second, tail, count, state.preparation)
 
 
 def tail_start(planned_rounds: int, share: float) -> int:

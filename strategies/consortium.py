@@ -24,8 +24,8 @@ from hansa.contract.charter import Charter
 from hansa.contract.errors import HansaError
 from hansa.contract.jobs import AttemptKind, AttemptResult, JobStatus
 from hansa.contract.messages import PREKEYS, CloseRequest, Order, TrainRequest
-from hansa.contract.plan import check_rule
-from hansa.contract.segments import segment_specs
+from hansa.contract.plan import check_mechanism, check_rule
+from hansa.contract.segments import PREPARATION, STATISTICS, UPDATE, segment_specs
 from hansa.contract.typed import clipped
 from hansa.contract.wire import describe
 from hansa.models.model import Model
@@ -33,9 +33,11 @@ from hansa.strategies.apply import ModelState, apply
 from hansa.strategies.attempt import Attempt
 from hansa.strategies.cohort_noise import UNPAID, order_noise
 from hansa.strategies.complaints import Complaints
+from hansa.strategies.contract_check import check_sentence, prepared_state, released
 from hansa.strategies.exchange import Exchange, ExchangeError
 from hansa.strategies.flower_hooks import FlowerHooks
 from hansa.strategies.groups import split
+from hansa.strategies.moments import solved_state
 from hansa.strategies.ports import Journal, Operator, Wanted
 from hansa.strategies.requests import Desk
 from hansa.strategies.roster import Roster
@@ -82,6 +84,7 @@ class ConsortiumStrategy(FlowerHooks):
         randomness: Random | None = None,
     ) -> None:
         check_rule(journal.plan, charter.protection.mode)
+        check_mechanism(journal.plan, charter.training.mechanism)
         self.charter = charter
         self.model = model
         self.journal = journal
@@ -129,6 +132,7 @@ class ConsortiumStrategy(FlowerHooks):
         self.connect(grid)
         result = Result()
         try:
+            self.prepare()
             while self.state.round < plan.rounds:
                 self.train_round()
             self.evaluate_final()
@@ -143,6 +147,22 @@ class ConsortiumStrategy(FlowerHooks):
         self._exchange = Exchange(grid)
         self._roster = Roster(self._desk, self._exchange, self.journal, parameters=self.model.parameters)
         self.journal.set_status("running")
+
+    def prepare(self) -> None:
+        """Release 0, where the plan has one: the contract check, once in a job's life."""
+        while self.journal.plan.check and not self.state.prepared:
+            attempt = self.open("statistics", self.select())
+            self.gather_uploads(attempt)
+            self.unmask(attempt)
+            shortfall = attempt.shortfall()
+            if shortfall:
+                self.fail(attempt, shortfall)
+                continue
+            sums, noise = attempt.decoded(STATISTICS), attempt.noise_sd(STATISTICS)
+            state = prepared_state(sums, noise, self.charter, self.journal.plan.seed)
+            self.journal.commit(attempt.result("evaluated", round_number=None), state.arrays())
+            self.state, self._failures = state, 0
+            self.journal.event("contract-check", check_sentence(state, self.charter))
 
     def train_round(self) -> AttemptResult:
         """One attempt: select, train, unmask, apply. Becomes a round when its sum was applied."""
@@ -207,13 +227,17 @@ class ConsortiumStrategy(FlowerHooks):
     def open(self, kind: AttemptKind, selection: Selection) -> Attempt:
         """Take an attempt number, durably, and write the signed request."""
         plan, state = self.journal.plan, self.state
-        evaluate = kind == "evaluate" or (not self.evaluated and state.round % plan.evaluate_every == 0)
+        evaluate = kind == "evaluate" or (
+            kind == "train" and not self.evaluated and state.round % plan.evaluate_every == 0
+        )
         knobs = self.journal.knobs()
         segments: dict[str, NDArray[Any]] = {}
         if kind == "train":
             segments["weights"] = state.weights
         if kind == "evaluate" or (evaluate and state.released is not state.weights):
             segments["released"] = state.released
+        if kind != "statistics" and state.prepared:
+            segments[PREPARATION] = state.preparation
         prekeys = self.roster.take(selection)
         if prekeys:
             encoded = b"".join(prekeys[name].encoded for name in selection.cohort)
@@ -306,8 +330,11 @@ class ConsortiumStrategy(FlowerHooks):
         shortfall = attempt.shortfall()
         if shortfall:
             return self.fail(attempt, shortfall)
-        rate = attempt.order.knobs.get("server_rate", 1.0)
-        state = apply(self.state, attempt.mean_update(), plan.rule, rate, plan.rounds)
+        if self.charter.training.mechanism == "moments":
+            state = solved_state(self.state, attempt.decoded(UPDATE), attempt.noise_sd(UPDATE), self.charter)
+        else:
+            rate = attempt.order.knobs.get("server_rate", 1.0)
+            state = apply(self.state, attempt.mean_update(), plan.rule, rate, plan.rounds)
         if not (np.isfinite(state.weights).all() and np.isfinite(state.released).all()):
             return self.fail(attempt, "the new model has values that are not finite; the one before it stays")
         result = attempt.result("applied", round_number=state.round)
@@ -350,7 +377,7 @@ class ConsortiumStrategy(FlowerHooks):
         # A run that only has this left to do knows nobody yet.
         self.roster.refresh(prekeys=False)
         request = self._desk.write(
-            plan.job, CloseRequest(job=plan.job, rounds=self.state.round), {"released": self.state.released}
+            plan.job, CloseRequest(job=plan.job, rounds=self.state.round), released(self.state, self.charter)
         )
         nodes = dict.fromkeys(self.roster.addresses.values(), request)
         answered = sum(
@@ -390,7 +417,7 @@ class ConsortiumStrategy(FlowerHooks):
             log.warning("mode clear: the server reads every member's update; for debugging only")
 
     def array_record(self) -> ArrayRecord:
-        return ArrayRecord([self.state.released])
+        return ArrayRecord(list(released(self.state, self.charter).values()))
 
     @property
     def connected(self) -> bool:

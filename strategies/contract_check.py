@@ -13,9 +13,13 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from hansa.contract.charter import Charter
 from hansa.contract.features import BinaryLabel, FeatureContract
 from hansa.contract.statistics import StatisticsLayout, statistics_layout
-from hansa.models.preparation import LARGEST_SCALE, Preparation
+from hansa.contract.typed import clipped
+from hansa.models.model import Model
+from hansa.models.preparation import LARGEST_SCALE, Preparation, handed_out, prepared_model
+from hansa.strategies.apply import ModelState
 
 Array = NDArray[np.float64]
 
@@ -50,6 +54,38 @@ def preparation_of(sums: Array, noise: float, features: FeatureContract) -> Prep
     centre[numbers[narrow]] = mean[narrow]
     scale[numbers[narrow]] = np.minimum(1.0 / np.maximum(spread[narrow], 1e-9), LARGEST_SCALE)
     return Preparation(centre, scale, _start(sums, noise, layout, features))
+
+
+def prepared_state(sums: Array, noise: float, charter: Charter, seed: int) -> ModelState:
+    """What round 1 starts from after a check; see `preparation_of`."""
+    task = charter.task
+    preparation = preparation_of(sums, noise, task.features)
+    model = prepared_model(task.model, task.features, preparation)
+    return ModelState.start(model.initial(seed), preparation.array)
+
+
+def model_of(state: ModelState, charter: Charter) -> tuple[Model, Preparation | None]:
+    """The model that a state's weights are of, and what prepared its columns."""
+    task = charter.task
+    preparation = Preparation.read(state.preparation, task.features) if state.prepared else None
+    return prepared_model(task.model, task.features, preparation), preparation
+
+
+def released(state: ModelState, charter: Charter) -> dict[str, Array]:
+    """The model to hand out: `released` f64[d], with `preparation` where that cannot be taken into the weights."""
+    model, preparation = model_of(state, charter)
+    return handed_out(model, state.released, preparation)
+
+
+def check_sentence(state: ModelState, charter: Charter) -> str:
+    """What a check found, for people; all of it is public."""
+    features = charter.task.features
+    preparation = Preparation.read(state.preparation, features)
+    numbers = [features.encoded[index] for index in statistics_layout(features).numeric]
+    narrow = [name for name, changed in zip(features.encoded, preparation.changed, strict=True) if changed]
+    found = f"contract check: {len(narrow)} of {len(numbers)} numeric columns vary by less than half of what their "
+    found += "declared ranges mean and are stretched"
+    return clipped(found + (f" ({', '.join(narrow)})" if narrow else ""))
 
 
 def _start(sums: Array, noise: float, layout: StatisticsLayout, features: FeatureContract) -> float | None:

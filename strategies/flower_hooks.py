@@ -41,6 +41,10 @@ class FlowerHooks(Strategy):
         """Take the grid this run talks through."""
 
     @abstractmethod
+    def prepare(self) -> None:
+        """What comes before the first round; nothing where that is done."""
+
+    @abstractmethod
     def select(self) -> Selection:
         """The next cohort."""
 
@@ -107,6 +111,7 @@ class FlowerHooks(Strategy):
     def _messages(self, kind: AttemptKind, grid: Grid) -> list[Message]:
         if not self.connected:
             self.connect(grid)
+        self.prepare()
         self._pending = self.open(kind, self.select())
         ttl = 2 * self.journal.plan.deadline_s
         return [

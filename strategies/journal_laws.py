@@ -41,7 +41,8 @@ def check_result(
 
     Parameters
     ----------
-    state : the state the attempt led to; present exactly where a round was applied
+    state : the state the attempt led to; present exactly where a round was applied, or a contract check was
+        evaluated, which is what round 0 then starts from
     opened : the attempt of that number, None where there is none
     newest_round : the job's newest applied round
     """
@@ -62,8 +63,11 @@ def check_result(
     if len(set(members)) != len(members) or not set(members) <= set(result.cohort):
         raise ValueError(f"attempt {number}: participation names each member of the cohort at most once")
     applied = result.status == "applied"
-    if applied != (result.round is not None) or applied != (state is not None):
+    checked = result.kind == "statistics" and result.status == "evaluated"
+    if applied != (result.round is not None) or (applied or checked) != (state is not None):
         raise ValueError(f"attempt {number}: a round, its state and the status 'applied' come together")
+    if checked and newest_round:
+        raise ValueError(f"attempt {number}: a contract check comes before round 1, not after {newest_round}")
     if applied and result.kind != "train":
         raise ValueError(f"attempt {number}: only a train attempt becomes a round")
     if applied and result.round != newest_round + 1:

@@ -93,8 +93,8 @@ class MemoryJournal:
         self.job.results.append(result)
         if result.metrics:
             self.job.evaluated.add(result.base)
-        if result.round is not None and state is not None:
-            self.job.round = result.round
+        if state is not None:
+            self.job.round = result.round or 0
             self.job.state = {name: np.array(array) for name, array in state.items()}
 
     def receipts(self, attempt: int, order: str, receipts: Mapping[str, Receipt]) -> dict[str, str]:

@@ -9,12 +9,16 @@ sums, for which nothing more is released. Source of the idea: Vu and Slavkovic 2
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from hansa.contract.charter import Charter
 from hansa.contract.features import BinaryLabel, FeatureContract, RegressionLabel
 from hansa.models.linear import RowModel
+from hansa.strategies.apply import ModelState
+from hansa.strategies.contract_check import model_of
 
 Array = NDArray[np.float64]
 
@@ -64,6 +68,21 @@ def solve(sums: Array, noise: float, model: RowModel, features: FeatureContract)
     weights = np.append(slope * direction, intercept - slope * float(direction @ mean))
     found: Array = weights / constant
     return found
+
+
+def solved_state(state: ModelState, mean: Array, noise: float, charter: Charter) -> ModelState:
+    """The one round of a job of moments.
+
+    Parameters
+    ----------
+    mean : the sums over a public constant
+    noise : standard deviation of the noise on each of them
+    """
+    model, preparation = model_of(state, charter)
+    assert isinstance(model, RowModel)  # the charter has checked it
+    features = charter.task.features
+    weights = solve(mean, noise, model, features if preparation is None else preparation.told(features))
+    return replace(ModelState.start(weights, state.preparation), round=state.round + 1)
 
 
 def _positive(matrix: Array) -> Array:

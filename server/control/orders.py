@@ -25,6 +25,7 @@ from hansa.contract.messages import (
     UnmaskRequest,
     WitnessRequest,
 )
+from hansa.contract.segments import PREPARATION
 from hansa.contract.typed import canonical_json, explain
 from hansa.contract.wire import MAX_HEADER_BYTES
 from hansa.privacy.events import LEAST_MULTIPLIER
@@ -37,7 +38,10 @@ from hansa.strategies.cohort_noise import noised_segments
 
 _LONGEST_NONCE = 200
 # Which arrays may stand behind which request.
-_SEGMENTS = {"attempt": {"weights", "released", PREKEYS}, "close": {"released"}}
+_SEGMENTS = {
+    "attempt": {"weights", "released", PREPARATION, PREKEYS},
+    "close": {"released", PREPARATION},
+}
 
 
 @dataclass(frozen=True)
@@ -136,6 +140,7 @@ def _check_attempt(body: TrainRequest, segments: Sequence[SegmentHeader], facts:
     asked = (order.kind, order.base, order.cohort, order.left_out, order.knobs)
     if asked != (attempt.kind, attempt.base, attempt.cohort, attempt.left_out, attempt.knobs):
         raise Conflict(f"the order of attempt {order.attempt} is not the one in the store")
+    _check_preparation(order, facts.job)
     _check_cohort(order, facts.charter)
     _check_prekeys(order, segments, facts)
     _check_groups(order, facts.charter)
@@ -146,6 +151,18 @@ def _check_attempt(body: TrainRequest, segments: Sequence[SegmentHeader], facts:
     for member in facts.charter.members:
         if member.name not in order.cohort and not order.left_out.get(member.name, "").strip():
             raise Conflict(f"{member.name} is left out without a reason")
+
+
+def _check_preparation(order: Order, job: JobRecord) -> None:
+    """Columns are prepared by the contract check that the plan begins with, in every attempt after it."""
+    check, brings = job.plan.check, PREPARATION in order.arrays
+    if order.kind == "statistics" and (brings or not check or order.base):
+        raise Conflict(f"attempt {order.attempt}: a contract check is what a job begins with that plans one")
+    if order.kind != "statistics" and brings != check:
+        raise Conflict(
+            f"attempt {order.attempt} brings {'a' if brings else 'no'} preparation of columns, and the job "
+            f"plans {'a' if check else 'no'} contract check"
+        )
 
 
 def _check_cohort(order: Order, charter: Charter) -> None:

@@ -102,15 +102,17 @@ class JobJournal:
             if result.metrics:
                 newest = result.base if result.round is None else result.round
                 checkpoints.mark_best(connection, self._job, result.base, newest)
-            if result.round is not None and state is not None:
+            if state is not None:
+                # A contract check leads to round 0, which no list of rounds shows.
+                number = result.round or 0
                 row = {
                     "job": self._job,
-                    "round": result.round,
+                    "round": number,
                     "attempt": result.attempt,
                     "applied": time.time(),
                 }
                 connection.execute(insert(rounds), row)
-                checkpoints.write(connection, self._job, result.round, state)
+                checkpoints.write(connection, self._job, number, state)
 
     def receipts(self, attempt: int, order: str, receipts: Mapping[str, Receipt]) -> dict[str, str]:
         """Keep what members signed, in one transaction; says whose ledgers have two hashes for one row."""

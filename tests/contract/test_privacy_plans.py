@@ -61,6 +61,7 @@ def test_poisson_in_rdp_and_any_grant_without_noise_are_fine() -> None:
     [
         (ScenarioJob(rounds=2), LOCAL, r"'rounds': .*fewest_rounds = 3 rounds"),
         (ScenarioJob(rounds=3, steps=2), PrivacyPlan(noise="distributed", s=1), r"'steps': 2 steps at home"),
+        (ScenarioJob(check=True), PrivacyPlan(), r"'check': the contract check is a noised release"),
         (
             ScenarioJob(rounds=9, evaluate_every=3, check=True),
             PrivacyPlan(noise="local", charges_per_job=13),
@@ -71,7 +72,7 @@ def test_poisson_in_rdp_and_any_grant_without_noise_are_fine() -> None:
 def test_a_job_that_nobody_could_pay_is_refused(job: ScenarioJob, privacy: PrivacyPlan, said: str) -> None:
     with pytest.raises(InputError, match=said):
         check_privacy(job, privacy)
-    check_privacy(job, PrivacyPlan())
+    check_privacy(job.model_copy(update={"check": False}), PrivacyPlan())
 
 
 def test_the_sentence_says_whose_noise_it_is_and_none_is_warned_of() -> None:
