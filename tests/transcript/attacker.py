@@ -20,11 +20,11 @@ from recorded import Transcript
 
 from hansa.contract.charter import Charter
 from hansa.contract.jobs import JobPlan
-from hansa.contract.segments import EVALUATION, UPDATE, evaluation_bound, update_bound
-from hansa.secagg.fixed_point import Grid
+from hansa.contract.segments import EVALUATION, TAIL, UPDATE, segment_specs
 from hansa.secagg.masks import MaskSecret, add_masks, pair_secret, pair_sign, self_secret
 from hansa.secagg.parties import Parties
 from hansa.secagg.prekeys import PrekeySecrets
+from hansa.strategies.grids import grid_of, noise_on
 
 Words = NDArray[np.uint32]
 # What a segment is computed from: the first of these arrays that the order has.
@@ -209,14 +209,19 @@ class Attacker:
         Of the bound a member reaches what it has records for; the charter has that to one digit.
         """
         per_record = self.charter.training.clip if segment == UPDATE else 1.0
-        bound = {UPDATE: update_bound(self.charter, self.plan), EVALUATION: evaluation_bound(self.charter)}[
-            segment
-        ]
-        scale = Grid(bound, len(uploads[0].circle)).scale
+        order, circle = uploads[0].order, len(uploads[0].circle)
+        specs = segment_specs(self.charter, self.plan, order, total.size)
+        spec = next(it for it in specs if it.name == segment)
+        scale = grid_of(spec, circle).scale
+        noise = 0.0
+        if spec.multiplier:
+            noise = TAIL * len(uploads) * noise_on(spec, self.charter, circle, spec.multiplier).sd
         members = [self.charter.member(it.member) for it in uploads]
-        most = sum(scale * min(bound, 2 * it.records * per_record) + 1 for it in members if it is not None)
+        most = sum(
+            scale * min(spec.bound, 2 * it.records * per_record) + 1 for it in members if it is not None
+        )
         least = -most if segment == UPDATE else -len(uploads)
-        return bool((total <= most).all() and (total >= least).all())
+        return bool((total <= most + noise).all() and (total >= least - noise).all())
 
 
 def _input(segment: str, arrays: Mapping[str, str]) -> str | None:

@@ -6,17 +6,20 @@ honest end of the attempt opens, and what the members said to the lie.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import combinations
 
+from federation import JOB, make_plan
 from masked_side import Answer, Attempt, MaskedServer, forged
 from recorded import Frame, Transcript
 from recorded_job import Truth, note_work
 
 from hansa.cli.simulation import SimulatedFederation
 from hansa.contract.keys import to_text
-from hansa.contract.messages import AgreeReply
+from hansa.contract.messages import AgreeReply, JobReply, JobRequest
+from hansa.contract.segments import UPDATE
 from hansa.contract.statements import active_statement
+from hansa.secagg.prekeys import Prekey
 
 ALL = tuple("abcde")
 COLLUDER = "e"
@@ -31,6 +34,8 @@ class RecordedServer(MaskedServer):
     def __init__(self, federation: SimulatedFederation, truth: Truth) -> None:
         super().__init__(federation)
         self.transcript = Transcript()
+        # The members' largest noise multiplier of each segment; empty without privacy.
+        self.noise: dict[str, float] = {}
         for agent in self.agents.values():
             note_work(agent, truth)
         self.exchange()
@@ -42,6 +47,19 @@ class RecordedServer(MaskedServer):
         answer = super().send(name, payload)
         self.transcript.frames.append(Frame(name, "to-server", answer.raw))
         return answer
+
+    def propose(self, *names: str, job: str = JOB) -> None:
+        """Show a job's plan, and note how much noise each member adds."""
+        for name in names or self.agents:
+            body = self.ask(name, JobRequest(plan=make_plan(job=job))).body
+            assert isinstance(body, JobReply), body
+            for segment, multiplier in body.noise.items():
+                self.noise[segment] = max(multiplier, self.noise.get(segment, 0.0))
+
+    def begin(self, number: int, prekeys: Mapping[str, Prekey] | None = None, **fields: object) -> Attempt:
+        """An attempt as `MaskedServer` begins it, with the noise that an update has."""
+        noise = {name: multiplier for name, multiplier in self.noise.items() if name == UPDATE}
+        return super().begin(number, prekeys, **{"noise": noise, **fields})
 
     def colluders_word(self, attempt: Attempt, active: Sequence[str]) -> dict[str, str]:
         """The colluder signs whatever the server likes."""

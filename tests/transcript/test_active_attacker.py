@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
@@ -12,11 +13,13 @@ from attacker import Attacker, Findings
 from federation import make_plan
 from lying_server import ALL, COLLUDER, RecordedServer
 from masked_side import Attempt
-from recorded_job import Truth, noted, wide_federation
+from recorded_job import COLUMNS, Truth, noted, wide_federation
 from weakened import no_agreement
 
-from hansa.contract.charter import Protection
-from hansa.contract.segments import UPDATE
+from hansa.contract.charter import PrivacyPlan, Protection
+from hansa.contract.scenario import FirstGrant
+from hansa.contract.segments import UPDATE, segment_specs
+from hansa.strategies.grids import noise_on
 
 Lie = Callable[[RecordedServer, Attempt], list[str]]
 
@@ -98,15 +101,39 @@ def test_with_a_threshold_below_the_rule_two_halves_open_every_update(truth: Tru
     assert set("abcd") <= in_update(findings(server, truth))
 
 
-def test_two_sums_from_one_state_give_one_update_until_there_is_noise(
-    server: RecordedServer, truth: Truth
-) -> None:
-    """What the threat model calls 'Subtracting two sums'; with fresh noise in every attempt this no longer holds."""
+def test_without_noise_two_sums_from_one_state_give_one_update(server: RecordedServer, truth: Truth) -> None:
+    """What the threat model calls 'Subtracting two sums'."""
     server.opened(server.train(server.begin(1)), ALL)
     server.opened(server.train(server.begin(2), "abce"), tuple("abce"))
     told = attacker(server, truth).differences()[1, UPDATE]
     assert set(told) == {frozenset("d")}
     np.testing.assert_array_equal(told[frozenset("d")], truth.total(1, "d", UPDATE))
+
+
+def test_with_noise_two_sums_from_one_state_hide_an_update_in_all_the_noise_of_both(truth: Truth) -> None:
+    """Every attempt draws anew: what is left of two sums has the noise of nine uploads, and d's own among them."""
+    federation = replace(wide_federation(5, privacy=PrivacyPlan(noise="local")), grant=FirstGrant())
+    server = RecordedServer(federation, truth)
+    server.opened(server.train(server.begin(1)), ALL)
+    server.opened(server.train(server.begin(2), "abce"), tuple("abce"))
+    told = attacker(server, truth).differences()[1, UPDATE]
+    assert set(told) == {frozenset("d")}
+    [(spec, order)] = [
+        (segment_specs(federation.charter, make_plan(), it.order, COLUMNS + 1)[0], it.order)
+        for it in attacker(server, truth).evidence.uploads
+        if (it.member, it.order.attempt) == ("d", 1)
+    ]
+    # All members have equal grants.
+    own = noise_on(spec, federation.charter, len(order.cohort), server.noise[UPDATE])
+    real = next(update for member, update in truth.real if member == "d")
+    rest = told[frozenset("d")] - own.scale * real
+    # The colluder knows its own noise of both attempts and takes it off.
+    hers = [truth.total(attempt, COLLUDER, UPDATE) for attempt in (1, 2)]
+    for known, uploads in ((np.zeros(1), 9), (hers[0] - hers[1], 7)):
+        left = (rest - known) / (own.sd * math.sqrt(uploads))
+        assert abs((left**2).mean() - 1) < 5 * math.sqrt(2 / left.size)
+    # That is far more than there is to see.
+    assert own.sd * math.sqrt(7) > 3 * own.scale * np.abs(real).mean()
 
 
 @pytest.mark.parametrize("lie", [lies.second_set, lies.seed_of_one_that_dropped])
