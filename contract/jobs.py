@@ -36,6 +36,9 @@ class ServerRule(Frozen):
     tail: Annotated[float, Field(ge=0, le=1)] = 0.25
     # Ridge penalty decay/2 |w|² on the mean loss: its gradient is taken from the mean update.
     decay: Annotated[float, Field(ge=0)] = 0.0
+    # Mean second derivative of the mean loss along a weight, from public numbers (`models.linear.curvature`). With
+    # it the rule heeds how loud the noise is: more ridge, smaller steps (`strategies.apply`). 0: it does not.
+    curvature: Annotated[float, Field(ge=0)] = 0.0
 
 
 class JobPlan(Frozen):

@@ -11,7 +11,7 @@ import math
 import numpy as np
 
 from hansa.contract.errors import InputError
-from hansa.contract.features import FeatureContract, NumericColumn
+from hansa.contract.features import BinaryLabel, FeatureContract, Label, MulticlassLabel, NumericColumn
 from hansa.models.losses import initial_outputs, losses, predictions, residuals
 from hansa.models.model import CHUNK, Array, Options, clip_scales
 
@@ -23,6 +23,23 @@ def typical_norm(features: FeatureContract) -> float:
     """
     square = 1.0 + sum(1.0 if isinstance(column, NumericColumn) else 0.5 for column in features.columns)
     return math.sqrt(square)
+
+
+def label_curvature(label: Label) -> float:
+    """Mean second derivative of a record's loss by its output, where nothing is known of it but its label's kind."""
+    if isinstance(label, BinaryLabel):
+        return label.prevalence * (1.0 - label.prevalence)
+    if isinstance(label, MulticlassLabel):
+        return (1.0 - 1.0 / len(label.classes)) / len(label.classes)
+    return 1.0
+
+
+def curvature(features: FeatureContract, parameters: int) -> float:
+    """Mean second derivative of the mean loss along one of so many weights, from public numbers.
+
+    A row has norm about 1, shared by all that stands in it.
+    """
+    return label_curvature(features.label) * features.outputs / parameters
 
 
 class RowModel:

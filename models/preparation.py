@@ -26,7 +26,7 @@ from hansa.models.registry import load_model
 # A column is never stretched further; a range that is wider than that is one for people to correct.
 LARGEST_SCALE = 16.0
 # Of |x|, as every contract encodes it.
-_WIDTH = 4.0
+LARGEST_CENTRE = 4.0
 _LARGEST_START = 12.0
 
 
@@ -43,7 +43,8 @@ class Foldable(Protocol):
 class Preparation:
     """Centre and scale of every model column, f64[p], and the log-odds to start from.
 
-    A column that is left alone has centre 0 and scale 1. `start` is None where the label has no prevalence.
+    A column that is left alone has centre 0 and scale 1; one that is not numeric is centred at most, by a share.
+    `start` is None where the label has no prevalence.
     """
 
     centre: Array
@@ -75,12 +76,18 @@ class Preparation:
         layout = statistics_layout(features)
         alone = np.ones(columns, dtype=np.bool_)
         alone[list(layout.numeric)] = False
-        if not np.isfinite(numbers).all() or (np.abs(centre) > _WIDTH).any() or abs(start) > _LARGEST_START:
+        if (
+            not np.isfinite(numbers).all()
+            or (np.abs(centre) > LARGEST_CENTRE).any()
+            or abs(start) > _LARGEST_START
+        ):
             raise InputError("a preparation that moves a column, or the start, out of every contract's reach")
         if (scale < 1.0).any() or (scale > LARGEST_SCALE).any():
             raise InputError(f"a preparation scales columns by 1 to {LARGEST_SCALE:g}, not otherwise")
-        if centre[alone].any() or (scale[alone] != 1.0).any():
-            raise InputError("a preparation changes a column that is not numeric")
+        if (centre[alone] < 0.0).any() or (centre[alone] > 1.0).any() or (scale[alone] != 1.0).any():
+            raise InputError(
+                "a preparation of a column that is not numeric centres it, by a share, and no more"
+            )
         return cls(centre, scale, start if layout.binary else None)
 
     @property

@@ -13,26 +13,18 @@ import tomli_w
 
 from hansa.clients.data.derive import derive_features
 from hansa.clients.data.derive_label import one_digit
+from hansa.clients.data.recipe import recipe
 from hansa.clients.data.sources import read_csv
-from hansa.contract.charter import KnobRange, ModelChoice, Protection, Training
+from hansa.contract.charter import KnobRange, MetricsPolicy, ModelChoice, PrivacyPlan, Protection, Training
 from hansa.contract.errors import InputError
 from hansa.contract.features import FeatureContract
-from hansa.contract.jobs import ServerRule
-from hansa.contract.scenario import Scenario, ScenarioJob, ScenarioMember
+from hansa.contract.scenario import FirstGrant, Scenario, ScenarioJob, ScenarioMember
 from hansa.contract.sources import CsvSource
 from hansa.contract.typed import write_atomically
+from hansa.models.registry import load_model
 
-# What `benchmarks/federated_vs_pooled.py` measures; every derived scenario starts from these.
-ROUNDS = 30
-# Large enough to leave nearly every record as it is: without noise, clipping only bounds the grid.
-CLIP = 4.0
-# Ridge penalty on the summed loss of all members; in the mean loss it is divided by their records.
-RIDGE = 0.1
-KNOBS = {
-    "client_rate": KnobRange(default=1.0, low=0.05, high=8.0),
-    "server_rate": KnobRange(default=0.6, low=0.01, high=2.0),
-    "dropout": KnobRange(default=0.0, low=0.0, high=0.5),
-}
+# Held-out records pay for each evaluation: the fewer, the less noise in each.
+EVALUATE_EVERY = 10
 DERIVED = (
     "The contract was derived from all organisations' tables, which a real consortium may not look at together: "
     "there the members declare columns, categories and ranges themselves."
@@ -92,6 +84,7 @@ def derive_scenario(
         )
         for name, path, size in zip(names, paths, sizes, strict=True)
     )
+    how = recipe(load_model(ModelChoice(name=model), features), features, sum(sizes))
     scenario = Scenario(
         name=slug(source.resolve().name),
         title=f"{len(members)} organisations from {source.resolve().name}",
@@ -99,9 +92,16 @@ def derive_scenario(
         model=ModelChoice(name=model),
         members=members,
         protection=Protection(mode="masked", c=1, minimum_cohort=2 if len(members) == 2 else None),
-        training=Training(clip=CLIP, max_entities=_round_up(max(sizes))),
-        knobs=KNOBS,
-        job=ScenarioJob(rounds=ROUNDS, rule=ServerRule(decay=one_digit(RIDGE / sum(sizes)))),
+        training=Training(clip=how.clip, max_entities=_round_up(max(sizes))),
+        knobs={
+            "client_rate": KnobRange(default=1.0, low=0.05, high=8.0),
+            "server_rate": how.server_rate,
+            "dropout": KnobRange(default=0.0, low=0.0, high=0.5),
+        },
+        privacy=PrivacyPlan(noise="local"),
+        grant=FirstGrant(purpose=f"trying out {slug(source.resolve().name)}", legal_basis="none stated"),
+        metrics=MetricsPolicy(every=EVALUATE_EVERY),
+        job=ScenarioJob(rounds=how.rounds, rule=how.rule, check=True),
     )
     warnings = (DERIVED, *notes, *((TWO,) if len(members) == 2 else ()))
     write_atomically(out / "features.toml", contract_toml(features))

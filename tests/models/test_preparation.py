@@ -43,7 +43,8 @@ def test_a_preparation_survives_its_journey() -> None:
     [
         (0, np.nan, "out of every contract's reach"),
         (0, 5.0, "out of every contract's reach"),
-        (2, 0.1, "not numeric"),
+        (2, -0.1, "not numeric"),
+        (2, 1.1, "not numeric"),
         (6, 0.5, "by 1 to"),
         (6, 2 * LARGEST_SCALE, "by 1 to"),
         (7, 2.0, "not numeric"),
