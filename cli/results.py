@@ -52,12 +52,14 @@ class RoundLine:
     metrics: Mapping[str, MetricValue]
 
     def as_json(self) -> dict[str, Any]:
-        """As it stands in `rounds`."""
+        """As it stands in `rounds`; `errors` only where noise was added."""
+        errors = {name: metric.error for name, metric in self.metrics.items() if metric.error is not None}
         return {
             "round": self.round,
             "seconds": round(self.seconds, 4),
             "cohort": list(self.cohort),
             "metrics": {name: metric.value for name, metric in self.metrics.items()},
+            **({"errors": errors} if errors else {}),
         }
 
 
@@ -155,7 +157,12 @@ def shown_figure(value: float | None) -> str:
 
 
 def shown_metric(metric: MetricValue | None) -> str:
-    """A released figure, with its standard error where noise was added."""
+    """A released figure; where noise was added with its standard error, and no more digits than that leaves."""
     if metric is None:
         return "-"
-    return shown_figure(metric.value) + (f" ± {metric.error:.2g}" if metric.error is not None else "")
+    if metric.error is None or not (math.isfinite(metric.value) and 0 < metric.error < math.inf):
+        return shown_figure(metric.value)
+    # Two digits of an error that begins with 1, else one.
+    first = math.floor(math.log10(metric.error))
+    decimals = max((1 if metric.error < 2 * 10.0**first else 0) - first, 0)
+    return f"{metric.value:.{decimals}f} ± {metric.error:.{decimals}f}"

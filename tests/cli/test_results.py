@@ -8,7 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hansa.cli.results import HeldOut, RoundLine, exact_figures, read_held_out, result_object, shown_figure
+from hansa.cli.results import (
+    HeldOut,
+    RoundLine,
+    exact_figures,
+    read_held_out,
+    result_object,
+    shown_figure,
+    shown_metric,
+)
 from hansa.contract.errors import InputError
 from hansa.contract.features import BinaryLabel, RegressionLabel
 from hansa.contract.jobs import MetricValue
@@ -55,7 +63,14 @@ def test_the_object_is_strict_json() -> None:
         more={"job": "x"},
     )
     read = json.loads(json.dumps(found, allow_nan=False))
-    assert read["rounds"] == [{"round": 1, "seconds": 0.5, "cohort": ["a", "b"], "metrics": {"auc": 0.8}}]
+    [first] = read["rounds"]
+    assert first == {
+        "round": 1,
+        "seconds": 0.5,
+        "cohort": ["a", "b"],
+        "metrics": {"auc": 0.8},
+        "errors": {"auc": 0.01},
+    }
     assert read["released"] == {"auc": {"value": 0.8, "error": 0.01}}
     assert read["local"]["auc"] == {"mean": None, "all_records": None, "per_member": {"a": None}}
 
@@ -71,3 +86,25 @@ def test_scores_that_are_missing_or_broken_are_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("value", "shown"), [(None, "-"), (0.5, "0.5000"), (12345.678, "1.235e+04")])
 def test_figures_are_short(value: float | None, shown: str) -> None:
     assert shown_figure(value) == shown
+
+
+@pytest.mark.parametrize(
+    ("value", "error", "shown"),
+    [
+        (0.84213, 0.00617, "0.842 ± 0.006"),
+        (0.84213, 0.0123, "0.842 ± 0.012"),
+        (0.84213, 0.0995, "0.84 ± 0.10"),
+        (0.84213, 0.3, "0.8 ± 0.3"),
+        (12.3456, 2.5, "12 ± 2"),
+        (1234.5, 130.0, "1234 ± 130"),
+        (0.84213, None, "0.8421"),
+    ],
+)
+def test_a_noised_figure_has_the_digits_that_its_error_leaves(
+    value: float, error: float | None, shown: str
+) -> None:
+    assert shown_metric(MetricValue(value=value, error=error)) == shown
+
+
+def test_rounds_without_noise_have_no_errors() -> None:
+    assert "errors" not in RoundLine(1, 0.5, (), {"auc": MetricValue(value=0.8)}).as_json()
