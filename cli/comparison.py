@@ -35,15 +35,15 @@ class Comparison:
         }
 
 
-def compare(federation: SimulatedFederation, released: Array, seed: int) -> Comparison:
+def compare(federation: SimulatedFederation, released: Mapping[str, Array], seed: int) -> Comparison:
     """Train every member alone and one model on all records; `released` is what the federation reached."""
     members = federation.records
     pooled = _converged(federation, concatenate([part.train for part in members.values()]), seed)
     own = {name: _converged(federation, part.train, seed) for name, part in members.items()}
     return Comparison(
-        own=_figures(federation, own),
+        own=_figures(federation, {name: {"released": weights} for name, weights in own.items()}),
         federated=_figures(federation, dict.fromkeys(members, released)),
-        pooled=_figures(federation, dict.fromkeys(members, pooled)),
+        pooled=_figures(federation, {name: {"released": pooled} for name in members}),
     )
 
 
@@ -51,9 +51,9 @@ def _converged(federation: SimulatedFederation, records: Dataset, seed: int) -> 
     return fit(federation.model, federation.model.initial(seed), records.X, records.y)
 
 
-def _figures(federation: SimulatedFederation, weights: Mapping[str, Array]) -> dict[str, Figure]:
+def _figures(federation: SimulatedFederation, models: Mapping[str, Mapping[str, Array]]) -> dict[str, Figure]:
     held_out = {
-        name: HeldOut(part.holdout.y, federation.model.predict(weights[name], part.holdout.X))
+        name: HeldOut(part.holdout.y, federation.predict(models[name], part.holdout.X))
         for name, part in federation.records.items()
     }
     return exact_figures(held_out, federation.charter.task.features.label)

@@ -59,7 +59,7 @@ def simulate(
     federation = simulation.federation(changed, features, folder=folder, split_seed=split)
     plan = JobPlan(job=secrets.token_hex(16), name=changed.name, **dict(changed.job))
     done = simulation.run(federation, plan)
-    compared = comparison.compare(federation, done.state.released, plan.seed) if compare else None
+    compared = comparison.compare(federation, done.released, plan.seed) if compare else None
     _show(federation, done, compared, as_json=as_json)
 
 
@@ -109,7 +109,7 @@ def _show(
     lines = round_lines(done)
     released = done.job.results[-1].metrics
     held_out = {
-        name: HeldOut(part.holdout.y, federation.model.predict(done.state.released, part.holdout.X))
+        name: HeldOut(part.holdout.y, federation.predict(done.released, part.holdout.X))
         for name, part in federation.records.items()
     }
     local = exact_figures(held_out, federation.charter.task.features.label)

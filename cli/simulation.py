@@ -7,12 +7,14 @@ federation: requests are signed, checked, refused, summed and written down as th
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+import numpy as np
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+from numpy.typing import NDArray
 
 from hansa.cli.provisioning import make_charter, to_toml
 from hansa.clients.attempt import LocalWork
@@ -34,13 +36,19 @@ from hansa.contract.features import FeatureContract
 from hansa.contract.jobs import AttemptResult, JobPlan
 from hansa.contract.keys import SigningKey, to_text
 from hansa.contract.scenario import FirstGrant, Scenario
+from hansa.contract.segments import PREPARATION
 from hansa.contract.wire import signed_part
 from hansa.models.model import Model
+from hansa.models.preparation import predict
 from hansa.models.registry import load_model
 from hansa.strategies.apply import ModelState
 from hansa.strategies.consortium import ConsortiumStrategy
+from hansa.strategies.contract_check import released
 from hansa.strategies.memory_grid import InMemoryGrid
 from hansa.strategies.memory_journal import MemoryJob, MemoryJournal
+
+Array = NDArray[np.float64]
+Arrays = Mapping[str, Array]
 
 
 @dataclass(frozen=True)
@@ -67,6 +75,12 @@ class SimulatedFederation:
     operator: SigningKey
     # What each member grants where the charter has noise.
     grant: FirstGrant | None = None
+
+    def predict(self, released: Arrays, X: Array) -> Array:
+        """Predictions of a model as it is handed out (`preparation.handed_out`), on records as encoded."""
+        if PREPARATION not in released:
+            return self.model.predict(released["released"], X)
+        return predict(self.charter.task.model, self.charter.task.features, released, X)
 
     def agents(self) -> dict[str, Agent]:
         """One agent a member, each with a log in memory."""
@@ -126,6 +140,8 @@ class SimulatedJob:
 
     job: MemoryJob
     state: ModelState
+    # The model as it was handed out: `released`, and `preparation` where it needs one.
+    released: Arrays
 
     @property
     def rounds(self) -> list[AttemptResult]:
@@ -216,4 +232,4 @@ def run(federated: SimulatedFederation, plan: JobPlan, *, workers: int = 2) -> S
         grid.close()
     if job.status != "finished":
         raise HansaError(f"the job is {job.status}: {job.reason}")
-    return SimulatedJob(job, strategy.state)
+    return SimulatedJob(job, strategy.state, released(strategy.state, federated.charter))

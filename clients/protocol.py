@@ -60,6 +60,7 @@ from hansa.contract.messages import (
 )
 from hansa.contract.segments import UPDATE
 from hansa.contract.statements import active_statement, finish_statement, receipt_statement
+from hansa.contract.statistics import preparation_length
 from hansa.contract.typed import clipped
 from hansa.contract.wire import (
     MAX_HEADER_BYTES,
@@ -141,9 +142,10 @@ class Agent:
 
     @property
     def largest_request(self) -> int:
-        """Bytes of the largest request that can be in order: header, weights, released model and prekeys."""
+        """Bytes of the largest request that can be in order: header, two models, a preparation and prekeys."""
+        numbers = 2 * self._work.parameters + preparation_length(self.membership.charter.task.features)
         prekeys = 0 if self._masked is None else self._masked.largest_segment
-        return PREFIX.size + MAX_HEADER_BYTES + SIGNATURE_BYTES + 2 * 8 * self._work.parameters + prekeys
+        return PREFIX.size + MAX_HEADER_BYTES + SIGNATURE_BYTES + 8 * numbers + prekeys
 
     @property
     def ring(self) -> PrekeyRing | None:

@@ -20,6 +20,8 @@ from hansa.models.model import Model
 from hansa.models.source_tree import is_bytecode, source_files
 
 GROUP = "hansa.models"
+# Names by which models, scalers and encoders elsewhere learn from records.
+_LOOKING = ("fit", "partial_fit", "fit_transform", "prepare", "calibrate")
 
 
 def load_model(choice: ModelChoice, features: FeatureContract) -> Model:
@@ -40,7 +42,18 @@ def load_model(choice: ModelChoice, features: FeatureContract) -> Model:
     except (ImportError, AttributeError) as error:
         raise InputError(f"model '{choice.name}': entry point {entry.value} does not load: {error}") from None
     model: Model = constructor(features, choice.options)
+    _check_holds_no_records(choice, model)
     return model
+
+
+def _check_holds_no_records(choice: ModelChoice, model: Model) -> None:
+    """What is learnt from records is a gradient sum, clipped and noised: a model that looks otherwise is refused."""
+    for method in _LOOKING:
+        if hasattr(model, method):
+            raise InputError(
+                f"model '{choice.name}': its method '{method}' prepares it from private records, for which nobody "
+                "pays; declare ranges in the feature contract, or let jobs begin with the contract check"
+            )
 
 
 def _not_offered(choice: ModelChoice) -> str:

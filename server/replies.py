@@ -85,4 +85,6 @@ class Release(Frozen):
     columns: list[str]
     label: Label
     parameters: int
+    # Whether the model needs its columns prepared, by the tensor `preparation` beside its weights.
+    prepared: bool = False
     figures: dict[str, MetricValue]

@@ -80,6 +80,15 @@ def test_a_name_that_only_another_distribution_offers_is_refused(install: Instal
         load_model(ModelChoice(name="linear", distribution="empty-one"), contract(LABELS["binary"]))
 
 
+@pytest.mark.parametrize("method", ["fit", "partial_fit", "prepare"])
+def test_a_model_that_is_prepared_from_records_is_refused(install: Install, method: str) -> None:
+    name = f"with_{method}"
+    looking = MODULE.format(origin=name) + f"\n    def {method}(self, X, y=None): ...\n"
+    install(name, {f"{name}.py": looking.encode()}, entry=ENTRY.format(module=name))
+    with pytest.raises(InputError, match=f"'{method}' prepares it from private records.*the contract check"):
+        load_model(ModelChoice(name="linear", distribution=name), contract(LABELS["binary"]))
+
+
 CHANGES = ["core.so", "data/table.json", "__init__.py", "../../share/weights.bin", "entry_points"]
 
 

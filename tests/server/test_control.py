@@ -12,12 +12,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from desks import NOWHERE, SECRETS, client, open_test_desk
-from federation import JOB, make_plan
+from federation import FEATURES, JOB, make_plan
 from safetensors.numpy import load
 
-from hansa.contract.charter import MetricsPolicy, Protection
+from hansa.contract.charter import MetricsPolicy, ModelChoice, Protection, Task
 from hansa.contract.jobs import AttemptResult, MetricValue, Participation
 from hansa.contract.typed import canonical_json
+from hansa.models.preparation import Preparation, predict, prepared_model
 from hansa.server.control.desk import ControlDesk
 from hansa.strategies.apply import ModelState
 from hansa.strategies.ports import MemberPresence
@@ -240,6 +241,37 @@ def test_the_released_model_comes_with_the_names_of_its_columns(desk: ControlDes
     assert (release["round"], release["columns"], release["parameters"]) == (2, ["age", "dose"], 3)
     weights = load(calls.get(f"/v1/jobs/{JOB}/model.safetensors").content)["weights"]
     assert weights.tolist() == [2.0, 2.0, 2.0]
+
+
+@pytest.mark.parametrize("name", ["linear", "additive"])
+def test_a_model_of_prepared_columns_leaves_with_them_or_has_them_in_its_weights(
+    tmp_path: Path, name: str
+) -> None:
+    task = Task(title="test", features=FEATURES, model=ModelChoice(name=name))
+    preparation = Preparation(np.array([0.5, 0.0]), np.array([4.0, 1.0]), start=0.0)
+    model = prepared_model(task.model, FEATURES, preparation)
+    weights = np.arange(float(model.parameters))
+    with open_test_desk(tmp_path, task=task) as desk:
+        submit(desk)
+        journal = desk.store.claim(JOB, "run 1")
+        cohort, knobs = ("a", "b", "c", "d"), journal.knobs()
+        arrays = ModelState.start(weights, preparation.array).arrays()
+        for kind, status, number in (("statistics", "evaluated", None), ("train", "applied", 1)):
+            attempt = journal.open_attempt(kind, base=0, cohort=cohort, left_out={}, knobs=knobs)
+            done = AttemptResult(
+                job=JOB, attempt=attempt, kind=kind, status=status, base=0, round=number, cohort=cohort,
+                active=cohort, participation=(), knobs=knobs, seconds=0.1,
+            )  # fmt: skip
+            assert client(desk, "read").get(f"/v1/jobs/{JOB}/model").status_code == 409
+            journal.commit(done, arrays)
+        release = client(desk, "read").get(f"/v1/jobs/{JOB}/model").json()
+        tensors = load(client(desk, "read").get(f"/v1/jobs/{JOB}/model.safetensors").content)
+    assert release["prepared"] == ("preparation" in tensors) == (name == "additive")
+    assert release["parameters"] == model.parameters
+    X = np.random.default_rng(0).normal(size=(9, 2))
+    handed = {"released" if key == "weights" else key: array for key, array in tensors.items()}
+    expected = model.predict(weights, preparation.apply(X))
+    np.testing.assert_allclose(predict(task.model, FEATURES, handed, X), expected)
 
 
 def test_a_mode_that_is_not_built_starts_no_job(tmp_path: Path) -> None:

@@ -51,6 +51,28 @@ def test_attempt_numbers_rise_over_claims_and_failures(job: Bench) -> None:
     assert job.claim("d").progress().attempt == 6
 
 
+def test_a_contract_check_leaves_the_state_that_round_one_starts_from(job: Bench) -> None:
+    journal = job.claim("a")
+    number = open_one(journal, "statistics")
+    found = result(journal, number, kind="statistics", status="evaluated")
+    with pytest.raises(ValueError, match="come together"):
+        journal.commit(found, None)
+    kept = {**state(0), "preparation": np.arange(5.0)}
+    journal.commit(found, kept)
+    progress = job.claim("b").progress()
+    assert (progress.round, progress.attempt, progress.evaluated) == (0, number, False)
+    assert progress.state is not None
+    np.testing.assert_array_equal(progress.state["preparation"], kept["preparation"])
+    assert apply_round(job.claim("c")) == 1
+    late = job.claim("d")
+    number = open_one(late, "statistics", base=0)
+    with pytest.raises(ValueError, match="before round 1"):
+        late.commit(result(late, number, kind="statistics", status="evaluated", base=0), kept)
+    if job.store is not None:
+        # Rounds are what was trained.
+        assert [it.round for it in job.store.history.rounds(job.plan.job)] == [1]
+
+
 def test_an_applied_round_comes_back_with_its_state_bit_for_bit(job: Bench) -> None:
     apply_round(job.claim("a"))
     apply_round(job.claim("b"))
