@@ -11,18 +11,26 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 
-from hansa.clients.grants import MOST_GRANTS, Grants
+from hansa.clients.grants import Grants
+from hansa.clients.receipts import receipt_of
 from hansa.contract.charter import Charter
 from hansa.contract.errors import InputError, RefusalError
 from hansa.contract.jobs import JobPlan
-from hansa.contract.messages import Charged, GrantState, Order, Receipt
+from hansa.contract.messages import Order, Receipt
 from hansa.contract.segments import EVALUATION, STATISTICS, UPDATE
-from hansa.privacy.accounts import FREE_UNFINISHED, UNFINISHED_PER_FINISHED, GrantAccount, JobAccount
+from hansa.privacy.accounts import GrantAccount, JobAccount, Sums, rounded_up
 from hansa.privacy.book import Book
 from hansa.privacy.currency import Currency, release
-from hansa.privacy.events import PoissonGaussian
 from hansa.privacy.laws import refuse
-from hansa.privacy.planning import JobBudget, NoisePlan, check_floor, evaluations, noise_floor, plan_noise
+from hansa.privacy.planning import (
+    JobBudget,
+    NoisePlan,
+    check_floor,
+    evaluations,
+    noise_floor,
+    plan_noise,
+    with_failures,
+)
 from hansa.privacy.records import ApprovalRow, Charge, ChargeRow, FinishRow, Part, Purpose
 
 # Who approves where the charter has that done automatically.
@@ -98,7 +106,8 @@ class Budget:
                 job=plan.job,
                 grant=account.row.grant,
                 share=plan.share,
-                most=min(with_failures(budget, noise), most),
+                # What a recovery entered under this job is not what its releases took.
+                most=min(with_failures(budget, noise) + _recovered(book, plan.job), most),
                 amounts=noise.amounts,
                 by=by,
             )
@@ -150,7 +159,7 @@ class Budget:
             charges, noise = self._charges(book, plan, order)
             rows = self.ledger.charge(charges, self._charter.privacy)
             paid = [row.body for row in rows if isinstance(row.body, ChargeRow)]
-            return Paid(noise, self._receipt(book, paid))
+            return Paid(noise, receipt_of(book, paid))
 
     def finish(self, job: str, attempt: int) -> None:
         """Enter that an attempt was seen to finish; the proof was checked. Nothing to do where it was entered."""
@@ -202,13 +211,6 @@ class Budget:
             )
         return stated if self._charter.privacy.noise == "distributed" else own[name]
 
-    def _receipt(self, book: Book, paid: list[ChargeRow]) -> Receipt:
-        return Receipt(
-            charges=tuple(_charged(row) for row in paid),
-            grants=tuple(grant_state(book, it) for it in told_grants(book)),
-            head=book.head,
-        )
-
     # --- choosing a grant -----------------------------------------------------------------------
 
     def _grant(self, book: Book, name: str | None) -> GrantAccount:
@@ -251,58 +253,6 @@ def sampling_rate(charter: Charter) -> float:
     return charter.training.sampling_rate if charter.training.mechanism == "poisson" else 1.0
 
 
-def with_failures(budget: JobBudget, noise: NoisePlan) -> float:
-    """What the planned releases take of the part that loses more, and as many failed attempts as may be.
-
-    A failed attempt is paid; without this allowance it would make the last planned round impossible.
-    """
-    amounts = noise.amounts
-    failures = int(FREE_UNFINISHED + UNFINISHED_PER_FINISHED * budget.rounds)
-    attempt = max(budget.steps * amounts.training, amounts.check)
-    training = amounts.check + budget.releases * amounts.training + failures * attempt
-    return max(training, (budget.evaluations + failures) * amounts.holdout)
-
-
-def told_grants(book: Book) -> list[GrantAccount]:
-    """Grants that a receipt tells of: all that have not expired, and the newest others as far as there is room."""
-    by_end = sorted(book.grants.values(), key=lambda it: it.row.expires, reverse=True)
-    return by_end[:MOST_GRANTS]
-
-
-def grant_state(book: Book, account: GrantAccount) -> GrantState:
-    """A grant for a receipt, its sums rounded up: whoever goes by them never spends twice."""
-    currency = _currency(book, account)
-    return GrantState(
-        grant=account.row.grant,
-        data_set=account.row.data_set,
-        currency=currency.name,
-        order=currency.order,
-        epsilon=account.row.epsilon,
-        delta=account.row.delta,
-        amount=account.amount,
-        training=rounded_up(account.sums.training),
-        holdout=rounded_up(account.sums.holdout),
-    )
-
-
-def rounded_up(exact: Fraction) -> float:
-    """The smallest double that is not below."""
-    near = float(exact)
-    return near if Fraction(near) >= exact else math.nextafter(near, math.inf)
-
-
-def _charged(row: ChargeRow) -> Charged:
-    (event,) = row.events
-    return Charged(
-        grant=row.grant,
-        purpose=row.purpose,
-        noise_multiplier=event.noise_multiplier,
-        count=event.count,
-        sampling_rate=event.sampling_rate if isinstance(event, PoissonGaussian) else 1.0,
-        amount=row.amount,
-    )
-
-
 def _approval(book: Book, job: str) -> ApprovalRow | None:
     return book.jobs.get(job, JobAccount()).approval
 
@@ -315,6 +265,15 @@ def _ceiling(currency: Currency, account: GrantAccount, max_epsilon: float) -> f
     if not (max_epsilon > 0 and math.isfinite(max_epsilon)):
         raise InputError(f"an epsilon of {max_epsilon:g}: it must be positive and finite")
     return min(account.amount, currency.budget(max_epsilon, account.row.delta))
+
+
+def _recovered(book: Book, job: str) -> float:
+    """What was entered under a job to make up for lost rows, whichever job had taken it; the larger part."""
+    sums = Sums()
+    for row in book.charges.values():
+        if row.recovered and row.job == job:
+            sums.add(row.part, row.amount)
+    return rounded_up(sums.larger)
 
 
 def _check_left(book: Book, account: GrantAccount, job: str, budget: JobBudget, noise: NoisePlan) -> None:

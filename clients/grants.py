@@ -11,6 +11,7 @@ from pydantic import AwareDatetime, Field
 from hansa.clients.data.dataset import Dataset
 from hansa.clients.data.split import keyed_hashes
 from hansa.clients.ledger import Ledger
+from hansa.clients.receipts import MOST_GRANTS
 from hansa.contract.charter import Charter
 from hansa.contract.errors import InputError
 from hansa.contract.scenario import FirstGrant
@@ -31,8 +32,6 @@ from hansa.privacy.records import (
     UnfreezeRow,
 )
 
-# A receipt has room for so many grants: all that can still be charged must be in it (PROTOCOL section 7).
-MOST_GRANTS = 16
 # Name of the grant that a demo begins with, and who gives it.
 FIRST_GRANT, FIRST_BY = "first", "member.toml"
 

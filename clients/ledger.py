@@ -295,6 +295,7 @@ def _row(content: str, path: Path | str, sequence: int) -> Row:
 def _damaged(path: Path | str, sequence: int, problem: str) -> NoReturn:
     raise LedgerError(
         sequence,
-        f"{problem}. Nothing is charged from {path} as it is: put the newest good copy of it in its place, "
-        "start the agent, and run 'hansa budgets recover', which enters what is missing from the receipts",
+        f"{problem}. Nothing is charged from it as it is: move {path}* away, put the newest good copy in its "
+        "place (without one, grant anew), start the agent, and run 'hansa budgets recover', which enters what "
+        "is missing from the receipts",
     )

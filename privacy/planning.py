@@ -16,7 +16,7 @@ from pydantic import Field
 from hansa.contract.errors import InputError, RefusalError
 from hansa.contract.jobs import evaluations as evaluations
 from hansa.contract.typed import Frozen
-from hansa.privacy.accounts import GrantAccount
+from hansa.privacy.accounts import FREE_UNFINISHED, UNFINISHED_PER_FINISHED, GrantAccount
 from hansa.privacy.currency import Currency
 from hansa.privacy.records import ReleaseAmounts
 
@@ -96,6 +96,18 @@ def plan_noise(currency: Currency, amount: float, budget: JobBudget) -> NoisePla
         amounts=ReleaseAmounts(check=check, training=training, holdout=holdout),
         most=most,
     )
+
+
+def with_failures(budget: JobBudget, noise: NoisePlan) -> float:
+    """What the planned releases take of the part that loses more, and as many failed attempts as may be.
+
+    A failed attempt is paid; without this allowance it would make the last planned round impossible.
+    """
+    amounts = noise.amounts
+    failures = int(FREE_UNFINISHED + UNFINISHED_PER_FINISHED * budget.rounds)
+    attempt = max(budget.steps * amounts.training, amounts.check)
+    training = amounts.check + budget.releases * amounts.training + failures * attempt
+    return max(training, (budget.evaluations + failures) * amounts.holdout)
 
 
 def noise_floor(currency: Currency, amount: float, budget: JobBudget, fewest_rounds: int) -> float:
