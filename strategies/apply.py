@@ -19,6 +19,8 @@ from hansa.contract.jobs import PER_UPDATE_RULES, ServerRule
 Array = NDArray[np.float64]
 # Plain averaging, and rules whose mean update was chosen from the members' (`strategies.robust`).
 WITHOUT_MOMENTS = ("fedavg", *PER_UPDATE_RULES)
+# Steps are shortened by one plus so many times the loudness of the noise (`loudness`).
+CALM = 10.0
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,13 @@ class ModelState:
 
 
 def apply(
-    state: ModelState, mean_update: Array, rule: ServerRule, rate: float, planned_rounds: int
+    state: ModelState,
+    mean_update: Array,
+    rule: ServerRule,
+    rate: float,
+    planned_rounds: int,
+    *,
+    noise: float = 0.0,
 ) -> ModelState:
     """The state after one round.
 
@@ -91,15 +99,29 @@ def apply(
     mean_update : sum of the members' updates over the public total of records, f64[d]
     rate : the server's rate of this round; 1 for plain averaging
     planned_rounds : rounds the job set out to do; the tail begins with its last share
+    noise : standard deviation of the noise on each coordinate of the mean update, public
     """
     number = state.round + 1
-    mean_update = mean_update - rule.decay * state.weights
+    loud = loudness(rule, noise, planned_rounds)
+    mean_update = mean_update - (rule.decay + loud * rule.curvature) * state.weights
+    rate = rate / (1.0 + CALM * loud)
     first, second = _moments(state, mean_update, rule)
     step = _step(mean_update, first, second, rule, number)
     weights = state.weights + rate * step
     count = state.tail_count + 1 if number > tail_start(planned_rounds, rule.tail) else 0
     tail = state.tail + (weights - state.tail) / count if count else state.tail
     return ModelState(number, weights, first, second, tail, count, state.preparation)
+
+
+def loudness(rule: ServerRule, noise: float, planned_rounds: int) -> float:
+    """Variance of the noise on the mean of all rounds, over the curvature squared.
+
+    So much the noise would move a weight if the loss were followed to its bottom, squared. A ridge of that
+    times the curvature is what a weight of size 1 deserves, so nobody has to tune one to a table or an epsilon.
+    """
+    if rule.curvature == 0.0:
+        return 0.0
+    return noise * noise / planned_rounds / (rule.curvature * rule.curvature)
 
 
 def tail_start(planned_rounds: int, share: float) -> int:

@@ -110,3 +110,36 @@ def test_every_rule_finds_the_bottom_of_a_bowl(name: str) -> None:
 def test_no_update_leaves_finite_weights() -> None:
     for name in RULES:
         assert np.isfinite(run(ServerRule(name=name), [np.zeros(3)] * 5, 1.0).weights).all()
+
+
+def test_a_rule_that_knows_the_curvature_heeds_the_noise_and_no_other_does() -> None:
+    start, update = np.array([2.0, -1.0]), np.array([0.3, 0.1])
+    plain = ServerRule(name="fedavg")
+    aware = plain.model_copy(update={"curvature": 0.01})
+
+    def stepped(rule: ServerRule, noise: float) -> np.ndarray:
+        state = ModelState.start(start)
+        return apply(state, update, rule, 1.0, 60, noise=noise).weights
+
+    np.testing.assert_array_equal(stepped(plain, 5.0), stepped(plain, 0.0))
+    np.testing.assert_array_equal(stepped(aware, 0.0), stepped(plain, 0.0))
+    quiet, loud = stepped(aware, 0.01), stepped(aware, 0.1)
+    # Shorter steps, drawn towards zero, the more of both the louder it is.
+    assert np.abs(loud - start).max() < np.abs(quiet - start).max() < np.abs(update).max()
+
+
+def test_with_the_ridge_that_the_noise_deserves_more_noise_does_less_harm() -> None:
+    # A bowl whose second derivative is what the rule says, and noise that would drown its bottom.
+    curvature, noise, rounds = 0.05, 2.0, 60
+    bottom = np.full(200, 1.0)
+    errors = {}
+    for name, rule in {
+        "plain": ServerRule(name="fedavg", tail=0.75),
+        "aware": ServerRule(name="fedavg", tail=0.75, curvature=curvature),
+    }.items():
+        rng, state = np.random.default_rng(0), ModelState.start(np.zeros(200))
+        for _ in range(rounds):
+            update = curvature * (bottom - state.weights) + noise * rng.normal(size=200)
+            state = apply(state, update, rule, 10.0, rounds, noise=noise)
+        errors[name] = float(np.mean((state.released - bottom) ** 2))
+    assert errors["aware"] < 1.1 < 4.0 < errors["plain"]

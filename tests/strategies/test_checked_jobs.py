@@ -62,7 +62,7 @@ def test_a_check_comes_first_once_and_says_what_it_found(mode: str) -> None:
     first = job.job.results[0]
     assert (first.status, first.round, first.metrics) == ("evaluated", None, {})
     [(_, sentence)] = job.events("contract-check")
-    assert "1 of 2 numeric columns" in sentence
+    assert "1 of 2 numeric ones" in sentence
     assert sentence.endswith("(age)")
     found = Preparation.read(state.preparation, FEATURES)
     # The members' sums without noise lead to the same, but for the noise that a large grant leaves.

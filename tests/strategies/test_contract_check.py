@@ -17,7 +17,7 @@ from hansa.contract.features import (
 )
 from hansa.contract.statistics import statistics_layout
 from hansa.models.preparation import LARGEST_SCALE, Preparation
-from hansa.strategies.contract_check import preparation_of
+from hansa.strategies.contract_check import SPREAD, preparation_of
 
 FEATURES = FeatureContract(
     columns=(
@@ -43,18 +43,41 @@ def make(rows: int, seed: int = 0) -> Dataset:
     return Dataset(X, y, np.array([f"{seed}-{row}".encode() for row in range(rows)]))
 
 
+def stretched(found: Preparation) -> list[int]:
+    return np.flatnonzero(found.scale != 1.0).tolist()
+
+
 def test_narrow_columns_are_stretched_and_no_other() -> None:
     made = make(4000)
     found = preparation_of(statistics_sum(made, FEATURES), 0.0, FEATURES)
-    np.testing.assert_array_equal(np.flatnonzero(found.changed), [WIDE, STILL])
+    assert stretched(found) == [WIDE, STILL]
     prepared = found.apply(made.X)
     assert prepared[:, WIDE].mean() == pytest.approx(0.0, abs=0.05)
-    assert prepared[:, WIDE].std() == pytest.approx(1.0, abs=0.05)
-    np.testing.assert_array_equal(prepared[:, FITS], made.X[:, FITS])
+    assert prepared[:, WIDE].std() == pytest.approx(SPREAD, abs=0.05)
     # What does not move at all is not stretched without end.
     assert found.scale[STILL] == LARGEST_SCALE
     assert found.start == pytest.approx(np.log(made.y.mean() / (1 - made.y.mean())), abs=0.05)
     np.testing.assert_array_equal(Preparation.read(found.array, FEATURES).array, found.array)
+
+
+def test_every_column_is_centred_as_far_as_its_mean_is_known() -> None:
+    made = make(2000)
+    sums = statistics_sum(made, FEATURES)
+    found = preparation_of(sums, 0.0, FEATURES)
+    np.testing.assert_allclose(found.apply(made.X).mean(axis=0), 0.0, atol=0.05)
+    assert not found.centre[made.X.std(axis=0) == 0].any() or found.centre[STILL] == pytest.approx(-1.0)
+    rng = np.random.default_rng(0)
+    for noise in (20.0, 200.0, 2000.0):
+        for _ in range(100):
+            centre = preparation_of(sums + noise * rng.normal(size=sums.size), noise, FEATURES).centre
+            # Never further from the truth than the noise can be, nor than doing nothing would be by much.
+            assert abs(centre[3]) <= 1.0
+            assert np.isfinite(centre).all()
+    loud = [
+        preparation_of(sums + 2000.0 * rng.normal(size=sums.size), 2000.0, FEATURES).centre[FITS]
+        for _ in range(99)
+    ]
+    assert np.median(np.abs(loud)) == 0.0
 
 
 def test_noise_leaves_columns_alone_rather_than_stretch_them_wrongly() -> None:
@@ -66,12 +89,12 @@ def test_noise_leaves_columns_alone_rather_than_stretch_them_wrongly() -> None:
             preparation_of(sums + noise * rng.normal(size=sums.size), noise, FEATURES) for _ in range(400)
         ]
         scales.append(float(np.median([it.scale[WIDE] for it in drawn])))
-        # A column that fits is touched in one draw of a hundred at most.
-        assert np.mean([it.changed[FITS] for it in drawn]) <= 0.01
+        # A column that fits is stretched in one draw of a hundred at most.
+        assert np.mean([it.scale[FITS] != 1.0 for it in drawn]) <= 0.01
         for it in drawn:
             Preparation.read(it.array, FEATURES)
-    assert 3.5 < scales[0] < 4.1
-    assert 2.0 < scales[1] < scales[0]
+    assert 3.5 * SPREAD < scales[0] < 4.1 * SPREAD
+    assert 2.0 * SPREAD < scales[1] < scales[0]
     assert scales[2] == 1.0
 
 
@@ -95,4 +118,4 @@ def test_other_labels_have_no_start(label: MulticlassLabel | RegressionLabel) ->
     assert sums.size == statistics_layout(features).length == statistics_layout(FEATURES).length - 1
     found = preparation_of(sums, 0.0, features)
     assert found.start is None
-    np.testing.assert_array_equal(np.flatnonzero(found.changed), [WIDE, STILL])
+    assert stretched(found) == [WIDE, STILL]
