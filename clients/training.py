@@ -119,9 +119,7 @@ def walk(model: Model, weights: Array, dataset: Dataset, plan: LocalPlan, genera
             batch = sampled(dataset, training.sampling_rate, generator)
         step = _gradient_sum(model, weights, batch, plan, dropout)
         if plan.noise is not None:
-            noise = generator.normal(step.size)
-            noise *= plan.noise * training.clip
-            step += noise
+            generator.add_normal(step, plan.noise * training.clip)
         step *= -plan.client_rate / divisor
         step += weights
         weights = step

@@ -6,7 +6,6 @@ is the outer product of its input [a, 1] and its output's gradient delta, so its
 layer gives the clipped sum. Source: Goodfellow 2015 (1510.01799), Li et al. 2021 (2110.05679).
 `models.torch_module` takes any other architecture.
 
-Inputs carry their 1 as a last column, so that one product does a layer's weights and biases.
 Every layer's weights are multiplied by a public gain, about 1/sqrt(inputs), inside the model:
 one server rate then fits this model and the linear one.
 """
@@ -36,8 +35,8 @@ GAIN = 0.4
 class _Pass:
     """What a forward pass leaves for the way back.
 
-    `inputs` of every layer with their column of ones, f32[n, rows]; `slopes` d input / d previous
-    output of layers 2..L, f32[n, rows - 1]; `outputs` f32[n, k].
+    `inputs` of every layer without the 1 of its bias, f32[n, rows - 1]; `slopes` d input / d previous
+    output of layers 2..L, of the same shape; `outputs` f32[n, k].
     """
 
     inputs: list[Single]
@@ -97,7 +96,7 @@ class MlpModel:
         """See `Model.loss`; without dropout."""
         return float(losses(self._outputs(weights, X), y, self._label).sum())
 
-    # What overflows is not finite, and `_clip` counts such a record as zeros.
+    # What overflows is not finite, and `_clip_scales` makes such a record count as zeros.
     @np.errstate(over="ignore", invalid="ignore")
     def gradient_sum(
         self,
@@ -113,21 +112,22 @@ class MlpModel:
         if dropout > 0 and rng is None:
             raise ValueError("dropout needs a generator")
         layers = self._layers(weights)
-        limits = None if clip is None else np.broadcast_to(np.asarray(clip, dtype=np.float64), len(X))
-        total = np.zeros(self.parameters)
-        for start in range(0, len(X), CHUNK):
-            rows = slice(start, start + CHUNK)
-            forward = self._forward(layers, X[rows], dropout, rng)
-            delta = residuals(forward.outputs.astype(np.float64), y[rows], self._label).astype(np.float32)
-            deltas = _backward(layers, forward, delta)
-            if limits is not None:
-                self._clip(forward.inputs, deltas, limits[rows])
-            total += self._sum(forward.inputs, deltas)
+        limits = np.full(len(X), clip) if isinstance(clip, float) else clip
+        if len(X) == 0:
+            return np.zeros(self.parameters)
+        parts = (slice(start, start + CHUNK) for start in range(0, len(X), CHUNK))
+        sums = (
+            self._sum(layers, X[rows], y[rows], None if limits is None else limits[rows], dropout, rng)
+            for rows in parts
+        )
+        total = next(sums)
+        for following in sums:
+            total += following
         return total
 
     def _outputs(self, weights: Array, X: Array) -> Array:
         layers = self._layers(weights)
-        parts = [self._forward(layers, X[i : i + CHUNK], 0.0, None).outputs for i in range(0, len(X), CHUNK)]
+        parts = [_forward(layers, X[i : i + CHUNK], 0.0, None).outputs for i in range(0, len(X), CHUNK)]
         return np.concatenate(parts).astype(np.float64) if parts else np.zeros((0, self._shapes[-1][1]))
 
     def _layers(self, weights: Array) -> list[Single]:
@@ -137,51 +137,75 @@ class MlpModel:
             layer *= np.float32(gain)
         return layers
 
-    def _forward(
-        self, layers: list[Single], X: Array, dropout: float, rng: np.random.Generator | None
-    ) -> _Pass:
-        inputs, slopes = [_with_ones(X)], []
-        for layer in layers[:-1]:
-            following = np.empty((len(X), layer.shape[1] + 1), dtype=np.float32)
-            hidden = following[:, :-1]
-            np.matmul(inputs[-1], layer, out=hidden)
-            slope = (hidden > 0).astype(np.float32)
-            if dropout > 0 and rng is not None:
-                slope *= (rng.random(hidden.shape, dtype=np.float32) >= dropout) / np.float32(1.0 - dropout)
-            hidden *= slope
-            following[:, -1] = 1.0
-            inputs.append(following)
-            slopes.append(slope)
-        return _Pass(inputs, slopes, inputs[-1] @ layers[-1])
-
-    def _clip(self, inputs: list[Single], deltas: list[Single], limits: Array) -> None:
-        """Scale each record's deltas so that its gradient is at most its limit long."""
-        squares = np.zeros(len(limits))
-        for a, d, gain in zip(inputs, deltas, self._gains, strict=True):
-            squares += gain**2 * np.vecdot(d, d).astype(np.float64) * np.vecdot(a, a)
-        scales = clip_scales(squares, limits).astype(np.float32)
-        lost = ~np.isfinite(squares)
-        if lost.any():
-            # Zero times infinity is not zero.
-            for array in (*inputs, *deltas):
-                array[lost] = 0.0
-        for d in deltas:
-            d *= scales[:, None]
-
-    def _sum(self, inputs: list[Single], deltas: list[Single]) -> Array:
-        """Gradients of all layers, summed over records. Shape [d]."""
+    def _sum(
+        self,
+        layers: list[Single],
+        X: Array,
+        y: Array,
+        limits: Array | None,
+        dropout: float,
+        rng: np.random.Generator | None,
+    ) -> Array:
+        """Gradients of all layers, each record's at most its limit long, summed over records. Shape [d]."""
+        forward = _forward(layers, X, dropout, rng)
+        delta = residuals(forward.outputs.astype(np.float64), y, self._label).astype(np.float32)
+        deltas = _backward(layers, forward, delta)
+        if limits is None:
+            scales = np.ones(len(y), dtype=np.float32)
+        else:
+            scales = self._clip_scales(forward.inputs, deltas, limits)
         flat = np.empty(self.parameters, dtype=np.float32)
-        for part, a, d, gain in zip(_parts(flat, self._shapes), inputs, deltas, self._gains, strict=True):
-            np.matmul(a.T, d, out=part)
+        for part, a, d, gain in zip(
+            _parts(flat, self._shapes), forward.inputs, deltas, self._gains, strict=True
+        ):
+            np.matmul(scales, d, out=part[-1])
+            # Either factor may carry the scales: the one with fewer numbers does.
+            if a.shape[1] < d.shape[1]:
+                a = a * scales[:, None]
+            else:
+                d = d * scales[:, None]
+            np.matmul(a.T, d, out=part[:-1])
             part *= np.float32(gain)
         return flat.astype(np.float64)
+
+    def _clip_scales(self, inputs: list[Single], deltas: list[Single], limits: Array) -> Single:
+        """What each record's gradient is multiplied by, to be at most its limit long. Shape [n]."""
+        squares = np.zeros(len(limits))
+        for a, d, gain in zip(inputs, deltas, self._gains, strict=True):
+            square = np.vecdot(a, a)
+            square += 1.0
+            square *= np.vecdot(d, d)
+            square *= np.float32(gain**2)
+            squares += square
+        if not np.isfinite(squares.sum()):
+            # Zero times infinity is not zero.
+            lost = ~np.isfinite(squares)
+            for array in (*inputs, *deltas):
+                array[lost] = 0.0
+        return clip_scales(squares, limits).astype(np.float32)
+
+
+def _forward(layers: list[Single], X: Array, dropout: float, rng: np.random.Generator | None) -> _Pass:
+    inputs, slopes = [X.astype(np.float32)], []
+    for layer in layers[:-1]:
+        hidden = inputs[-1] @ layer[:-1]
+        hidden += layer[-1]
+        slope = (hidden > 0).astype(np.float32)
+        if dropout > 0 and rng is not None:
+            slope *= (rng.random(hidden.shape, dtype=np.float32) >= dropout) / np.float32(1.0 - dropout)
+        hidden *= slope
+        inputs.append(hidden)
+        slopes.append(slope)
+    return _Pass(inputs, slopes, inputs[-1] @ layers[-1][:-1] + layers[-1][-1])
 
 
 def _backward(layers: list[Single], forward: _Pass, delta: Single) -> list[Single]:
     """d loss / d outputs of every layer, [n, columns] each."""
     deltas = [delta]
     for layer, slope in zip(reversed(layers[1:]), reversed(forward.slopes), strict=True):
-        following = deltas[-1] @ layer[:-1].T
+        matrix = layer[:-1]
+        # A product over one column is an outer one, which matmul does slowly.
+        following = deltas[-1] * matrix[:, 0] if matrix.shape[1] == 1 else deltas[-1] @ matrix.T
         following *= slope
         deltas.append(following)
     return deltas[::-1]
@@ -194,9 +218,3 @@ def _parts(flat: Single, shapes: list[tuple[int, int]]) -> list[Single]:
         parts.append(flat[offset : offset + rows * columns].reshape(rows, columns))
         offset += rows * columns
     return parts
-
-
-def _with_ones(X: Array) -> Single:
-    inputs = np.ones((len(X), X.shape[1] + 1), dtype=np.float32)
-    inputs[:, :-1] = X
-    return inputs

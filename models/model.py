@@ -72,5 +72,6 @@ class Model(Protocol):
 def clip_scales(squares: Array, clip: Array) -> Array:
     """What gradients of these squared norms are multiplied by, to be at most `clip` long; 0 where one is not finite."""
     scales: Array = np.minimum(1.0, clip / np.sqrt(np.maximum(squares, 1e-300)))
-    scales[~np.isfinite(squares)] = 0.0
+    if not np.isfinite(squares.sum()):
+        scales[~np.isfinite(squares)] = 0.0
     return scales

@@ -90,29 +90,38 @@ class NoiseGenerator:
         has 64 bits. Both are right to a few units in the last place.
         Only for noise whose sum is quantised afterwards: the low bits of a double are no secret noise.
         """
-        # The sine of an odd one out is thrown away.
-        drawn = np.empty(count + count % 2)
-        for start in range(0, count, _CHUNK):
-            part = drawn[start : start + _CHUNK]
-            self._points(part[: part.size // 2], part[part.size // 2 :])
-        return drawn[:count]
+        drawn = np.zeros(count)
+        self.add_normal(drawn, 1.0)
+        return drawn
 
-    def _points(self, x: NDArray[np.float64], y: NDArray[np.float64]) -> None:
-        """Points of the standard normal law in the plane, written into their coordinates."""
-        radius = self.uniforms(x.size)
+    def add_normal(self, values: NDArray[np.float64], sigma: float) -> None:
+        """Add independent normal floats of that standard deviation to the values, in place; see `normal`."""
+        for start in range(0, values.size, _CHUNK):
+            part = values[start : start + _CHUNK]
+            # The sine of an odd one out is thrown away.
+            half = (part.size + 1) // 2
+            x, y = self._points(half, sigma)
+            part[:half] += x
+            part[half:] += y[: part.size - half]
+
+    def _points(self, count: int, sigma: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Coordinates of points of the normal law in the plane. Shape (count,) each."""
+        radius = self.uniforms(count)
         np.log(radius, out=radius)
-        radius *= -2.0
+        radius *= -2.0 * sigma**2
         np.sqrt(radius, out=radius)
         # With t the tangent of half the angle: cosine (1 - t²) / (1 + t²), sine 2 t / (1 + t²).
-        tangent = self.words(x.size).view(np.int64) * (math.pi * 2.0**-64)
+        tangent = self.words(count).view(np.int64).astype(np.float64)
+        tangent *= math.pi * 2.0**-64
         np.tan(tangent, out=tangent)
         square = tangent * tangent
         square += 1.0
         radius /= square
         np.subtract(2.0, square, out=square)
-        np.multiply(radius, square, out=x)
+        square *= radius
+        tangent *= radius
         tangent *= 2.0
-        np.multiply(radius, tangent, out=y)
+        return square, tangent
 
     def _bytes(self, count: int) -> NDArray[np.uint8]:
         if os.getpid() != self._process:

@@ -42,7 +42,8 @@ class Dataset:
 
     def of_entities(self, chosen: NDArray[np.bool_]) -> Dataset:
         """All rows of the chosen entities, by a mask over `entity_count`."""
-        rows = np.flatnonzero(chosen[self._owners[0]])
+        owner, entities = self._owners
+        rows = np.flatnonzero(chosen if entities == len(self) else chosen[owner])
         part = self.take(rows)
         # They come whole, so each has as many rows as here: what is known need not be counted again.
         part.__dict__["rows_of_entity"] = self.rows_of_entity[rows]
@@ -50,9 +51,9 @@ class Dataset:
 
     @cached_property
     def _owners(self) -> tuple[NDArray[np.intp], int]:
-        """Number of each row's entity, and how many there are."""
+        """Number of each row's entity, and how many there are; the row's own number where each has one row."""
         ids, owner = np.unique(self.entities, return_inverse=True)
-        return owner, len(ids)
+        return (np.arange(len(self)) if len(ids) == len(self) else owner), len(ids)
 
 
 def concatenate(parts: list[Dataset]) -> Dataset:
