@@ -20,7 +20,7 @@ from hansa.models.model import Array, Options
 COSINES = 2
 _EACH = 0.5
 # Width of every encoded range.
-_WIDTH = 4.0
+RANGE = 4.0
 
 
 class AdditiveModel(RowModel):
@@ -36,7 +36,7 @@ class AdditiveModel(RowModel):
         self._scale = 1.0 / math.sqrt(typical_norm(features) ** 2 + _EACH * more)
 
     def _expanded(self, X: Array) -> Array:
-        share = np.clip((X[:, self._numbers] - self._lows) / _WIDTH, 0.0, 1.0)
+        share = np.clip((X[:, self._numbers] - self._lows) / RANGE, 0.0, 1.0)
         return np.concatenate([X, np.cos(np.pi * share), np.cos(2.0 * np.pi * share)], axis=1)
 
 
@@ -46,13 +46,13 @@ def _numbers(features: FeatureContract) -> tuple[list[int], Array]:
     for column in features.columns:
         if isinstance(column, NumericColumn):
             positions.append(position)
-            lows.append(-_typical(column))
+            lows.append(-typical_position(column))
         position += len(column.encoded)
     return positions, np.array(lows)
 
 
-def _typical(column: NumericColumn) -> float:
+def typical_position(column: NumericColumn) -> float:
     """How far above the low end the value lies that is encoded as 0."""
     stand_in = (column.low + column.high) / 2 if column.missing is None else column.missing
     above, width = stand_in - column.low, column.high - column.low
-    return _WIDTH * (math.log1p(above) / math.log1p(width) if column.log else above / width)
+    return RANGE * (math.log1p(above) / math.log1p(width) if column.log else above / width)

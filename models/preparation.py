@@ -20,6 +20,7 @@ from hansa.contract.errors import InputError
 from hansa.contract.features import BinaryLabel, FeatureContract, NumericColumn
 from hansa.contract.segments import PREPARATION
 from hansa.contract.statistics import preparation_length, statistics_layout
+from hansa.models.additive import RANGE, typical_position
 from hansa.models.model import Array, Model
 from hansa.models.registry import load_model
 
@@ -106,13 +107,14 @@ class Preparation:
         return (X - self.centre) * self.scale
 
     def told(self, features: FeatureContract) -> FeatureContract:
-        """The contract as the model is told it: with the prevalence found, and 0 in the middle of what was centred."""
+        """The contract as the model is told it: with the prevalence found, and 0 standing for what is at 0 now."""
         changed, position = self.changed, 0
         columns = []
         for column in features.columns:
             if isinstance(column, NumericColumn) and changed[position]:
-                # Without a stand-in the middle of the range is at 0.
-                column = column.model_copy(update={"missing": None})
+                # Of a stretched column the range is what its mean lies in the middle of.
+                moved = _value_at(column, self.centre[position]) if self.scale[position] == 1.0 else None
+                column = column.model_copy(update={"missing": moved})
             columns.append(column)
             position += len(column.encoded)
         label = features.label
@@ -149,6 +151,14 @@ def predict(
         return load_model(choice, features).predict(weights, X)
     preparation = Preparation.read(arrays[PREPARATION], features)
     return prepared_model(choice, features, preparation).predict(weights, preparation.apply(X))
+
+
+def _value_at(column: NumericColumn, encoded: float) -> float:
+    """The value that a column's contract encodes as this, inside its range."""
+    width = column.high - column.low
+    reach = math.log1p(width) if column.log else width
+    share = min(max((typical_position(column) + encoded) / RANGE, 0.0), 1.0) * reach
+    return min(max(column.low + (math.expm1(share) if column.log else share), column.low), column.high)
 
 
 def _declared(features: FeatureContract) -> float | None:

@@ -87,6 +87,21 @@ def test_training_starts_at_the_prevalence_that_was_found(name: str) -> None:
     ).mean() == pytest.approx(0.5)
 
 
+def test_curves_stay_over_the_declared_range_of_a_column_that_is_centred_only() -> None:
+    columns = (
+        NumericColumn(name="a", low=0, high=99, missing=9, log=True),
+        NumericColumn(name="b", low=-2, high=2, missing=1),
+    )
+    features = FeatureContract(columns=columns, label=LABELS["binary"])
+    centred = Preparation(np.array([-0.7, 0.4]), np.ones(2), start=0.0)
+    choice = ModelChoice(name="additive")
+    X, _ = records(features, 40)
+    X *= 0.5
+    before = prepared_model(choice, features, None).design(X)
+    after = prepared_model(choice, features, centred).design(centred.apply(X))
+    np.testing.assert_allclose(after[:, 2:], before[:, 2:], atol=1e-9)
+
+
 def test_curves_lie_over_the_range_that_was_found() -> None:
     model = prepared_model(ModelChoice(name="additive"), FEATURES, STRETCHED)
     # Encoded 0.2 is the middle now, and 0.4 on either side of it the ends.
