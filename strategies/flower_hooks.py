@@ -6,7 +6,7 @@ They are the phases of `ConsortiumStrategy` in Flower's order and nothing else: 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
 from flwr.serverapp import Grid
@@ -140,5 +140,7 @@ def _payload(message: Message) -> bytes | HansaError:
 
 
 def _metric_record(result: AttemptResult) -> MetricRecord:
-    figures: Mapping[str, float] = {name: metric.value for name, metric in result.metrics.items()}
-    return MetricRecord(dict(figures))
+    """Released figures; the standard error of each noised one as NAME_error."""
+    figures = {name: metric.value for name, metric in result.metrics.items()}
+    errors = {f"{name}_error": it.error for name, it in result.metrics.items() if it.error is not None}
+    return MetricRecord({**figures, **errors})
