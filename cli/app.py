@@ -21,6 +21,7 @@ COMMANDS = {
     "rounds": ("hansa.cli.rounds", "Rounds of a job."),
     "members": ("hansa.cli.members", "Members of the consortium."),
     "budgets": ("hansa.cli.budgets", "Privacy budgets: granted, spent, planned, verified."),
+    "audit": ("hansa.cli.audit", "What canaries say of an organisation's own privacy."),
     "provision": ("hansa.cli.provision", "Make keys, certificates and a signed charter."),
     "charter": ("hansa.cli.charter", "Sign, verify and show a charter."),
     "scenario": ("hansa.cli.scenario", "List scenarios or make one from CSV files."),

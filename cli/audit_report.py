@@ -1,0 +1,154 @@
+"""What an audit found, for people and for programs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from hansa.clients.audit_noise import NoiseAudit
+from hansa.clients.auditing import CanaryAudit, Claim, estimated_epsilon
+
+# An estimate this many errors above the claim is no chance: once in thirty thousand audits.
+FAR = 4.0
+
+
+def wrong(
+    claim: Claim, mechanism: CanaryAudit, own: CanaryAudit | None, noise: Sequence[NoiseAudit]
+) -> list[str]:
+    """Sentences on what speaks against the claim, proofs first; none where nothing does."""
+    found = []
+    for what, audit in (("the mechanism", mechanism), ("the own model", own)):
+        if audit is not None and audit.verdict == "refuted":
+            found.append(
+                f"canaries in {what} prove at least {audit.bound:.3g} "
+                f"({audit.right} of {audit.guesses} guesses right)"
+            )
+    found += [f"noise of '{it.segment}': {sentence}" for it in noise for sentence in it.findings]
+    for what, audit in (("the mechanism", mechanism), ("the own model", own)):
+        if audit is not None and too_far(claim, audit):
+            found.append(
+                f"scores of canaries in {what} lie {audit.separation:.3g} standard deviations apart, "
+                f"the claim allows {claim.mu:.3g}"
+            )
+    return found
+
+
+def too_far(claim: Claim, audit: CanaryAudit) -> bool:
+    """Whether the estimate is above the claim by more than chance."""
+    return claim.mu is not None and audit.separation - FAR * audit.separation_error > claim.mu
+
+
+def report_json(
+    member: str,
+    claim: Claim,
+    mechanism: CanaryAudit,
+    own: CanaryAudit | None,
+    noise: Sequence[NoiseAudit],
+    *,
+    seed: int,
+) -> dict[str, Any]:
+    """One object; numbers that are not finite are null."""
+    findings = wrong(claim, mechanism, own, noise)
+    return {
+        "member": member,
+        "seed": seed,
+        "claim": asdict(claim),
+        "verdict": "refuted" if findings else mechanism.verdict,
+        "findings": findings,
+        "mechanism": _canaries_json(mechanism),
+        "own_model": None if own is None else _canaries_json(own),
+        "noise": [asdict(it) for it in noise],
+    }
+
+
+def report_lines(
+    member: str,
+    claim: Claim,
+    mechanism: CanaryAudit,
+    own: CanaryAudit | None,
+    noise: Sequence[NoiseAudit],
+    *,
+    seed: int,
+) -> list[tuple[str, str]]:
+    """A report for people."""
+    each = f"{claim.rounds} rounds" + (f" of {claim.steps} steps" if claim.steps > 1 else "")
+    lines = [
+        ("member", f"{member}; nothing of this leaves"),
+        (
+            "claim",
+            f"epsilon {claim.epsilon:.4g} at delta {claim.delta:g}: {each}, noise multiplier {claim.multiplier:.4g}",
+        ),
+        (
+            "mechanism",
+            f"the charter's training over {mechanism.own_rows} own rows and {mechanism.included} of "
+            f"{mechanism.canaries} canaries, each in columns of its own (seed {seed})",
+        ),
+        *_canary_lines(claim, mechanism),
+    ]
+    if own is None:
+        lines.append(
+            ("own model", "not audited by itself: too few numbers are released to hold canaries apart")
+        )
+    else:
+        lines.append(
+            (
+                "own model",
+                f"the charter's own columns, {own.own_rows} own rows and {own.included} of {own.canaries} canaries, "
+                f"{own.rounds} rounds of the same epsilon",
+            )
+        )
+        lines += _canary_lines(claim, own)
+    lines += [("noise", _noise_line(it)) for it in noise]
+    lines.append(("verdict", verdict_line(claim, mechanism, own, noise)))
+    return lines
+
+
+def verdict_line(
+    claim: Claim, mechanism: CanaryAudit, own: CanaryAudit | None, noise: Sequence[NoiseAudit]
+) -> str:
+    """One sentence, which does not say more than was seen."""
+    findings = wrong(claim, mechanism, own, noise)
+    if findings:
+        return "refuted: " + "; ".join(findings)
+    if mechanism.verdict == "inconclusive":
+        return (
+            f"inconclusive: {mechanism.guesses} guesses could have certified {mechanism.largest:.3g} at most, "
+            f"the claim is {claim.epsilon:.3g}; more --canaries and --guesses reach further"
+        )
+    return f"not refuted: nothing here speaks against epsilon {claim.epsilon:.3g}; that is no proof of it"
+
+
+def _canary_lines(claim: Claim, audit: CanaryAudit) -> list[tuple[str, str]]:
+    sure = f"{100 * audit.confidence:g} %"
+    lines = [
+        (
+            "  certified",
+            f"epsilon at least {audit.bound:.3g} ({sure} confidence): {audit.right} of {audit.guesses} guesses "
+            f"right; all right would have certified {audit.largest:.3g}",
+        )
+    ]
+    if claim.mu is not None and math.isfinite(audit.separation):
+        lines.append(
+            (
+                "  estimate",
+                f"epsilon about {estimated_epsilon(audit):.3g}: scores {audit.separation:.3g} ± "
+                f"{audit.separation_error:.2g} standard deviations apart, {claim.mu:.3g} claimed (no proof)",
+            )
+        )
+    return lines
+
+
+def _noise_line(audit: NoiseAudit) -> str:
+    level = "" if audit.level is None else f"{audit.level:.3f} of what is charged for, "
+    found = "; ".join(audit.findings) or "nothing found"
+    return f"'{audit.segment}', {audit.draws} draws: {level}least direction {audit.least:.2f}; {found}"
+
+
+def _canaries_json(audit: CanaryAudit) -> dict[str, Any]:
+    said = asdict(audit) | {"estimated_epsilon": estimated_epsilon(audit)}
+    return {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value
+        for name, value in said.items()
+    }
