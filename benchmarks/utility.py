@@ -39,19 +39,17 @@ from uuid import uuid4
 
 import numpy as np
 
+from hansa.cli.comparison import personal_predictions
 from hansa.cli.simulation import SimulatedFederation, federation, run
 from hansa.clients.data.dataset import Dataset, concatenate
 from hansa.clients.data.from_csv import derive_scenario
 from hansa.clients.data.recipe import RIDGE
-from hansa.clients.personal import personalise
 from hansa.contract.charter import PrivacyPlan
 from hansa.contract.features import FeatureContract
 from hansa.contract.jobs import JobPlan
 from hansa.contract.scenario import FirstGrant, Scenario, ScenarioJob
 from hansa.models.fit import fit
 from hansa.models.metrics import figures
-from hansa.models.preparation import predict
-from hansa.strategies.contract_check import released
 
 DELTA = 1e-5
 WAYS = ("own", "pooled", "federated", "federated_private", "personalised")
@@ -158,7 +156,7 @@ def one_split(task: Task) -> Result:
         weights = _run(funded, task.scenario.job, check=task.scenario.job.check)
         private[epsilon] = {
             "federated_private": _scores(plain, _predictions(funded, weights)),
-            "personalised": _scores(plain, _personal(funded, weights)),
+            "personalised": _scores(plain, personal_predictions(funded, weights)),
         }
     return Result(
         plain={
@@ -182,27 +180,11 @@ def _run(federated: SimulatedFederation, job: ScenarioJob, *, check: bool) -> di
     """The model that a job hands out. Only its first and its last state are evaluated, nothing hangs on it."""
     changes = {"check": check, "evaluate_every": job.rounds}
     plan = JobPlan(job=uuid4().hex, name="utility", **{**dict(job), **changes})
-    done = run(federated, plan, workers=1)
-    return released(done.state, federated.charter)
+    return dict(run(federated, plan, workers=1).released)
 
 
-def _predictions(federated: SimulatedFederation, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    task = federated.charter.task
-    return {
-        name: predict(task.model, task.features, arrays, part.holdout.X)
-        for name, part in federated.records.items()
-    }
-
-
-def _personal(federated: SimulatedFederation, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Each member's version of the model; where there is none, the model itself."""
-    task, label = federated.charter.task, federated.charter.task.features.label
-    made = {}
-    for name, part in federated.records.items():
-        held_out = predict(task.model, task.features, arrays, part.holdout.X)
-        fitted = personalise(part.train, predict(task.model, task.features, arrays, part.train.X), label)
-        made[name] = held_out if fitted is None else fitted.predict(held_out, part.holdout.X, label)
-    return made
+def _predictions(federated: SimulatedFederation, released: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return {name: federated.predict(released, part.holdout.X) for name, part in federated.records.items()}
 
 
 def _scores(federated: SimulatedFederation, predictions: Mapping[str, np.ndarray]) -> list[float]:

@@ -147,14 +147,29 @@ def export(
     job: JobArgument = None,
     out: Annotated[Path, typer.Option(help="Folder to write into.")] = Path(),
     force: Annotated[bool, typer.Option("--force", help="Replace files that are there.")] = False,
+    org: Annotated[str | None, typer.Option("--org", help="At an organisation: its name.")] = None,
+    folder: Annotated[
+        Path | None, typer.Option("--folder", help="At an organisation: its folder, with member.toml.")
+    ] = None,
     control: ControlOption = None,
     instance: InstanceOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Write the released model: NAME.safetensors with its weights, NAME.json with what they mean."""
+    """Write the released model: NAME.safetensors with its weights, NAME.json with what they mean.
+
+    At an organisation (--org or --folder) also its personal version, which never left that folder.
+    """
     from hansa.cli.listing import print_json
     from hansa.contract.typed import write_atomically
 
+    if org is not None or folder is not None:
+        from hansa.cli.instance import choose_member
+        from hansa.cli.personal_export import export_personal
+
+        typer.echo(
+            export_personal(choose_member(org, folder, instance), job, out, force=force, as_json=as_json)
+        )
+        return
     with reach(control, instance) as desk:
         found = choose_job(desk, job)
         release = desk.release(found.job)

@@ -36,7 +36,11 @@ def simulate(
     ] = False,
     split: Annotated[int, typer.Option(min=0, help="Which hold-out split.")] = 0,
     compare: Annotated[
-        bool, typer.Option("--compare", help="Also train every member alone and one model on all records.")
+        bool,
+        typer.Option(
+            "--compare",
+            help="Also train every member alone, each a personal version, and one model on all records.",
+        ),
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One object as the last line.")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", help="Log every round.")] = False,
@@ -147,17 +151,19 @@ def round_lines(done: SimulatedJob) -> list[RoundLine]:
 
 
 def comparison_table(compared: Comparison, titles: dict[str, str]) -> object:
-    """Own, federated and pooled side by side, by the label's first figure."""
+    """Own, federated, personalised and pooled side by side, by the label's first figure."""
     from rich.table import Table
 
+    from hansa.cli.comparison import WAYS
     from hansa.cli.results import shown_figure
 
     name = next(iter(compared.federated))
-    table = Table(f"{name} on held-out records", "own", "federated", "pooled")
+    ways = [getattr(compared, way) for way in WAYS]
+    table = Table(f"{name} on held-out records", *WAYS)
     for member in compared.own[name].per_member:
-        row = (way[name].per_member[member] for way in (compared.own, compared.federated, compared.pooled))
+        row = (way[name].per_member[member] for way in ways)
         table.add_row(titles.get(member) or member, *(shown_figure(value) for value in row))
     table.add_section()
-    means = (way[name].mean for way in (compared.own, compared.federated, compared.pooled))
+    means = (way[name].mean for way in ways)
     table.add_row("mean of members", *(shown_figure(value) for value in means))
     return table
