@@ -24,7 +24,7 @@ from hansa.contract.jobs import (
     Outcome,
     Participation,
 )
-from hansa.contract.messages import PREKEYS, Order, Receipt, RefusalReply, UploadReply
+from hansa.contract.messages import PREKEYS, Finish, Order, Receipt, RefusalReply, UploadReply
 from hansa.contract.segments import EVALUATION, STATISTICS, UPDATE, SegmentSpec, divisor
 from hansa.contract.wire import Segments, digest
 from hansa.models.scores import figures
@@ -58,6 +58,8 @@ class Attempt:
     restock: Callable[[str, Segments], None]
     # The noise multipliers of every member of the cohort, by segment; empty ones without privacy.
     noise: Mapping[str, Noise] = field(default_factory=dict)
+    # Proofs of earlier attempts that the order brought.
+    finished: tuple[Finish, ...] = ()
     # Why the sum may not be used although enough uploads arrived; empty where nothing happened to it.
     failure: str = ""
     began: float = field(default_factory=time.monotonic)
@@ -71,6 +73,7 @@ class Attempt:
     _single: dict[str, NDArray[np.float64]] = field(default_factory=dict)
     _entries: dict[str, Participation] = field(default_factory=dict)
     _complaints: dict[str, str] = field(default_factory=dict)
+    _forks: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.summation = Summation(self.order.circles)
@@ -124,6 +127,11 @@ class Attempt:
         """Members that refused because of another's badly made prekey, each with the maker it names."""
         return dict(self._complaints)
 
+    @property
+    def forks(self) -> dict[str, str]:
+        """Members that refused because another's ledger forked, each with the member it names."""
+        return dict(self._forks)
+
     def drop_request(self) -> None:
         """Nobody is asked again: the request, which is as large as the models in it, is needed no more."""
         self.request = b""
@@ -151,6 +159,9 @@ class Attempt:
             maker = body.facts.get("maker")
             if body.code == "bad-share" and maker in self.order.cohort:
                 self._complaints[member] = str(maker)
+            forked = body.facts.get("member")
+            if body.code == "ledger-fork" and forked in self.order.cohort:
+                self._forks[member] = str(forked)
             return
         if not isinstance(body, UploadReply) or (body.job, body.attempt) != (
             self.order.job,
@@ -160,10 +171,11 @@ class Attempt:
         if problem := self._wrong_charges(member, body.receipt):
             raise MessageError(f"{member} sent a receipt {problem}")
         parts = self._parts(member, reply.segments)
-        if self.prekeys:
+        if self.prekeys or self.charter.privacy.noise != "none":
             if not receipt_valid(member, self.order, body.receipt, self.desk.parties):
                 raise MessageError(f"{member} sent a receipt that it did not sign for this order")
             self.receipts[member] = body.receipt
+        if self.prekeys:
             self.restock(member, reply.segments)
         self.summation.add(member, parts)
         if self.plan.rule.name in PER_UPDATE_RULES and UPDATE in parts and not self.prekeys:

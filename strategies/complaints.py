@@ -1,4 +1,4 @@
-"""Members that complain of another's prekeys: one word stands against the other's, until there are enough. Pure."""
+"""Members that complain of another: one word stands against the other's, until there are enough. Pure."""
 
 from __future__ import annotations
 
@@ -13,14 +13,19 @@ PATIENCE = 3
 class Complaints:
     """Who complained of whom in this run.
 
+    Parameters
+    ----------
+    about : what is said of a member, whose name stands for the braces
+
     A maker can send a bad parcel to one member only, and a member can say so of a good one: of the
     two the server cannot tell who lies. More than c controllers that complain of one maker are
     more than may collude, so one of them is honest; and of more than c makers that one member
     complains of, one is honest, too.
     """
 
-    def __init__(self, charter: Charter) -> None:
+    def __init__(self, charter: Charter, about: str = "prekeys of {} are badly made") -> None:
         self._charter = charter
+        self._about = about
         self._heard: Counter[tuple[str, str]] = Counter()
 
     def hear(self, complainer: str, maker: str) -> str:
@@ -42,7 +47,7 @@ class Complaints:
         for (complainer, maker), times in self._heard.items():
             if times >= PATIENCE and complainer != maker:
                 reason = (
-                    f"{complainer} has said {times} times that prekeys of {maker} are badly made: "
+                    f"{complainer} has said {times} times that {self._about.format(maker)}: "
                     "the two take part in turn"
                 )
                 out[(maker, complainer)[turn % 2]] = reason

@@ -35,6 +35,7 @@ from hansa.strategies.cohort_noise import UNPAID, order_noise
 from hansa.strategies.complaints import Complaints
 from hansa.strategies.contract_check import check_sentence, prepared_state, released
 from hansa.strategies.exchange import Exchange, ExchangeError
+from hansa.strategies.finishes import Finishes
 from hansa.strategies.flower_hooks import FlowerHooks
 from hansa.strategies.groups import split
 from hansa.strategies.moments import solved_state
@@ -93,6 +94,8 @@ class ConsortiumStrategy(FlowerHooks):
         self._gather_s = gather_s
         self._randomness = randomness or SystemRandom()
         self._complaints = Complaints(charter)
+        self._forks = Complaints(charter, "the ledger of {} forked")
+        self._finishes = Finishes(journal, self._desk.parties)
         self._exchange: Exchange | None = None
         self._roster: Roster | None = None
         self._gathered = False
@@ -181,7 +184,8 @@ class ConsortiumStrategy(FlowerHooks):
             self._obey()
             self.roster.refresh()
             held = self.journal.held()
-            selection = self.roster.select(held, self._complaints.aside(self._opened))
+            aside = self._complaints.aside(self._opened) | self._forks.aside(self._opened)
+            selection = self.roster.select(held, aside)
             if selection.shortfall:
                 # Rounds that need everybody are not stopped by two that disagree.
                 selection = self.roster.select(held)
@@ -261,7 +265,9 @@ class ConsortiumStrategy(FlowerHooks):
             evaluate=evaluate,
             arrays={header.name: header.sha256 for header in headers},
         )
-        request = self._desk.write(plan.job, TrainRequest(order=order), segments, headers)
+        finished = self._finishes.to_show(order.cohort)
+        body = TrainRequest(order=order, finished=finished)
+        request = self._desk.write(plan.job, body, segments, headers)
         addresses = self.roster.addresses
         return Attempt(
             desk=self._desk,
@@ -273,6 +279,7 @@ class ConsortiumStrategy(FlowerHooks):
             prekeys=prekeys,
             restock=self.roster.restock,
             noise={name: self.roster.noise[name] for name in order.cohort},
+            finished=finished,
         )
 
     def gather_uploads(self, attempt: Attempt) -> None:
@@ -281,6 +288,7 @@ class ConsortiumStrategy(FlowerHooks):
         for node, answer in self.exchange.ask(attempt.requests, plan.deadline_s, plan.reask_s):
             attempt.receive(node, answer)
         attempt.drop_request()
+        self._finishes.shown(attempt.finished, attempt.active)
         order = attempt.order
         for name, sentence in self.journal.receipts(order.attempt, order.digest, attempt.receipts).items():
             self.roster.blame(name, sentence)
@@ -307,6 +315,15 @@ class ConsortiumStrategy(FlowerHooks):
                     complainer, "it calls the prekeys of more members badly made than may collude"
                 )
 
+        for accuser, accused in attempt.forks.items():
+            guilty = self._forks.hear(accuser, accused)
+            if guilty == accused:
+                self.roster.blame(accused, "more members than may collude saw that its ledger forked")
+            elif guilty:
+                self.roster.blame(
+                    accuser, "it says of more members than may collude that their ledgers forked"
+                )
+
     # --- unmask ---------------------------------------------------------------------------------
 
     def unmask(self, attempt: Attempt) -> None:
@@ -315,12 +332,14 @@ class ConsortiumStrategy(FlowerHooks):
         When every upload arrived nothing needs to be agreed on (PROTOCOL 4.3). In mode `clear` there
         is no mask to take off. An attempt that gets no further says so in `attempt.shortfall()`.
         """
-        phase = UnmaskPhase(self._desk, self.exchange, self.roster, self.journal)
+        phase = UnmaskPhase(self._desk, self.exchange, self.roster, self.journal, self._finishes)
         signatures: dict[str, str] = {}
         if attempt.dropped and not attempt.shortfall():
             signatures = phase.agree(attempt)
         if attempt.prekeys and not attempt.shortfall():
             phase.take_off(attempt, signatures)
+        elif self._finishes.needed and not attempt.shortfall():
+            phase.finish(attempt, signatures)
 
     # --- apply ----------------------------------------------------------------------------------
 

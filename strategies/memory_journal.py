@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from hansa.contract.jobs import AttemptKind, AttemptResult, JobPlan, JobStatus
-from hansa.contract.messages import Receipt, Seen
+from hansa.contract.messages import Finish, Receipt, Seen
 from hansa.strategies.journal_laws import (
     OpenedAttempt,
     check_opening,
@@ -16,7 +16,7 @@ from hansa.strategies.journal_laws import (
     check_result,
     fork_sentence,
 )
-from hansa.strategies.ports import Arrays, LeaseLost, MemberPresence, Progress, Wanted
+from hansa.strategies.ports import KEPT_FINISHES, Arrays, LeaseLost, MemberPresence, Progress, Wanted
 
 
 @dataclass
@@ -39,6 +39,7 @@ class MemoryJob:
     evaluated: set[int] = field(default_factory=set)
     # What each member signed, in the order in which it came.
     receipts: dict[str, list[Seen]] = field(default_factory=dict)
+    finishes: dict[int, Finish] = field(default_factory=dict)
     # (kind, sentence, member, facts)
     events: list[tuple[str, str, str, dict[str, str | int | float]]] = field(default_factory=list)
 
@@ -118,6 +119,17 @@ class MemoryJournal:
         for name, sentence in forked.items():
             self.job.events.append(("ledger-fork", sentence, name, {}))
         return forked
+
+    def keep_finish(self, finish: Finish) -> None:
+        """Keep the proof that an attempt finished."""
+        self._check_lease()
+        self.job.finishes[finish.attempt] = finish
+        while len(self.job.finishes) > KEPT_FINISHES:
+            del self.job.finishes[min(self.job.finishes)]
+
+    def finishes(self) -> list[Finish]:
+        """The proofs that are kept, the oldest first."""
+        return [finish for _, finish in sorted(self.job.finishes.items())]
 
     def knobs(self) -> dict[str, float]:
         """Current values, pins applied."""

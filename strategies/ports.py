@@ -13,8 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hansa.contract.jobs import AttemptKind, AttemptResult, JobPlan, JobStatus
-from hansa.contract.messages import Receipt
+from hansa.contract.messages import Finish, Receipt
 
+# Proofs of finished attempts that last, of each job: as many as one request shows.
+KEPT_FINISHES = 8
 Wanted = Literal["run", "pause", "stop"]
 Arrays = Mapping[str, NDArray[np.float64]]
 
@@ -89,6 +91,14 @@ class Journal(Protocol):
         -------
         Members whose receipts show two hashes for one row of their ledger, each with a sentence.
         """
+        ...
+
+    def keep_finish(self, finish: Finish) -> None:
+        """Keep the proof that an attempt finished; the newest few of a job last."""
+        ...
+
+    def finishes(self) -> list[Finish]:
+        """The proofs that are kept, the oldest first."""
         ...
 
     def knobs(self) -> dict[str, float]:

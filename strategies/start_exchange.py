@@ -16,6 +16,7 @@ from hansa.contract.messages import PREKEY_STOCK, RefusalReply, Witness, Witness
 from hansa.contract.statements import witness_statement
 from hansa.contract.wire import Segments, digest
 from hansa.secagg.prekeys import prekey_bytes
+from hansa.secagg.ring import seen_valid
 from hansa.strategies.exchange import Exchange, ExchangeError
 from hansa.strategies.ports import Journal
 from hansa.strategies.requests import Desk, Reply
@@ -166,12 +167,19 @@ class StartExchange:
         """
         if witness.witness != peer or asked.get(witness.member) != witness.start:
             return False
-        if witness.seen is not None or witness.made != self._stock.starts[peer].nonce:
+        if witness.made != self._stock.starts[peer].nonce or not self._may_show(witness):
             return False
         if witness.first > max(self._stock.starts[peer].numbers, default=-1):
             return False
         statement = witness_statement(self._desk.hash, witness)
         return self._desk.parties.signed(peer, witness.signature, statement)
+
+    def _may_show(self, witness: Witness) -> bool:
+        """Whether what a word shows is the member's own receipt; the member would refuse every word beside it."""
+        if witness.seen is None:
+            return True
+        noised = self._desk.charter.privacy.noise != "none"
+        return noised and seen_valid(witness.member, witness.seen, self._desk.parties)
 
     def _show(
         self,

@@ -11,9 +11,11 @@ from hansa.contract.messages import AgreeReply, AgreeRequest, RefusalReply, Repl
 from hansa.contract.typed import clipped
 from hansa.contract.wire import digest
 from hansa.secagg.active_set import valid_signers
+from hansa.secagg.finishing import valid_finishers
 from hansa.secagg.server import BadShare, Unmasking
 from hansa.strategies.attempt import Attempt
 from hansa.strategies.exchange import Exchange, ExchangeError
+from hansa.strategies.finishes import Finishes
 from hansa.strategies.ports import Journal
 from hansa.strategies.requests import Desk
 from hansa.strategies.roster import Roster
@@ -28,6 +30,7 @@ class UnmaskPhase:
     exchange: Exchange
     roster: Roster
     journal: Journal
+    finishes: Finishes
 
     def agree(self, attempt: Attempt) -> dict[str, str]:
         """Signatures of active members on the active set, t of them; sets `attempt.failure` where fewer come."""
@@ -66,14 +69,21 @@ class UnmaskPhase:
             receipts=attempt.receipts,
             signatures=signatures,
         )
-        for name, body in self._answers(attempt, request, lambda: unmasking.missing == 0):
+        signed: dict[str, str] = {}
+
+        def enough() -> bool:
+            return unmasking.missing == 0 and self._signed_enough(signed)
+
+        for name, body in self._answers(attempt, request, enough):
             if isinstance(body, UnmaskReply):
+                self._take_finished(attempt, name, body, signed)
                 try:
                     unmasking.receive(name, _openings(name, body))
                 except BadShare as bad:
                     self.journal.event("bad-share", str(bad), member=bad.member)
         if attempt.failure:
             return
+        self._prove(attempt, signed)
         if unmasking.missing:
             given = needed - unmasking.missing
             attempt.failure = (
@@ -91,6 +101,47 @@ class UnmaskPhase:
         for circle in set(order.circles) - set(attempt.open_circles):
             sentence = f"attempt {order.attempt}: too few of {', '.join(circle)} answered to open their sum"
             self.journal.event("group-closed", sentence)
+
+    def finish(self, attempt: Attempt, signatures: dict[str, str]) -> None:
+        """Where nothing is masked, have t members say that the attempt finished; without that it only counts as failed.
+
+        Members charge what they release, and admit few attempts that nobody saw finish.
+        """
+        order, signed = attempt.order, dict[str, str]()
+        request = UnmaskRequest(
+            job=order.job,
+            attempt=order.attempt,
+            active=attempt.active,
+            dropped=attempt.dropped,
+            receipts=attempt.receipts,
+            signatures=signatures,
+        )
+        for name, body in self._answers(attempt, request, lambda: self._signed_enough(signed)):
+            if isinstance(body, UnmaskReply):
+                self._take_finished(attempt, name, body, signed)
+        if not attempt.failure:
+            self._prove(attempt, signed)
+
+    def _signed_enough(self, signed: dict[str, str]) -> bool:
+        return not self.finishes.needed or len(signed) >= self.desk.charter.threshold
+
+    def _take_finished(self, attempt: Attempt, name: str, body: UnmaskReply, signed: dict[str, str]) -> None:
+        """Note a member's word that the attempt finished; one that is not valid is worth an event and nothing else."""
+        if not self.finishes.needed:
+            return
+        order, said = attempt.order, {name: body.finished}
+        if valid_finishers(order.job, order.attempt, order.digest, said, self.desk.parties):
+            signed[name] = body.finished
+        else:
+            self.journal.event("bad-reply", "did not sign that it answered the unmasking", member=name)
+
+    def _prove(self, attempt: Attempt, signed: dict[str, str]) -> None:
+        if self.finishes.needed and not self.finishes.add(attempt.order, signed):
+            self.journal.event(
+                "not-proved",
+                f"attempt {attempt.order.attempt}: {len(signed)} members signed that it finished, "
+                f"{self.desk.charter.threshold} must; the others count it as unfinished",
+            )
 
     def _answers(
         self, attempt: Attempt, request: AgreeRequest | UnmaskRequest, enough: Callable[[], bool]

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pydantic import ValidationError
 
 from hansa.contract.charter import Charter
+from hansa.contract.errors import RefusalError
 from hansa.contract.messages import (
     PREKEYS,
     SERVED,
@@ -30,6 +31,7 @@ from hansa.contract.typed import canonical_json, explain
 from hansa.contract.wire import MAX_HEADER_BYTES
 from hansa.privacy.events import LEAST_MULTIPLIER
 from hansa.secagg.active_set import least_noised
+from hansa.secagg.finishing import check_finish
 from hansa.secagg.parties import Parties
 from hansa.secagg.prekeys import prekey_bytes
 from hansa.server.control.problems import Conflict
@@ -133,8 +135,7 @@ def _check_witness(body: WitnessRequest, charter: Charter) -> None:
 
 def _check_attempt(body: TrainRequest, segments: Sequence[SegmentHeader], facts: Facts) -> None:
     order, attempt = body.order, _open(body.order.attempt, facts)
-    if body.finished:
-        raise Conflict("no proof of the attempt before is asked for yet")
+    _check_finished(body, facts)
     if order.arrays != {it.name: it.sha256 for it in segments}:
         raise Conflict(f"the arrays of attempt {order.attempt} are not those that its order names")
     asked = (order.kind, order.base, order.cohort, order.left_out, order.knobs)
@@ -220,6 +221,20 @@ def _check_groups(order: Order, charter: Charter) -> None:
             )
 
 
+def _check_finished(body: TrainRequest, facts: Facts) -> None:
+    """Proofs are about earlier attempts of this job, by members enough; none where nothing is charged."""
+    if body.finished and facts.charter.privacy.noise == "none":
+        raise Conflict("nothing is charged without noise, so no attempt is proved to be finished")
+    parties = Parties.of(facts.charter, facts.charter_hash)
+    for finish in body.finished:
+        if finish.attempt >= body.order.attempt:
+            raise Conflict(f"attempt {finish.attempt} did not finish before attempt {body.order.attempt}")
+        try:
+            check_finish(finish, facts.job.job, finish.order, parties)
+        except RefusalError as error:
+            raise Conflict(error.sentence) from None
+
+
 def _check_knobs(order: Order, facts: Facts) -> None:
     for name, value in order.knobs.items():
         bounds = facts.charter.knobs.get(name)
@@ -279,7 +294,9 @@ def _check_unmask(body: UnmaskRequest, facts: Facts) -> None:
         raise Conflict(
             f"active and dropped members of attempt {body.attempt} together are not its cohort, each once"
         )
-    needed = set(body.active) if facts.charter.protection.mode == "masked" else set()
+    # Shown to everybody wherever something is masked or charged.
+    shown = facts.charter.protection.mode == "masked" or facts.charter.privacy.noise != "none"
+    needed = set(body.active) if shown else set()
     if set(body.receipts) != needed or not set(body.signatures) <= needed:
         raise Conflict("receipts are those of the active members, signatures come from them")
 

@@ -10,15 +10,25 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
-from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy import Connection, delete, func, insert, select, update
 
 from hansa.contract.jobs import AttemptKind, AttemptResult, JobPlan, JobStatus
-from hansa.contract.messages import Receipt
+from hansa.contract.messages import Finish, Receipt
+from hansa.contract.typed import canonical_json
 from hansa.server.store import budgets, checkpoints, events
 from hansa.server.store.database import Database
-from hansa.server.store.tables import attempts, jobs, knobs, members, metrics, participation, rounds
+from hansa.server.store.tables import (
+    attempts,
+    finishes,
+    jobs,
+    knobs,
+    members,
+    metrics,
+    participation,
+    rounds,
+)
 from hansa.strategies.journal_laws import OpenedAttempt, check_opening, check_receipts, check_result
-from hansa.strategies.ports import Arrays, LeaseLost, MemberPresence, Progress, Wanted
+from hansa.strategies.ports import KEPT_FINISHES, Arrays, LeaseLost, MemberPresence, Progress, Wanted
 
 # Presence that has not changed is written again after this long, for "last seen".
 _SEEN_EVERY_S = 5.0
@@ -125,6 +135,24 @@ class JobJournal:
             for name, sentence in forked.items():
                 events.append(connection, "ledger-fork", sentence, job=self._job, member=name)
         return forked
+
+    def keep_finish(self, finish: Finish) -> None:
+        """Keep the proof that an attempt finished; older ones than the newest few go."""
+        with self._write() as connection:
+            own = finishes.c.job == self._job
+            row = {"job": self._job, "attempt": finish.attempt, "proof": canonical_json(finish).decode()}
+            connection.execute(delete(finishes).where(own, finishes.c.attempt == finish.attempt))
+            connection.execute(insert(finishes), row)
+            newest = select(finishes.c.attempt).where(own).order_by(finishes.c.attempt.desc())
+            last = connection.execute(newest.limit(1).offset(KEPT_FINISHES - 1)).scalar()
+            if last is not None:
+                connection.execute(delete(finishes).where(own, finishes.c.attempt < last))
+
+    def finishes(self) -> list[Finish]:
+        """The proofs that are kept, the oldest first."""
+        query = select(finishes.c.proof).where(finishes.c.job == self._job).order_by(finishes.c.attempt)
+        with self._database.read() as connection:
+            return [Finish.model_validate_json(proof) for proof in connection.execute(query).scalars()]
 
     def knobs(self) -> dict[str, float]:
         """Current values, pins applied."""

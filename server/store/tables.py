@@ -169,6 +169,16 @@ metrics = Table(
     _of_attempt(),
 )
 
+finishes = Table(
+    "finishes",
+    metadata,
+    # The newest proofs that attempts of a job finished, as the members signed them.
+    Column("job", String(32), primary_key=True),
+    Column("attempt", Integer, primary_key=True),
+    Column("proof", Text, nullable=False),
+    _of_attempt(),
+)
+
 knobs = Table(
     "knobs",
     metadata,

@@ -120,7 +120,7 @@ def test_arrays_that_the_order_does_not_name_are_not_signed(desk: ControlDesk) -
 
 
 def test_prekeys_have_no_place_in_the_clear(desk: ControlDesk) -> None:
-    assert "no proof" in refused(
+    assert "nothing is charged" in refused(
         desk, TrainRequest(order=order(), finished=(Finish(attempt=1, order="1" * 64, signatures={}),))
     )
     assert "no prekeys" in refused(desk, TrainRequest(order=order(prekeys={"a": 1})))

@@ -13,7 +13,7 @@ from federation import JOB, make_federation, make_plan
 
 from hansa.cli.simulation import LocalOperator, SimulatedFederation
 from hansa.clients.protocol import Agent
-from hansa.contract.messages import ReplyHeader, Request, UnmaskReply
+from hansa.contract.messages import Reply, Request
 from hansa.contract.wire import reply_header, request_header, seal, segments_of, unpack
 from hansa.secagg.parties import Parties
 from hansa.secagg.prekeys import _PREKEY_DOMAIN, Prekey, PrekeySecrets
@@ -132,11 +132,11 @@ def vanish(kind: str, attempt: int, *, answered: bool = False) -> Fault:
     return fault
 
 
-def resealed(job: MaskedJob, name: str, reply: bytes, body: UnmaskReply) -> bytes:
+def resealed(job: MaskedJob, name: str, reply: bytes, body: Reply) -> bytes:
     """A reply with another body, signed by the member itself."""
     packed = unpack(reply)
     header = reply_header(packed)
-    changed = ReplyHeader(charter=header.charter, sender=name, request=header.request, body=body)
+    changed = header.model_copy(update={"sender": name, "body": body})
     return seal(changed, segments_of(packed, header.segments), job.simulated.identities[name])
 
 
