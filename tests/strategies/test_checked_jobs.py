@@ -13,13 +13,16 @@ from masked_jobs import MaskedJob, vanish
 from masked_side import answer_of
 
 from hansa.cli.simulation import SimulatedFederation
-from hansa.clients.data.split import Split
+from hansa.clients.data.dataset import Dataset
+from hansa.clients.data.split import Split, split
 from hansa.clients.statistics import moments_sum, statistics_sum
 from hansa.contract.charter import ModelChoice, PrivacyPlan, Task, Training
+from hansa.contract.features import BinaryLabel, FeatureContract, NumericColumn
 from hansa.contract.jobs import JobPlan
 from hansa.contract.messages import RefusalReply
 from hansa.contract.scenario import FirstGrant
 from hansa.contract.segments import PREPARATION
+from hansa.models.metrics import auc
 from hansa.models.preparation import Preparation, predict
 from hansa.models.registry import load_model
 from hansa.strategies.contract_check import model_of, preparation_of, released
@@ -55,10 +58,10 @@ def kinds(job: MaskedJob) -> list[str]:
 
 @pytest.mark.parametrize("mode", ["clear", "masked"])
 def test_a_check_comes_first_once_and_says_what_it_found(mode: str) -> None:
-    job = checked(mode=mode)
+    job = checked(rounds=3, mode=mode)
     state = job.run().state
     assert job.job.status == "finished"
-    assert kinds(job) == ["statistics", "train", "evaluate"]
+    assert kinds(job) == ["statistics", "train", "train", "train", "evaluate"]
     first = job.job.results[0]
     assert (first.status, first.round, first.metrics) == ("evaluated", None, {})
     [(_, sentence)] = job.events("contract-check")
@@ -143,6 +146,39 @@ def test_a_check_that_comes_to_nothing_is_made_again() -> None:
         ("statistics", "evaluated"),
         ("train", "applied"),
     ]
+
+
+def test_a_check_recovers_most_of_what_too_wide_ranges_cost() -> None:
+    features = FeatureContract(
+        columns=tuple(NumericColumn(name=f"n{number}", low=0, high=1) for number in range(12)),
+        label=BinaryLabel(),
+    )
+    task = Task(title="test", features=features, model=ModelChoice(name="linear"))
+    made = replace(
+        funded(4, grant=FirstGrant(epsilon=3.0), task=task), model=load_model(task.model, features)
+    )
+
+    def part(rows: int, seed: int, wide: float) -> Dataset:
+        """Three columns say all there is to know, and their declared ranges are so many times too wide."""
+        rng = np.random.default_rng(seed)
+        X = np.clip(rng.normal(size=(rows, 12)), -2, 2)
+        y = (X[:, :3] @ [1.2, -1.2, 1.0] + rng.logistic(size=rows) > 0).astype(float)
+        X[:, :3] /= wide
+        return Dataset(X, y, np.array([f"{seed}-{row}".encode() for row in range(rows)]))
+
+    def reached(wide: float, check: bool) -> float:
+        records = {name: part(700, seed, wide) for seed, name in enumerate(made.records)}
+        parts = {name: split(it, secret=name.encode(), holdout=0.2) for name, it in records.items()}
+        plan = {"check": check, "share": 1.0, "evaluate_every": 8}
+        job = MaskedJob(simulated=replace(made, records=parts), rounds=8, plan=plan)
+        arrays = released(job.run().state, made.charter)
+        assert job.job.status == "finished"
+        held_out = [it.holdout for it in parts.values()]
+        return float(np.mean([auc(predict(task.model, features, arrays, it.X), it.y) for it in held_out]))
+
+    fits, wide, checked = reached(1.0, False), reached(8.0, False), reached(8.0, True)
+    assert wide < fits - 0.1
+    assert checked - wide > 0.5 * (fits - wide)
 
 
 def refused(job: MaskedJob, plan: JobPlan, **fields: object) -> RefusalReply:
