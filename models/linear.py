@@ -87,6 +87,8 @@ class RowModel:
         """See `Model.loss`."""
         return float(losses(self._forward(weights, X), y, self._label).sum())
 
+    # What overflows is not finite, and `clip_scales` makes such a record count as zeros.
+    @np.errstate(over="ignore", invalid="ignore")
     def gradient_sum(
         self,
         weights: Array,

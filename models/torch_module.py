@@ -75,6 +75,8 @@ class TorchModel:
         """See `Model.loss`; without dropout."""
         return float(losses(self._outputs(weights, X), y, self._label).sum())
 
+    # What overflows is not finite, and such a record counts as zeros.
+    @np.errstate(over="ignore", invalid="ignore")
     def gradient_sum(
         self,
         weights: Array,
@@ -95,7 +97,7 @@ class TorchModel:
                 rows = slice(start, start + ROWS)
                 seed = 0 if rng is None else int(rng.integers(2**63))
                 limit = None if limits is None else limits[rows]
-                with torch.random.fork_rng(devices=[]), np.errstate(over="ignore", invalid="ignore"):
+                with torch.random.fork_rng(devices=[]):
                     torch.manual_seed(seed)
                     total += self._sum(X[rows], y[rows], limit)
         return total
