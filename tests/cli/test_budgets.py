@@ -13,7 +13,6 @@ import pytest
 from budget_side import JOB, OTHER, Office, next_year, office
 from cli_side import hansa
 
-from hansa.cli import provisioning
 from hansa.contract.errors import RefusalError
 from hansa.contract.messages import Seen
 from hansa.contract.scenario import FirstGrant
@@ -38,9 +37,8 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
 
 
 @pytest.fixture
-def a(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Office]:
+def a(tmp_path: Path) -> Iterator[Office]:
     """An organisation that has granted epsilon 8."""
-    monkeypatch.setattr(provisioning, "unbuilt", lambda _: "")
     with office(tmp_path, grant=FirstGrant(cap_epsilon=10.0)) as made:
         yield made
 

@@ -21,15 +21,19 @@ def test_the_demo_trains_and_reports(tmp_path: Path) -> None:
     assert result["status"] == "finished"
     assert [line["round"] for line in result["rounds"]] == [1, 2, 3]
     assert all(len(line["cohort"]) == 5 for line in result["rounds"])
-    assert result["local"]["auc"]["mean"] > 0.8
+    # By a grant of epsilon 8, three tenths of it; without noise it is above 0.85.
+    assert result["local"]["auc"]["mean"] > 0.75
     assert set(result["local"]["auc"]["per_member"]) == set(result["rounds"][0]["cohort"])
-    # What is released comes from histograms of the same held-out records.
-    assert abs(result["released"]["auc"]["value"] - result["local"]["auc"]["all_records"]) < 0.02
+    # What is released comes from noised histograms of the same held-out records, and says how far off it may be.
+    released = result["released"]["auc"]
+    assert 0.0 < released["error"] < 0.1
+    assert abs(released["value"] - result["local"]["auc"]["all_records"]) < 0.02 + 5 * released["error"]
+    assert [line["percent_left"] for line in result["budgets"]] == pytest.approx([70.0] * 5, abs=1e-6)
     assert left_behind(tmp_path) == []
 
 
 def test_every_agent_is_cut_off_the_network(tmp_path: Path) -> None:
-    with running(tmp_path, "--rounds", "2") as federation:
+    with running(tmp_path, "--rounds", "3") as federation:
         until(lambda: federation.job_status == "finished", 60)
         assert all(member["isolated"] for member in federation.status()["members"])
         for name in ("agent-kontor-bank", "agent-stapelhaus"):
