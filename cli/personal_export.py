@@ -68,7 +68,7 @@ def export_personal(member: MemberFolder, job: str | None, out: Path, *, force: 
         if facts["personal"]
         else "without an own version"
     )
-    return f"{path}: model of job {job[:8]} at {config.name}, {own}; see {meaning}"
+    return f"{path}: model of job {job[:8]} at {config.name}, {words}; see {meaning}"
 
 
 def _kept(member: MemberFolder, job: str | None) -> Path:

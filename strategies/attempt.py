@@ -276,9 +276,15 @@ class Attempt:
         """The sum, dequantised and divided by a public constant; or what a rule makes of single updates. Shape (d,)."""
         if self._single:
             return center(list(self._single.values()), self.plan.rule.name, self.charter.protection.c)
+        return self.decoded(UPDATE) / self._divisor()
+
+    def mean_noise(self) -> float:
+        """Standard deviation of the noise on each coordinate of the mean update; 0 without grid noise."""
+        return self.noise_sd(UPDATE) / self._divisor()
+
+    def _divisor(self) -> float:
         open_to = {name for circle in self.open_circles for name in circle}
-        counted = tuple(name for name in self.active if name in open_to)
-        return self.decoded(UPDATE) / divisor(self.charter, self.plan, counted)
+        return divisor(self.charter, self.plan, tuple(name for name in self.active if name in open_to))
 
     def metrics(self) -> dict[str, MetricValue]:
         """Figures of the state `base`, from the summed histograms; empty where nothing was evaluated."""

@@ -353,7 +353,8 @@ class ConsortiumStrategy(FlowerHooks):
             state = solved_state(self.state, attempt.decoded(UPDATE), attempt.noise_sd(UPDATE), self.charter)
         else:
             rate = attempt.order.knobs.get("server_rate", 1.0)
-            state = apply(self.state, attempt.mean_update(), plan.rule, rate, plan.rounds)
+            noise = attempt.mean_noise()
+            state = apply(self.state, attempt.mean_update(), plan.rule, rate, plan.rounds, noise=noise)
         if not (np.isfinite(state.weights).all() and np.isfinite(state.released).all()):
             return self.fail(attempt, "the new model has values that are not finite; the one before it stays")
         result = attempt.result("applied", round_number=state.round)

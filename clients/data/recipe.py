@@ -23,7 +23,8 @@ RIDGE = 0.1
 RATE, MOMENTUM, AVERAGED = 8.0, 0.8, 0.75
 # A typical record's gradient has norm |residual|: less than that costs little signal and saves as much noise.
 CLIP = 0.3
-# Of models that are no linear function of their columns: large enough to leave most records as they are.
+# Of models that are no linear function of their columns, and of training without noise
+# (`benchmarks/federated_vs_pooled.py`): large enough to leave most records as they are.
 OTHER_CLIP, OTHER_RATE = 4.0, 0.6
 
 

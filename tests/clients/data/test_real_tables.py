@@ -28,7 +28,7 @@ def test_a_scenario_is_derived_and_every_member_keeps_its_contract(folder: Path,
         assert len(records) > 0
 
 
-def test_federated_is_within_a_hundredth_of_pooled_after_sixty_rounds() -> None:
+def test_federated_is_within_a_hundredth_of_pooled_after_thirty_rounds() -> None:
     import json
 
     command = [
