@@ -203,7 +203,7 @@ def _serve(folder: Path, config: MemberConfig, ready_file: Path | None) -> int:
 
     from hansa.clients.admin import MAX_COMMAND_BYTES, Administration
     from hansa.contract.frames import serve_frames
-    from hansa.contract.shown import protection_warnings
+    from hansa.contract.shown import privacy_sentence, protection_warnings
 
     stopped = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -225,6 +225,7 @@ def _serve(folder: Path, config: MemberConfig, ready_file: Path | None) -> int:
     ):
         for warning in protection_warnings(agent.membership.charter):
             log.warning("%s", warning)
+        log.info("%s", privacy_sentence(agent.membership.charter))
         log.info("agent of %s is ready%s", config.name, "" if isolated else " (agent not isolated)")
         if ready_file is not None:
             write_atomically(ready_file, b"ready\n")
