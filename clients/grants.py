@@ -185,7 +185,7 @@ class Grants:
             return GDP
         if order.order is not None:
             return Currency(name="rdp", order=order.order)
-        # The order that is best for Gaussian releases costs Poisson samples at most some percent more noise than theirs.
+        # The order that is best for Gaussian releases costs Poisson samples a few percent more noise than theirs.
         return rdp_currency(epsilon, delta)
 
     def _check_delta(self, delta: float) -> None:
