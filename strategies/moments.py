@@ -29,7 +29,7 @@ LEAST_RIDGE = 1e-6
 # A slope that noise alone would explain is no slope; the order of the scores still is one.
 LEAST_SLOPE = 0.05
 # The best that is believed of the scores: share of the label's variance that they explain.
-MOST_EXPLAINED = 0.9
+MOST_EXPLAINED = 0.7
 
 
 def solve(sums: Array, noise: float, model: RowModel, features: FeatureContract) -> Array:
@@ -63,7 +63,9 @@ def solve(sums: Array, noise: float, model: RowModel, features: FeatureContract)
     believed = max(
         explained - (constant * error) ** 2 * float(np.trace(inverse)), LEAST_SLOPE * max(explained, 0.0)
     )
-    variance = float(direction @ spread @ direction)
+    # The direction was chosen where noise made the spread seem small: so much more of it there may be.
+    hidden = error * math.sqrt(columns) * float(direction @ direction)
+    variance = float(direction @ spread @ direction) + hidden
     slope, intercept = _calibration(believed, variance, label_mean, features)
     weights = np.append(slope * direction, intercept - slope * float(direction @ mean))
     found: Array = weights / constant
@@ -112,10 +114,9 @@ def _calibration(
     odds = chance * (1.0 - chance)
     if covariance <= 0 or variance <= 0:
         return 0.0, math.log(chance / (1.0 - chance))
-    distance = covariance / odds
     # Between the kinds lies odds * distance² of the variance, within them the rest.
+    distance = min(covariance / odds, math.sqrt(MOST_EXPLAINED * variance / odds))
     within = variance - odds * distance**2
-    within = max(within, (1.0 - MOST_EXPLAINED) * variance)
     slope = distance / math.sqrt(within * variance)
     middle = 0.5 * (1.0 - 2.0 * chance) * distance
     return slope, math.log(chance / (1.0 - chance)) - slope * middle
