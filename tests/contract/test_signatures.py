@@ -93,7 +93,7 @@ def test_no_changed_byte_of_a_charter_is_accepted(
     changed = content[:position] + bytes([content[position] ^ (1 << bit)]) + content[position + 1 :]
     path = consortium.path.with_name("changed.toml")
     path.write_bytes(changed)
-    with pytest.raises(CharterError, match="signature of member 'a' does not fit"):
+    with pytest.raises(CharterError, match=r"signature of member '\w+' does not fit"):
         verify_charter(path, consortium.signatures)
 
 
