@@ -86,6 +86,7 @@ def _agent_facts(answer: dict[str, Any] | None) -> list[tuple[str, str]]:
         ("expires", f"{expires:%Y-%m-%d %H:%M %Z}"),
         ("mode", answer["mode"]),
         *_start_facts(answer),
+        *((("ledger", answer["missing"]),) if answer.get("missing") else ()),
         *(("job", f"{it['job']} {it['state']}") for it in answer["jobs"]),
     ]
 

@@ -61,6 +61,8 @@ class Administration:
             "witnessed": None if ring is None else ring.witnessed,
             "witnesses": 0 if ring is None else len(ring.accepts),
             "witnesses_needed": 0 if ring is None else membership.charter.witnesses_needed,
+            # Why nothing is charged until `hansa budgets recover`; empty where the ledger has all it was shown.
+            "missing": "" if self._agent.witnesses is None else self._agent.witnesses.missing,
             "isolated": self._agent.isolated,
             "started": self._agent.started,
             "jobs": [{"job": job, "state": state} for job, state, _ in self._agent.attempts.jobs()],

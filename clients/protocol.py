@@ -7,6 +7,7 @@ whoever speaks: both are checked before anything else, every refusal is typed an
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import assert_never
@@ -74,11 +75,11 @@ from hansa.contract.wire import (
     segments_of,
     unpack,
 )
-from hansa.secagg.active_set import check_active_set
+from hansa.secagg.active_set import check_active_set, check_dropped
 from hansa.secagg.finishing import check_finish
 from hansa.secagg.member import MemberAttempt
 from hansa.secagg.parties import Parties
-from hansa.secagg.ring import PrekeyRing
+from hansa.secagg.ring import PrekeyRing, seen_valid
 
 log = logging.getLogger("hansa.agent")
 
@@ -357,12 +358,33 @@ class Agent:
             reply = UnmaskReply(job=body.job, attempt=body.attempt)
             if self._masked is not None:
                 reply = self._masked.unmask(body, asked)
+            elif self.witnesses is not None:
+                self._look_at(attempt, body, self.witnesses)
             self._agree(attempt, body)
             if self.budget is None:
                 return reply
             statement = finish_statement(body.job, body.attempt, attempt.order_digest)
             return reply.model_copy(update={"finished": to_text(self.membership.identity.sign(statement))})
         assert_never(body)
+
+    def _look_at(self, attempt: AcceptedAttempt, body: UnmaskRequest, witnesses: Witnesses) -> None:
+        """In mode `clear` no share is given; what says that the attempt finished is checked and kept all the same."""
+        check_active_set(body.active, attempt.cohort, self.membership.charter, self.membership.name)
+        check_dropped(body.active, body.dropped, attempt.cohort)
+        shown = {}
+        for name in body.active:
+            receipt = body.receipts.get(name, Receipt())
+            shown[name] = Seen(
+                job=body.job, attempt=body.attempt, order=attempt.order_digest, receipt=receipt
+            )
+            if not seen_valid(name, shown[name], self._parties):
+                raise RefusalError(
+                    "active-set-not-agreed",
+                    f"no valid receipt shows that '{name}' uploaded in this attempt",
+                    {"member": name},
+                )
+        # Nobody is told of a start in this mode, so nothing was said too early.
+        witnesses.note(shown, accepted=math.inf)
 
     def _uploaded(self, job: str, number: int) -> AcceptedAttempt:
         """The newest attempt, if this member's upload left for it."""
