@@ -239,3 +239,16 @@ def test_the_own_model_is_audited_in_its_own_columns(
 def test_a_model_that_walks_at_home_is_not_audited_in_its_own_columns() -> None:
     who = own_subject()
     assert audit_own_model(who, claim_of(who, 1.0, 3, 10), canaries=1000, guesses=100, seed=1) is None
+
+
+@pytest.mark.slow
+def test_the_intact_mechanism_is_flagged_in_few_of_many_runs() -> None:
+    # A claim so small that only the confidence stands between it and a false alarm.
+    who = subject(100)
+    claim = claim_of(who, 0.02, 3)
+    flagged = [
+        audit_mechanism(who, claim, canaries=200, guesses=100, seed=seed).verdict == "refuted"
+        for seed in range(80)
+    ]
+    # 80 runs at 5 %: more than nine in one of a hundred and fifty tests.
+    assert sum(flagged) <= 9
