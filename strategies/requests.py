@@ -20,9 +20,10 @@ NO_SEGMENTS: Mapping[str, NDArray[Any]] = {}
 # What the operator is asked to sign in one call: control bounds both.
 _HEADERS_AT_ONCE = 1000
 _BYTES_AT_ONCE = 16 * 2**20
-# Room for the header of any reply: a share, a word and a prekey's range for each member are some 700 bytes.
+# Room for the header of any reply: a share, a word and a prekey's range for each member are some 700 bytes,
+# the receipt that a word shows of a member with all the grants it can have some 5,000.
 _REPLY_BYTES = 2**16
-_REPLY_BYTES_EACH = 2**11
+_REPLY_BYTES_EACH = 2**13
 
 
 @dataclass(frozen=True)
