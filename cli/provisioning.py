@@ -26,6 +26,7 @@ from hansa.contract.charter import Charter, Member, Task, charter_hash, unbuilt
 from hansa.contract.errors import InputError
 from hansa.contract.features import FeatureContract
 from hansa.contract.keys import SigningKey, to_text
+from hansa.contract.plan import check_privacy
 from hansa.contract.scenario import FirstGrant, MemberConfig, Scenario, ScenarioMember
 from hansa.contract.signatures import Signatures, pin, signature_for, verify_charter, write_signatures
 from hansa.contract.sources import CsvSource, ParquetSource, Source, SqlSource
@@ -78,6 +79,7 @@ def provision(
             raise InputError(f"{out}: is in the way and no instance; name another place with --out")
         if not force:
             raise InputError(f"{out}: an instance is there already; --force replaces it with new keys")
+    check_privacy(scenario.job, scenario.privacy)
     building = building_place(out)
     try:
         whole = Instance(building)

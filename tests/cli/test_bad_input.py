@@ -203,3 +203,10 @@ def test_up_checks_the_records_of_an_instance_that_is_there_too(
 ) -> None:
     edit(tmp_path / "tiny" / "b.csv", ",north,", ",west,")
     assert "b.csv: column 'ward'" in say("up", "--instance", "made")
+
+
+def test_a_job_that_no_grant_could_pay_is_refused_before_anything_is_made(say: Say) -> None:
+    for command in (("provision", "consortium", "--set", "rounds=2"), ("up", "--rounds", "2")):
+        assert "privacy.fewest_rounds = 3 rounds" in say(*command)
+    assert "steps at home" in say("up", "--set", "noise=distributed", "--set", "privacy.s=1")
+    assert "grant.delta = 0.001 is above" in say("up", "--set", "grant.delta=1e-3")

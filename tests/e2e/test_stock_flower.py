@@ -103,7 +103,8 @@ def test_flwr_run_trains_on_a_stock_superlink_with_stock_supernodes(started: Sta
     address, control = f"127.0.0.1:{free_port()}", f"127.0.0.1:{free_port()}"
     made = hansa(
         *("provision", "hospitals", "--out", "made", "--superlink", address, "--fleet", address),
-        *("--control", control, "--set", "rounds=1", "--set", "deadline_s=120", "--set", "reask_s=60"),
+        *("--control", control, "--set", "rounds=1", "--set", "privacy.fewest_rounds=1"),
+        *("--set", "deadline_s=120", "--set", "reask_s=60"),
         cwd=tmp_path,
     )
     assert made.returncode == 0, made.stderr
@@ -221,10 +222,9 @@ from flwr.serverapp import ServerApp
 from hansa.contract.content import unwrap, wrap
 from hansa.contract.jobs import JobPlan
 from hansa.contract.keys import SigningKey
-from hansa.contract.messages import (
-    HelloRequest, JobRequest, Order, RequestHeader, TrainRequest, digest, pack, seal,
-)
+from hansa.contract.messages import HelloRequest, JobRequest, Order, RequestHeader, TrainRequest
 from hansa.contract.signatures import read_charter
+from hansa.contract.wire import digest, pack, seal
 
 app = ServerApp()
 
