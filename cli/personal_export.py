@@ -49,7 +49,7 @@ def export_personal(member: MemberFolder, job: str | None, out: Path, *, force: 
     if own.exists():
         fitted = read_personal(own)
         tensors |= {"calibration": fitted.arrays["calibration"], "adjustment": fitted.weights}
-        chosen = "recalibrated only" if fitted.ridge is None else f"adjusted, ridge {fitted.ridge:g}"
+        chosen = "recalibrated" if fitted.ridge is None else f"adjusted, ridge {fitted.ridge:g}"
         facts["personal"] = {"chosen": chosen, "how": HOW, "private": "fitted without noise; keep it at home"}
     path, meaning = (out / f"{config.name}-{job[:8]}{suffix}" for suffix in (".safetensors", ".json"))
     for file in (path, meaning):
@@ -63,7 +63,7 @@ def export_personal(member: MemberFolder, job: str | None, out: Path, *, force: 
         raise InputError(f"--out {out}: cannot be written ({error.strerror})") from None
     if as_json:
         return json.dumps(facts)
-    own = (
+    words = (
         f"with its own version ({facts['personal']['chosen']})"
         if facts["personal"]
         else "without an own version"

@@ -1,14 +1,16 @@
 """A member's own version of a released model, fitted at home after a job; nothing of it leaves.
 
 Where organisations differ in kind one global model is worse than the own one, and this repairs it
-(NOTES-training). Two models are fitted on the member's training records:
+(NOTES-training). On the member's training records these are fitted:
 
     recalibrated   a + b s                  s the federated score, b >= 0: its order stays
-    personal       a + b s + w x            ridge regression of what is left, over the model's columns
+    adjusted       a + b s + w x            ridge regression of what is left, over the model's columns
+    own            a + w x                  the same without the federated score
 
-s is the log-odds of a yes-or-no label, or a number scaled to [-1, 1]. Cross-validation at home chooses how
-strongly w is held, and the recalibrated score where no w predicts better. With few rows of the rarer
-class there is nothing to choose with: recalibrated only. Labels of several classes have no personal model.
+s is the log-odds of a yes-or-no label, or a number scaled to [-1, 1]. Cross-validation at home says how well each
+predicts, and each counts by the likelihood that it gives there to rows it has not seen: a mean of such scores is
+one again. With few rows of the rarer class there is nothing to weigh with: recalibrated only. Labels of several
+classes have no personal model.
 """
 
 from __future__ import annotations
@@ -31,8 +33,9 @@ Array = NDArray[np.float64]
 # Fewer rows of the rarer class, or of a number in all: recalibrate only.
 FEWEST = 20
 FOLDS = 5
-# Ridge penalties on w that are tried, on the summed loss; columns are about 1 wide.
-RIDGES = (300.0, 100.0, 30.0, 10.0, 3.0, 1.0)
+# Ridge penalties on w that are tried, on the summed loss, beside the federated score and without it; columns are
+# about 1 wide.
+RIDGES, OWN_RIDGES = (300.0, 100.0, 30.0, 10.0, 3.0, 1.0), (3.0, 1.0)
 # Pulls a + b s towards s: as much as so many rows would.
 _RECALIBRATION_RIDGE = 1.0
 _STEPS = 30
@@ -48,7 +51,7 @@ class PersonalModel:
     shift : a
     factor : b
     weights : w, f64[p], in the order of `FeatureContract.encoded`; zeros where only recalibrated
-    ridge : the penalty that cross-validation chose; None where only recalibrated
+    ridge : the penalty of whichever predicts best; None where that is the recalibrated score
     """
 
     shift: float
@@ -130,7 +133,7 @@ def federated_score(federated: Array, label: Label) -> Array:
 
 
 def personalise(records: Dataset, federated: Array, label: Label) -> PersonalModel | None:
-    """Fit both models and choose; None for a label of several classes, and without records.
+    """Fit all and weigh them; None for a label of several classes, and without records.
 
     The same records give the same model: folds go by entity and label, not by chance.
     """
@@ -141,29 +144,43 @@ def personalise(records: Dataset, federated: Array, label: Label) -> PersonalMod
     plain = PersonalModel(*recalibrated, np.zeros(records.X.shape[1]), None)
     if _rarer(records.y, label) < FEWEST:
         return plain
-    ridge = _choose(records, score, label)
-    if ridge is None:
-        return plain
-    shift, factor, weights = _adjust(records.X, score, records.y, label, recalibrated, (ridge,))[0]
-    return PersonalModel(shift, factor, weights, ridge)
+    shares = _weigh(records, score, label)
+    fits = _fits(records.X, score, records.y, label)
+    best = (None, *RIDGES, *OWN_RIDGES)[int(np.argmax(shares))]
+    return PersonalModel(
+        shift=float(sum(share * fit[0] for share, fit in zip(shares, fits, strict=True))),
+        factor=float(sum(share * fit[1] for share, fit in zip(shares, fits, strict=True))),
+        weights=np.asarray(shares @ np.stack([fit[2] for fit in fits]), dtype=np.float64),
+        ridge=best,
+    )
 
 
-def _choose(records: Dataset, score: Array, label: Label) -> float | None:
-    """The ridge with the smallest loss on rows that it was not fitted on, or None for the recalibrated score."""
+def _fits(X: Array, score: Array, y: Array, label: Label) -> list[tuple[float, float, Array]]:
+    """(a, b, w) of the recalibrated score, then for each of RIDGES, then for each of OWN_RIDGES."""
+    recalibrated = _recalibrate(score, y, label)
+    level, _ = _recalibrate(np.zeros(len(score)), y, label)
+    return [
+        (*recalibrated, np.zeros(X.shape[1])),
+        *_adjust(X, score, y, label, recalibrated, RIDGES),
+        *_adjust(X, score, y, label, (level, 0.0), OWN_RIDGES),
+    ]
+
+
+def _weigh(records: Dataset, score: Array, label: Label) -> Array:
+    """How much each of `_fits` counts: its likelihood on rows that it was not fitted on. Sums to 1."""
     folds = _folds(records, label)
-    missed = np.zeros(1 + len(RIDGES))
+    missed = np.zeros(1 + len(RIDGES) + len(OWN_RIDGES))
     for fold in range(FOLDS):
         train, test = folds != fold, folds == fold
-        X, y = records.X[train], records.y[train]
-        recalibrated = _recalibrate(score[train], y, label)
-        fits = [(*recalibrated, None), *_adjust(X, score[train], y, label, recalibrated, RIDGES)]
+        fits = _fits(records.X[train], score[train], records.y[train], label)
         for place, (shift, factor, weights) in enumerate(fits):
-            output = shift + factor * score[test]
-            if weights is not None:
-                output = output + records.X[test] @ weights
+            output = shift + factor * score[test] + records.X[test] @ weights
             missed[place] += losses(output[:, None], records.y[test], label).sum()
-    best = int(np.argmin(missed))
-    return None if best == 0 else RIDGES[best - 1]
+    # Of a number the loss counts in units of the variance that is left.
+    unit = 2.0 * missed.min() / len(records) if isinstance(label, RegressionLabel) else 1.0
+    likelihood = np.exp((missed.min() - missed) / max(unit, 1e-12))
+    shares: Array = likelihood / likelihood.sum()
+    return shares
 
 
 def _folds(records: Dataset, label: Label) -> NDArray[np.intp]:
