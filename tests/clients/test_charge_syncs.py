@@ -112,7 +112,7 @@ def traced(
         process.wait(30)
         # The tracer is a process of its own: it writes down the end of what it traced.
         deadline = time.monotonic() + 30
-        while not re.search(rf"^{process.pid} \+\+\+ ", log.read_text(errors="replace"), re.MULTILINE):
+        while not re.search(rf"^{process.pid} +\+\+\+ ", log.read_text(errors="replace"), re.MULTILINE):
             assert time.monotonic() < deadline
             time.sleep(0.05)
     trace = Trace()
