@@ -57,7 +57,7 @@ def kill_at(federation: RunningFederation, member: str, step: str) -> None:
 
 
 def test_agents_that_die_at_each_step_of_a_masked_attempt_cost_at_most_that_attempt(tmp_path: Path) -> None:
-    with running(tmp_path, "--rounds", "100000", "--set", "steps=1") as federation:
+    with running(tmp_path, "--rounds", "100000", "--set", "steps=1", "--set", "noise=none") as federation:
         federation.reach(5)
         for again, step in enumerate([*STEPS, *STEPS]):
             before = federation.round
@@ -70,7 +70,7 @@ def test_agents_that_die_at_any_step_of_masked_attempts_cost_attempts_and_nothin
     tmp_path: Path,
 ) -> None:
     dice = random.Random(11)
-    with running(tmp_path, "--rounds", "100000", "--set", "steps=1") as federation:
+    with running(tmp_path, "--rounds", "100000", "--set", "steps=1", "--set", "noise=none") as federation:
         federation.reach(5)
         for again in range(8):
             before = federation.round

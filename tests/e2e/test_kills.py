@@ -37,7 +37,7 @@ def check_history(federation: RunningFederation) -> None:
 
 def test_a_job_survives_the_death_of_every_process_in_turn(tmp_path: Path) -> None:
     dice = random.Random(7)
-    with running(tmp_path, "--rounds", "100000") as federation:
+    with running(tmp_path, "--rounds", "100000", "--set", "noise=none") as federation:
         federation.reach(3)
         for process in PROCESSES:
             time.sleep(dice.uniform(0, 0.5))
@@ -62,7 +62,7 @@ def test_a_job_survives_the_death_of_every_process_in_turn(tmp_path: Path) -> No
 
 
 def test_a_stopped_job_stops_and_a_resumed_one_goes_on(tmp_path: Path) -> None:
-    with running(tmp_path, "--rounds", "100000") as federation:
+    with running(tmp_path, "--rounds", "100000", "--set", "noise=none") as federation:
         federation.reach(3)
         job = federation.rows("SELECT id FROM jobs")[0][0]
         assert hansa("jobs", "pause", job, cwd=tmp_path).returncode == 0

@@ -201,7 +201,7 @@ def test_a_rogue_run_from_inside_the_operators_network_is_not_started(
     started: Started, tmp_path: Path
 ) -> None:
     app = rogue_app(tmp_path / "rogue")
-    with running(tmp_path, "--rounds", "100000") as federation:
+    with running(tmp_path, "--rounds", "100000", "--set", "noise=none") as federation:
         federation.reach(2)
         address = tomllib.loads((federation.instance / "server" / "server.toml").read_text())["superlink"]
         connection(started, "inner", address, None)
