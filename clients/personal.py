@@ -9,8 +9,9 @@ Where organisations differ in kind one global model is worse than the own one, a
 
 s is the log-odds of a yes-or-no label, or a number scaled to [-1, 1]. Cross-validation at home says how well each
 predicts, and each counts by the likelihood that it gives there to rows it has not seen: a mean of such scores is
-one again. With few rows of the rarer class there is nothing to weigh with: recalibrated only. Labels of several
-classes have no personal model.
+one again. The own model always counts for a share: few rows cannot tell two good models apart, and whoever joins
+wants to lose nothing by it. With few rows of the rarer class there is nothing to weigh with: recalibrated only.
+Labels of several classes have no personal model.
 """
 
 from __future__ import annotations
@@ -36,6 +37,8 @@ FOLDS = 5
 # Ridge penalties on w that are tried, on the summed loss, beside the federated score and without it; columns are
 # about 1 wide.
 RIDGES, OWN_RIDGES = (300.0, 100.0, 30.0, 10.0, 3.0, 1.0), (3.0, 1.0)
+# What the own model, at the smallest ridge, counts for whatever cross-validation says.
+OWN_SHARE = 0.4
 # Pulls a + b s towards s: as much as so many rows would.
 _RECALIBRATION_RIDGE = 1.0
 _STEPS = 30
@@ -144,9 +147,11 @@ def personalise(records: Dataset, federated: Array, label: Label) -> PersonalMod
     plain = PersonalModel(*recalibrated, np.zeros(records.X.shape[1]), None)
     if _rarer(records.y, label) < FEWEST:
         return plain
-    shares = _weigh(records, score, label)
+    likely = _weigh(records, score, label)
+    best = (None, *RIDGES, *OWN_RIDGES)[int(np.argmax(likely))]
+    shares = (1.0 - OWN_SHARE) * likely
+    shares[-1] += OWN_SHARE
     fits = _fits(records.X, score, records.y, label)
-    best = (None, *RIDGES, *OWN_RIDGES)[int(np.argmax(shares))]
     return PersonalModel(
         shift=float(sum(share * fit[0] for share, fit in zip(shares, fits, strict=True))),
         factor=float(sum(share * fit[1] for share, fit in zip(shares, fits, strict=True))),
