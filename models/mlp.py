@@ -13,7 +13,6 @@ one server rate then fits this model and the linear one.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
@@ -29,19 +28,6 @@ Single = NDArray[np.float32]
 
 HIDDEN = [64, 32]
 GAIN = 0.4
-
-
-@dataclass(frozen=True)
-class _Pass:
-    """What a forward pass leaves for the way back.
-
-    `inputs` of every layer without the 1 of its bias, f32[n, rows - 1]; `slopes` d input / d previous
-    output of layers 2..L, of the same shape; `outputs` f32[n, k].
-    """
-
-    inputs: list[Single]
-    slopes: list[Single]
-    outputs: Single
 
 
 class MlpModel:
@@ -127,7 +113,7 @@ class MlpModel:
 
     def _outputs(self, weights: Array, X: Array) -> Array:
         layers = self._layers(weights)
-        parts = [_forward(layers, X[i : i + CHUNK], 0.0, None).outputs for i in range(0, len(X), CHUNK)]
+        parts = [_forward(layers, X[i : i + CHUNK], 0.0, None)[1] for i in range(0, len(X), CHUNK)]
         return np.concatenate(parts).astype(np.float64) if parts else np.zeros((0, self._shapes[-1][1]))
 
     def _layers(self, weights: Array) -> list[Single]:
@@ -147,17 +133,14 @@ class MlpModel:
         rng: np.random.Generator | None,
     ) -> Array:
         """Gradients of all layers, each record's at most its limit long, summed over records. Shape [d]."""
-        forward = _forward(layers, X, dropout, rng)
-        delta = residuals(forward.outputs.astype(np.float64), y, self._label).astype(np.float32)
-        deltas = _backward(layers, forward, delta)
-        if limits is None:
-            scales = np.ones(len(y), dtype=np.float32)
-        else:
-            scales = self._clip_scales(forward.inputs, deltas, limits)
+        inputs, outputs = _forward(layers, X, dropout, rng)
+        delta = residuals(outputs.astype(np.float64), y, self._label).astype(np.float32)
+        deltas = _backward(layers, inputs, delta, dropout)
+        scales = np.ones(len(y), dtype=np.float32)
+        if limits is not None:
+            scales = self._clip_scales(inputs, deltas, limits)
         flat = np.empty(self.parameters, dtype=np.float32)
-        for part, a, d, gain in zip(
-            _parts(flat, self._shapes), forward.inputs, deltas, self._gains, strict=True
-        ):
+        for part, a, d, gain in zip(_parts(flat, self._shapes), inputs, deltas, self._gains, strict=True):
             np.matmul(scales, d, out=part[-1])
             # Either factor may carry the scales: the one with fewer numbers does.
             if a.shape[1] < d.shape[1]:
@@ -185,28 +168,32 @@ class MlpModel:
         return clip_scales(squares, limits).astype(np.float32)
 
 
-def _forward(layers: list[Single], X: Array, dropout: float, rng: np.random.Generator | None) -> _Pass:
-    inputs, slopes = [X.astype(np.float32)], []
+def _forward(
+    layers: list[Single], X: Array, dropout: float, rng: np.random.Generator | None
+) -> tuple[list[Single], Single]:
+    """Inputs of every layer without the 1 of its bias, [n, rows - 1] each, and the last outputs, [n, k]."""
+    inputs = [X.astype(np.float32)]
     for layer in layers[:-1]:
         hidden = inputs[-1] @ layer[:-1]
         hidden += layer[-1]
-        slope = (hidden > 0).astype(np.float32)
+        np.maximum(hidden, np.float32(0.0), out=hidden)
         if dropout > 0 and rng is not None:
-            slope *= (rng.random(hidden.shape, dtype=np.float32) >= dropout) / np.float32(1.0 - dropout)
-        hidden *= slope
+            hidden *= (rng.random(hidden.shape, dtype=np.float32) >= dropout) / np.float32(1.0 - dropout)
         inputs.append(hidden)
-        slopes.append(slope)
-    return _Pass(inputs, slopes, inputs[-1] @ layers[-1][:-1] + layers[-1][-1])
+    return inputs, inputs[-1] @ layers[-1][:-1] + layers[-1][-1]
 
 
-def _backward(layers: list[Single], forward: _Pass, delta: Single) -> list[Single]:
+def _backward(layers: list[Single], inputs: list[Single], delta: Single, dropout: float) -> list[Single]:
     """d loss / d outputs of every layer, [n, columns] each."""
     deltas = [delta]
-    for layer, slope in zip(reversed(layers[1:]), reversed(forward.slopes), strict=True):
+    for layer, hidden in zip(reversed(layers[1:]), reversed(inputs[1:]), strict=True):
         matrix = layer[:-1]
         # A product over one column is an outer one, which matmul does slowly.
         following = deltas[-1] * matrix[:, 0] if matrix.shape[1] == 1 else deltas[-1] @ matrix.T
-        following *= slope
+        # A unit below zero and one that was left out are both zero.
+        following *= hidden > 0
+        if dropout > 0:
+            following /= np.float32(1.0 - dropout)
         deltas.append(following)
     return deltas[::-1]
 

@@ -33,8 +33,9 @@ TAIL = 12.0
 # A block's offset is drawn from 32 bits, and sigma on a grid modulo 2^32 is below 2^31 / 12.
 MOST_SIGMA = 2.0**28
 
-# Proposals or floats at a time: what they need stays in the processor's cache.
+# Proposals, and normal floats, at a time: what they need stays in the processor's cache.
 _CHUNK = 16_384
+_NORMALS = 49_152
 # Bytes of the stream at a time, which is what zeros are enciphered to.
 _BLOCK = 65_536
 _ZEROS = memoryview(bytes(_BLOCK))
@@ -68,7 +69,8 @@ class NoiseGenerator:
         """In (0, 1], with 53 significant bits also where they are small. Shape (count,)."""
         words = (self.words(count) & _MAGNITUDE).view(np.int64)
         values = words.astype(np.float64)
-        small = np.flatnonzero(words < 2**53)
+        # Exact: a smaller integer is a float, and a larger one is not rounded below 2^53.
+        small = (values < 2.0**53).nonzero()[0]
         if small.size:
             values[small] += (self.words(small.size).astype(np.float64) + 0.5) * 2.0**-64
         values *= 2.0**-63
@@ -96,8 +98,8 @@ class NoiseGenerator:
 
     def add_normal(self, values: NDArray[np.float64], sigma: float) -> None:
         """Add independent normal floats of that standard deviation to the values, in place; see `normal`."""
-        for start in range(0, values.size, _CHUNK):
-            part = values[start : start + _CHUNK]
+        for start in range(0, values.size, _NORMALS):
+            part = values[start : start + _NORMALS]
             # The sine of an odd one out is thrown away.
             half = (part.size + 1) // 2
             x, y = self._points(half, sigma)
@@ -110,18 +112,17 @@ class NoiseGenerator:
         np.log(radius, out=radius)
         radius *= -2.0 * sigma**2
         np.sqrt(radius, out=radius)
-        # With t the tangent of half the angle: cosine (1 - t²) / (1 + t²), sine 2 t / (1 + t²).
+        # With t the tangent of half the angle: cosine 2 / (1 + t²) - 1, sine 2 t / (1 + t²).
         tangent = self.words(count).view(np.int64).astype(np.float64)
         tangent *= math.pi * 2.0**-64
         np.tan(tangent, out=tangent)
-        square = tangent * tangent
-        square += 1.0
-        radius /= square
-        np.subtract(2.0, square, out=square)
-        square *= radius
-        tangent *= radius
-        tangent *= 2.0
-        return square, tangent
+        share = tangent * tangent
+        share += 1.0
+        np.divide(radius, share, out=share)
+        share += share
+        tangent *= share
+        share -= radius
+        return share, tangent
 
     def _bytes(self, count: int) -> NDArray[np.uint8]:
         if os.getpid() != self._process:

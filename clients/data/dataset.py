@@ -43,10 +43,10 @@ class Dataset:
     def of_entities(self, chosen: NDArray[np.bool_]) -> Dataset:
         """All rows of the chosen entities, by a mask over `entity_count`."""
         owner, entities = self._owners
-        rows = np.flatnonzero(chosen if entities == len(self) else chosen[owner])
-        part = self.take(rows)
+        rows = (chosen if entities == len(self) else chosen[owner]).nonzero()[0]
+        part = Dataset(self.X.take(rows, axis=0), self.y.take(rows), self.entities.take(rows))
         # They come whole, so each has as many rows as here: what is known need not be counted again.
-        part.__dict__["rows_of_entity"] = self.rows_of_entity[rows]
+        part.__dict__["rows_of_entity"] = self.rows_of_entity.take(rows)
         return part
 
     @cached_property

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy.stats import chi2, kstest
 
 from hansa.privacy.curves import gaussian_delta
-from hansa.privacy.noise import _CHUNK, TAIL, NoiseGenerator, discrete_gaussian
+from hansa.privacy.noise import _NORMALS, TAIL, NoiseGenerator, discrete_gaussian
 
 DRAWS = 400_000
 # Under the exact law a chi-square is above this quantile once in a billion runs.
@@ -146,7 +146,7 @@ def test_normal_floats_are_normal() -> None:
     assert drawn.shape == (DRAWS + 1,)
     assert kstest(drawn, "norm").pvalue > UNLIKELY
     assert kstest(seeded("normal").normal(DRAWS) * 1.03, "norm").pvalue < UNLIKELY
-    for offset in (1, 2, _CHUNK // 2, _CHUNK, DRAWS // 2):
+    for offset in (1, 2, _NORMALS // 2, _NORMALS, DRAWS // 2):
         # Each of a pair has the same radius: their squares must not go together either.
         for values in (drawn, drawn**2):
             assert abs(np.corrcoef(values[:-offset], values[offset:])[0, 1]) < 7 / math.sqrt(DRAWS / 2)
@@ -164,13 +164,13 @@ def test_normal_floats_keep_their_law_where_they_are_far_out() -> None:
 
 
 def test_points_of_the_plane_have_no_direction() -> None:
-    drawn = seeded("angle").normal(_CHUNK)
-    x, y = drawn[: _CHUNK // 2], drawn[_CHUNK // 2 :]
+    drawn = seeded("angle").normal(_NORMALS)
+    x, y = drawn[: _NORMALS // 2], drawn[_NORMALS // 2 :]
     assert kstest(np.arctan2(y, x), "uniform", args=(-math.pi, 2 * math.pi)).pvalue > UNLIKELY
     assert kstest((x**2 + y**2) / 2, "expon").pvalue > UNLIKELY
 
 
-@pytest.mark.parametrize("count", [0, 1, 2, 7, _CHUNK - 1, _CHUNK, _CHUNK + 1, 2 * _CHUNK + 3])
+@pytest.mark.parametrize("count", [0, 1, 2, 7, _NORMALS - 1, _NORMALS, _NORMALS + 1, 2 * _NORMALS + 3])
 def test_any_number_of_normal_floats_can_be_drawn(count: int) -> None:
     drawn = seeded("count").normal(count)
     assert drawn.shape == (count,)
