@@ -10,13 +10,15 @@ from typing import Any, Protocol, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from hansa.cli.agent_client import command_agent
+from hansa.cli.budgets_answers import ask_budgets
 from hansa.cli.instance import MemberFolder
 from hansa.clients.attempt_log import Upload
+from hansa.clients.heads import HEADS
 from hansa.clients.ledger import LEDGER, read_rows
-from hansa.clients.uploads import AGENT_RECORDS, read_newest_receipt, read_uploads
+from hansa.clients.uploads import AGENT_RECORDS, read_newest_receipt, read_shown_receipts, read_uploads
 from hansa.contract.errors import ConnectionFailed
-from hansa.contract.messages import Seen
 from hansa.contract.typed import explain
+from hansa.privacy.book import Book
 from hansa.privacy.records import Row
 
 T = TypeVar("T")
@@ -42,8 +44,8 @@ class LedgerSource(Protocol):
         """All uploads on record."""
         ...
 
-    def newest_receipt(self) -> Seen | None:
-        """The organisation's own newest receipt, where the agent does not hold the ledger against it itself."""
+    def behind(self, rows: list[Row]) -> bool:
+        """Whether a receipt of the organisation's own shows rows that these do not have."""
         ...
 
 
@@ -69,8 +71,9 @@ class RunningAgent:
             yield from page
             after = page[-1].id
 
-    def newest_receipt(self) -> Seen | None:
-        return None
+    def behind(self, rows: list[Row]) -> bool:
+        # It holds its ledger against every receipt that it has, at its start and when others show one.
+        return bool(ask_budgets(self.member).missing)
 
     def _page(self, command: str, after: int, kind: TypeAdapter[list[T]]) -> list[T]:
         answer: dict[str, Any] = command_agent(self.member, command, after=after, most=_PAGE)
@@ -98,8 +101,11 @@ class LedgerFiles:
     def uploads(self) -> Iterator[Upload]:
         return iter(read_uploads(self.member.folder / AGENT_RECORDS))
 
-    def newest_receipt(self) -> Seen | None:
-        return read_newest_receipt(self.member.folder / AGENT_RECORDS)
+    def behind(self, rows: list[Row]) -> bool:
+        folder = self.member.folder
+        newest, book = read_newest_receipt(folder / AGENT_RECORDS), Book(rows)
+        own = [*read_shown_receipts(folder / HEADS), *([] if newest is None else [newest])]
+        return any(book.behind(receipt) for receipt in own)
 
 
 def open_ledger(member: MemberFolder) -> LedgerSource:

@@ -8,7 +8,6 @@ from typing import Any
 from hansa.cli.budgets_ledger import open_ledger
 from hansa.cli.instance import MemberFolder
 from hansa.contract.errors import HansaError
-from hansa.privacy.book import Book
 from hansa.privacy.uploads import UploadsHeld, hold_against
 from hansa.privacy.verify import Verified, verify
 
@@ -88,6 +87,5 @@ def prove(member: MemberFolder) -> Proof:
     uploads = list(source.uploads())
     rows = list(source.rows())
     verified = verify(rows)
-    receipt = source.newest_receipt()
-    behind = receipt is not None and Book(rows).behind(receipt)
-    return Proof(member.config.name, source.origin, verified, hold_against(uploads, rows), behind)
+    held = hold_against(uploads, rows)
+    return Proof(member.config.name, source.origin, verified, held, source.behind(rows))

@@ -172,6 +172,8 @@ def _sealing_key(folder: Path, member: Member) -> X25519PrivateKey:
 
 def main(argv: list[str] | None = None) -> int:
     """Serve until SIGTERM or SIGINT."""
+    # Before numpy comes: products that threads share treat the rows at their seams in an order of their own.
+    os.environ |= dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
     parser = argparse.ArgumentParser(
         prog="hansa agent", description="An organisation's agent, beside its data."
     )

@@ -36,6 +36,9 @@ from hansa.privacy.noise import NoiseGenerator
 from hansa.secagg.fixed_point import MODULUS
 from hansa.strategies.grids import grid_of, noise_on
 
+# Largest absolute value of a weight that comes with an order.
+LARGEST_WEIGHT = 1e6
+
 
 @dataclass(frozen=True)
 class LocalWork:
@@ -136,7 +139,8 @@ class LocalWork:
     ) -> NDArray[np.uint32]:
         # Only members that mask with each other are summed together.
         summands = len(next(circle for circle in order.circles if self.name in circle))
-        encoded = grid_of(spec, summands).encode(values)
+        # Whether a refusal comes must not hang on a record.
+        encoded = grid_of(spec, summands).encode(np.nan_to_num(values))
         if spec.multiplier == 0:
             # No noise at all, or that of each step at home, which is in the values.
             return encoded
@@ -193,5 +197,8 @@ class LocalWork:
                 f"the charter's model has {self.model.parameters}",
                 {"expected": self.model.parameters},
             )
-        if not np.isfinite(array).all():
-            raise RefusalError("bad-size", f"segment '{name}' holds values that are not finite")
+        # Beyond such weights the last bit of a product would decide how a record counts (`models.model.padded`).
+        if not (np.isfinite(array).all() and np.abs(array).max() <= LARGEST_WEIGHT):
+            raise RefusalError(
+                "bad-size", f"segment '{name}' holds values that are not finite, or above {LARGEST_WEIGHT:g}"
+            )

@@ -177,12 +177,12 @@ class Agent:
         except MessageError as error:
             self._strangers.note(error)
             reply = RefusalReply(code="bad-size", sentence=clipped(str(error)))
-        except Exception as error:
+        except Exception:
             # What failed may quote a record; the details stay in this member's own log.
             log.exception("an attempt failed")
             reply = RefusalReply(
                 code="training-failed",
-                sentence=f"the agent failed ({type(error).__name__}); its own log says why",
+                sentence="the agent failed; its own log says why",
             )
         return self._reply(asked, reply, {})
 

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from hansa.clients.data.dataset import Dataset
 from hansa.contract.charter import Charter, Training
 from hansa.contract.jobs import JobPlan
-from hansa.models.model import Model
+from hansa.models.model import Model, margin
 from hansa.privacy.noise import NoiseGenerator
 
 Array = NDArray[np.float64]
@@ -141,7 +141,7 @@ def _gradient_sum(
     model: Model, weights: Array, batch: Dataset, plan: LocalPlan, dropout: np.random.Generator | None
 ) -> Array:
     """Sum over entities, each at most `clip` long: each of its m rows may be clip / m long. Shape [d]."""
-    limits = plan.training.clip / batch.rows_of_entity
+    limits = margin(model) * plan.training.clip / batch.rows_of_entity
     return model.gradient_sum(weights, batch.X, batch.y, clip=limits, dropout=plan.dropout, rng=dropout)
 
 

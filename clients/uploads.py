@@ -38,6 +38,17 @@ def read_newest_receipt(path: Path) -> Seen | None:
     return Seen.model_validate_json(str(rows[0][0])) if rows else None
 
 
+def read_shown_receipts(path: Path) -> list[Seen]:
+    """Receipts of this member's own, which others showed to its agent and its ledger did not have.
+
+    Raises
+    ------
+    HansaError : the file cannot be read
+    """
+    rows = _read(path, "own", "SELECT content FROM own ORDER BY sequence DESC")
+    return [Seen.model_validate_json(str(row[0])) for row in rows]
+
+
 def _read(path: Path, table: str, query: str) -> list[tuple[Any, ...]]:
     if not path.exists():
         return []

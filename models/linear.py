@@ -123,7 +123,9 @@ class RowModel:
 
     def _outputs_of(self, weights: Array, rows: Array) -> Array:
         matrix = weights.reshape(self._columns + 1, self._outputs)
-        outputs: Array = self._scale * (rows @ matrix[:-1] + matrix[-1])
+        # Row by row, not as a matrix product: see `models.model.padded`.
+        products = [np.einsum("ij,j->i", rows, column) for column in np.ascontiguousarray(matrix[:-1].T)]
+        outputs: Array = self._scale * (np.column_stack(products) + matrix[-1])
         return outputs
 
     def _expanded(self, X: Array) -> Array:

@@ -22,7 +22,7 @@ from hansa.contract.errors import InputError
 from hansa.contract.features import FeatureContract
 from hansa.models.linear import typical_norm
 from hansa.models.losses import initial_outputs, losses, predictions, residuals
-from hansa.models.model import CHUNK, Array, Options, clip_scales
+from hansa.models.model import CHUNK, Array, Options, clip_scales, padded
 
 Single = NDArray[np.float32]
 
@@ -35,6 +35,9 @@ class MlpModel:
 
     Option `hidden`: sizes of the hidden layers, default [64, 32].
     """
+
+    # See `models.model.margin`.
+    single_precision = True
 
     def __init__(self, features: FeatureContract, options: Options) -> None:
         unknown = sorted(set(options) - {"hidden"})
@@ -103,7 +106,16 @@ class MlpModel:
             return np.zeros(self.parameters)
         parts = (slice(start, start + CHUNK) for start in range(0, len(X), CHUNK))
         sums = (
-            self._sum(layers, X[rows], y[rows], None if limits is None else limits[rows], dropout, rng)
+            self._sum(
+                layers,
+                padded(X[rows]),
+                padded(y[rows]),
+                # Nothing is left of what was padded.
+                padded(np.ones(len(y[rows])) if limits is None else limits[rows]),
+                limits is not None,
+                dropout,
+                rng,
+            )
             for rows in parts
         )
         total = next(sums)
@@ -113,8 +125,13 @@ class MlpModel:
 
     def _outputs(self, weights: Array, X: Array) -> Array:
         layers = self._layers(weights)
-        parts = [_forward(layers, X[i : i + CHUNK], 0.0, None)[1] for i in range(0, len(X), CHUNK)]
-        return np.concatenate(parts).astype(np.float64) if parts else np.zeros((0, self._shapes[-1][1]))
+        parts = [_forward(layers, padded(X[i : i + CHUNK]), 0.0, None)[1] for i in range(0, len(X), CHUNK)]
+        # Every chunk but the last is a multiple of a block.
+        return (
+            np.concatenate(parts)[: len(X)].astype(np.float64)
+            if parts
+            else np.zeros((0, self._shapes[-1][1]))
+        )
 
     def _layers(self, weights: Array) -> list[Single]:
         """Matrices of the layers, with their gains."""
@@ -128,17 +145,16 @@ class MlpModel:
         layers: list[Single],
         X: Array,
         y: Array,
-        limits: Array | None,
+        limits: Array,
+        clips: bool,
         dropout: float,
         rng: np.random.Generator | None,
     ) -> Array:
-        """Gradients of all layers, each record's at most its limit long, summed over records. Shape [d]."""
+        """Gradients of all layers, each record's at most its limit long, or times its limit, summed. Shape [d]."""
         inputs, outputs = _forward(layers, X, dropout, rng)
         delta = residuals(outputs.astype(np.float64), y, self._label).astype(np.float32)
         deltas = _backward(layers, inputs, delta, dropout)
-        scales = np.ones(len(y), dtype=np.float32)
-        if limits is not None:
-            scales = self._clip_scales(inputs, deltas, limits)
+        scales = self._clip_scales(inputs, deltas, limits) if clips else limits.astype(np.float32)
         flat = np.empty(self.parameters, dtype=np.float32)
         for part, a, d, gain in zip(_parts(flat, self._shapes), inputs, deltas, self._gains, strict=True):
             np.matmul(scales, d, out=part[-1])

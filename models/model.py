@@ -20,6 +20,10 @@ Options = Mapping[str, float | int | str | bool | list[int]]
 
 # Rows worked on at a time, so that memory is bounded whatever the table.
 CHUNK = 8192
+# Rows of a whole block of a matrix product, a multiple of what any of its kernels takes at once.
+BLOCK = 64
+# Part of the clip that is asked of a model of single precision.
+SINGLE = 1.0 - 1e-3
 
 
 @runtime_checkable
@@ -67,6 +71,24 @@ class Model(Protocol):
         No record: zeros.
         """
         ...
+
+
+def margin(model: Model) -> float:
+    """Part of the charged clip that may be asked of a model: single precision moves norms and sums by less."""
+    return SINGLE if getattr(model, "single_precision", False) else 1.0
+
+
+def padded(rows: Array) -> Array:
+    """The rows and behind them zero rows, to a multiple of `BLOCK`.
+
+    A matrix product treats the rows of a last, short block in another order than the others. Without padding
+    one record's coming moves others from the one to the other, and where weights cancel, or a unit lies at
+    its kink, the last bit of a product decides how much such a record counts: more than one would move.
+    """
+    missing = -len(rows) % BLOCK
+    if not missing:
+        return rows
+    return np.concatenate([rows, np.zeros((missing, *rows.shape[1:]), dtype=rows.dtype)])
 
 
 def clip_scales(squares: Array, clip: Array) -> Array:

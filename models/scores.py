@@ -46,6 +46,8 @@ def score_histogram(
     """
     label = features.label
     weight = _weights(entities)
+    # Weights from outside may make a prediction of some record no number: it counts as a wrong one, within bounds.
+    predicted = np.nan_to_num(predicted, nan=0.0)
     if isinstance(label, BinaryLabel):
         log_odds = np.log(np.maximum(predicted, 1e-300)) - np.log(np.maximum(1.0 - predicted, 1e-300))
         place = np.searchsorted(_edges(label, bins), log_odds, side="right")
@@ -55,7 +57,9 @@ def score_histogram(
         likelihood = predicted[np.arange(len(y)), y.astype(np.intp)]
         loss = np.minimum(-np.log(np.maximum(likelihood, 1e-300)), LOSS_CAP) / LOSS_CAP
         return np.array([weight.sum(), weight @ (predicted.argmax(axis=1) == y), weight @ loss])
-    error = (np.clip(y, label.low, label.high) - predicted) / (label.high - label.low)
+    error = (np.clip(y, label.low, label.high) - np.clip(predicted, label.low, label.high)) / (
+        label.high - label.low
+    )
     return np.array([weight.sum(), weight @ np.abs(error), weight @ error**2])
 
 

@@ -3,7 +3,10 @@
 An installed package offers a subclass of `TorchModel` as an entry point of the group `hansa.models`:
 
     class Wide(TorchModel):
-        def build(self, features, options):
+        # See `models.model.margin`.
+    single_precision = True
+
+    def build(self, features, options):
             return torch.nn.Sequential(torch.nn.Linear(len(features.encoded), 8), torch.nn.Tanh(),
                                        torch.nn.Linear(8, features.outputs))
 
@@ -44,6 +47,9 @@ class TorchModel:
     ------
     InputError : a module in which records meet each other, or of which Opacus has no per-record gradients
     """
+
+    # See `models.model.margin`.
+    single_precision = True
 
     def build(self, features: FeatureContract, options: Options) -> torch.nn.Module:
         """A fresh module with its starting weights, drawn from torch's generator."""

@@ -192,6 +192,21 @@ def check_charge(accounts: Accounts, row: ChargeRow, at: datetime, pending: Sequ
             "budget-exhausted",
             f"{max(0.0, float(left)):.1f} % of grant '{row.grant}' is left, too little",
         )
+    data_set = accounts.data_sets[grant.row.data_set].row
+    spent = sum(
+        (
+            other.sums.of(row.part)
+            for other in accounts.grants.values()
+            if other.row.data_set == data_set.name
+        ),
+        Fraction(0),
+    )
+    if spent + more > Fraction(data_set.cap):
+        # Grants fit under it when they are made; what a recovery finds was spent can come after that.
+        refuse(
+            "budget-exhausted",
+            f"what was ever spent of data set '{data_set.name}' leaves too little of its lifetime cap",
+        )
     if job.sums.of(row.part) + more > Fraction(job.approval.most):
         refuse("budget-exhausted", f"the job has used what it was approved for of grant '{row.grant}'")
     if row.attempt not in job.recent and job.unfinished + 1 > job.may_be_unfinished:

@@ -71,20 +71,23 @@ def hold_against(uploads: Iterable[Upload], rows: Iterable[Row]) -> UploadsHeld:
     """
     charges, gaps = _charges(rows)
     charged = recovered = without = 0
+    released: dict[tuple[str, int, str], int] = {}
     unpaid = []
     for upload in uploads:
         if upload.noise == "none":
             without += 1
             continue
         purpose = PURPOSES.get(upload.segment)
+        key = (upload.job, upload.attempt, upload.segment)
+        released[key] = released.get(key, 0) + upload.releases
         paid = charges.get((upload.job, upload.attempt, purpose), 0) if purpose else 0
         moment = datetime.fromtimestamp(upload.at, UTC)
-        if paid >= upload.releases:
+        if paid >= released[key]:
             charged += 1
         elif paid == 0 and any(lost <= moment <= found for lost, found in gaps):
             recovered += 1
         else:
-            unpaid.append(Unpaid(upload.job, upload.attempt, upload.segment, upload.releases, paid))
+            unpaid.append(Unpaid(upload.job, upload.attempt, upload.segment, released[key], paid))
     return UploadsHeld(charged, recovered, without, tuple(unpaid))
 
 

@@ -25,6 +25,7 @@ from hansa.contract.messages import (
     AgreeRequest,
     HelloReply,
     HelloRequest,
+    JobReply,
     JobRequest,
     Order,
     RefusalReply,
@@ -119,6 +120,8 @@ def test_a_killed_process_sends_its_upload_again_and_nothing_else(tmp_path: Path
             (fresh[name],) = decode_prekeys(segments[PREKEYS].data, parties, 1)
         return fresh
 
+    noise: dict[str, float] = {}
+
     def train(number: int, prekeys: dict[str, Prekey]) -> bytes:
         content = b"".join(prekeys[name].encoded for name in instance.members)
         weights = np.zeros(peers[others[0]]._work.parameters)
@@ -130,6 +133,7 @@ def test_a_killed_process_sends_its_upload_again_and_nothing_else(tmp_path: Path
             base=0,
             cohort=tuple(instance.members),
             prekeys={name: prekey.number for name, prekey in prekeys.items()},
+            noise=noise,
             knobs={name: knob.default for name, knob in charter.knobs.items()},
             arrays={it.name: it.sha256 for it in describe(arrays)},
         )
@@ -140,7 +144,9 @@ def test_a_killed_process_sends_its_upload_again_and_nothing_else(tmp_path: Path
         with running(folder):
             first = exchange()
             for name in instance.members:
-                assert ask(name, request(JobRequest(plan=make_plan())))[0].type == "job"
+                approved, _, _ = ask(name, request(JobRequest(plan=make_plan())))
+                assert isinstance(approved, JobReply)
+                noise["update"] = max(noise.get("update", 0.0), approved.noise.get("update", 0.0))
             asked = train(1, first)
             body, _, upload = ask(victim, asked)
             assert isinstance(body, UploadReply), body

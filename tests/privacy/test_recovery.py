@@ -263,3 +263,18 @@ def test_a_recovery_whose_charges_are_missing_or_too_small_is_named() -> None:
         )
     with pytest.raises(LedgerError, match="ends within a recovery"):
         verify(rows)
+
+
+def test_a_grant_made_before_a_recovery_does_not_lift_the_lifetime_cap() -> None:
+    """A lost ledger, a new grant over the whole cap, then the recovery: what was spent counts against the cap."""
+    lost = Organisation(Book(), [], Caps())
+    for body in (data_set(), grant("old", epsilon=8.0), approval(of="old")):
+        lost.record(body)
+    lost.charge(charge(1, event=release(GDP.multiplier(0.9 * GDP.budget(8.0, 1e-5), 1))))
+    fresh = Organisation(Book(), [], Caps())
+    for body in (data_set(), grant("new", epsilon=8.0), approval(OTHER, of="new")):
+        fresh.record(body)
+    fresh.write(*fresh.book.recover(receipt(lost.book, 1), by="x", reason="a disk", now=NOW))
+    with pytest.raises(RefusalError, match="lifetime cap"):
+        fresh.charge(charge(1, job=OTHER, event=release(GDP.multiplier(0.2 * GDP.budget(8.0, 1e-5), 1))))
+    fresh.charge(charge(1, job=OTHER, event=release(GDP.multiplier(0.09 * GDP.budget(8.0, 1e-5), 1))))

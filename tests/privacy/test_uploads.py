@@ -103,3 +103,9 @@ def test_a_recovery_excuses_nothing_before_the_gap_nor_after_it_nor_a_part_of_a_
     partly = Left(2, releases=2, at=(NOW + timedelta(hours=3)).timestamp())
     found = hold_against([before, after, partly], organisation.rows)
     assert [it.attempt for it in found.unpaid] == [11, 12, 2]
+
+
+def test_an_attempt_that_was_released_twice_on_one_charge_is_named() -> None:
+    found = hold_against([Left(1), Left(1)], organisation(1).rows)
+    assert (found.charged, len(found.unpaid)) == (1, 1)
+    assert found.unpaid[0].released == 2
