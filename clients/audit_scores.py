@@ -68,10 +68,25 @@ def combined(
     return plain, weighed
 
 
+def share_seen(canaries: int, present: Array) -> float:
+    """Part of mu that the plain scores of `combined` show where noise is fresh: what is lost is known beforehand.
+
+    Quiet rounds show nothing, the other ones `present` of it, and a covariance of p rounds from m canaries costs
+    sqrt(1 - p / m) of the distance (Reed, Mallett and Brennan 1974).
+    """
+    rounds = min(len(present), _most_rounds(canaries))
+    whitening = 1.0 - (rounds / canaries if rounds > 1 else 0.0)
+    return float(np.sqrt(np.mean(present**2) * whitening))
+
+
+def _most_rounds(canaries: int) -> int:
+    return max(2, canaries // CANARIES_PER_ROUND)
+
+
 def _grouped(products: Array, present: Array) -> tuple[Array, Array]:
     """Rounds of the same kind added up, so that there are few enough for a covariance."""
     canaries, rounds = products.shape
-    most = max(2, canaries // CANARIES_PER_ROUND)
+    most = _most_rounds(canaries)
     if rounds <= most:
         return products, present
     parts = []

@@ -21,7 +21,7 @@ from hansa.clients.audit_observer import (
     sent_weights,
     start_with_canaries,
 )
-from hansa.clients.audit_scores import combined
+from hansa.clients.audit_scores import combined, share_seen
 from hansa.clients.canaries import own_records, together, widened
 from hansa.clients.data.dataset import Dataset
 from hansa.clients.data.split import Split, split
@@ -122,7 +122,9 @@ def audit_mechanism(
     clip = charter.training.clip
     products, present = canary_products(model, made, clip, weights, uploads)
     plain, weighed = combined(products, present, made.spread, clip=clip)
-    return judged(plain, weighed, included, claim, guesses=guesses, confidence=confidence, own_rows=len(own))
+    found = judged(plain, weighed, included, claim, guesses=guesses, confidence=confidence, own_rows=len(own))
+    seen = share_seen(canaries, present)
+    return replace(found, separation=found.separation / seen, separation_error=found.separation_error / seen)
 
 
 def judged(

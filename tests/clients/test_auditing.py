@@ -132,13 +132,13 @@ def test_noise_that_is_not_what_is_charged_for_is_found(
 
 
 def test_half_of_the_noise_shows_in_how_far_scores_are_apart(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Means of several audits: 200 runs of one each had .475 (sd .066) and, halved, .942 (sd .068) around mu = .502."""
+    """Means of several audits: 80 of one each had .499 (sd .062) and, halved, .990 (sd .071) where mu = .502."""
     who, runs = subject(), 6
     claim = claim_of(who, 2.0, 60)
     assert claim.mu is not None
     whole = [audited(who, claim) for _ in range(runs)]
     found, error = mean_separation(whole)
-    assert abs(found - claim.mu) < 0.1 * claim.mu + 5 * error
+    assert abs(found - claim.mu) < 5.5 * error
     assert estimated_epsilon(replace(whole[0], separation=found)) == pytest.approx(2.0, abs=0.8)
     BROKEN["half of the noise"](monkeypatch)
     found, error = mean_separation([audited(who, claim) for _ in range(runs)])
@@ -205,8 +205,8 @@ def test_every_model_and_label_is_audited(model: str, label: str, monkeypatch: p
     found = audit_mechanism(who, claim, canaries=300, guesses=60, seed=2)
     assert found.verdict == "not refuted"
     assert claim.mu is not None
-    # The scores show at least half of what the noise lets through.
-    assert abs(found.separation - 0.8 * claim.mu) < 0.3 * claim.mu + 3.5 * found.separation_error
+    # A column's own weights do not show all that a second layer lets through.
+    assert abs(found.separation - claim.mu) < 0.1 * claim.mu + 5.5 * found.separation_error
     BROKEN["no noise"](monkeypatch)
     assert audit_mechanism(who, claim, canaries=300, guesses=60, seed=2).verdict == "refuted"
 
