@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -89,3 +90,32 @@ def test_a_masked_agent_starts_with_the_sealing_key_of_its_charter_only(tmp_path
     (one / "sealing.key").write_bytes((other / "sealing.key").read_bytes())
     with pytest.raises(CharterError, match="is not the sealing key"):
         build(one, config, isolated=True)
+
+
+def test_products_are_taken_by_one_thread_whatever_the_surroundings_say() -> None:
+    # Products that threads share treat the rows at their seams in an order of their own.
+    program = (
+        "import os, sys\n"
+        "from hansa.clients import agent\n"
+        "early = 'numpy' in sys.modules\n"
+        "def serve(*_):\n"
+        "    import numpy as np\n"
+        "    square = np.ones((600, 600))\n"
+        "    (square @ square).sum()\n"
+        "    print(early, len(os.listdir('/proc/self/task')))\n"
+        "    return 0\n"
+        "if 'unpinned' in sys.argv:\n"
+        "    serve()\n"
+        "else:\n"
+        "    agent.serve = serve\n"
+        "    agent.main(['--folder', '.'])\n"
+    )
+    many = os.environ | dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "2")
+
+    def told(*arguments: str) -> list[str]:
+        command = [sys.executable, "-c", program, *arguments]
+        return subprocess.run(command, env=many, capture_output=True, text=True, check=True).stdout.split()
+
+    assert told() == ["False", "1"]
+    if len(os.sched_getaffinity(0)) > 1:
+        assert told("unpinned") == ["False", "2"]

@@ -11,6 +11,7 @@ import pytest
 from federation import FEATURES, JOB, attempt_request, make_federation, make_order, make_plan, request
 
 from hansa.cli.simulation import SimulatedFederation
+from hansa.clients.attempt import LARGEST_WEIGHT
 from hansa.clients.protocol import Agent
 from hansa.contract.charter import MetricsPolicy, Protection
 from hansa.contract.keys import SigningKey
@@ -212,6 +213,9 @@ def test_a_pinned_knob_stands(federation: SimulatedFederation) -> None:
         {"weights": np.zeros(99)},
         {"weights": np.zeros(3, dtype="<u4")},
         {"weights": np.array([0.0, np.nan, 0.0])},
+        {"weights": np.array([0.0, -np.inf, 0.0])},
+        {"weights": np.array([0.0, np.nextafter(LARGEST_WEIGHT, np.inf), 0.0])},
+        {"weights": np.array([0.0, 0.0, -np.nextafter(LARGEST_WEIGHT, np.inf)])},
         {"weights": np.zeros(3), "extra": np.zeros(3)},
         {"released": np.zeros(3)},
     ],
@@ -221,6 +225,17 @@ def test_arrays_of_another_shape_are_refused_before_the_attempt_counts(
 ) -> None:
     assert said(agent, attempt_request(federation, make_order(federation), segments)) == "bad-size"
     assert said(agent, attempt_request(federation, make_order(federation))) == "upload"
+
+
+def test_the_largest_weights_are_taken_and_larger_ones_are_not_evaluated_either(
+    federation: SimulatedFederation, agent: Agent
+) -> None:
+    largest = np.full(3, LARGEST_WEIGHT)
+    order = make_order(federation, kind="evaluate", evaluate=True)
+    beyond = {"released": np.nextafter(largest, np.inf)}
+    assert said(agent, attempt_request(federation, order, beyond)) == "bad-size"
+    assert said(agent, attempt_request(federation, order, {"released": -largest})) == "upload"
+    assert said(agent, attempt_request(federation, make_order(federation, 2), {"weights": largest})) == "upload"
 
 
 def test_attempts_only_rise(federation: SimulatedFederation, agent: Agent) -> None:
