@@ -235,7 +235,9 @@ def test_the_largest_weights_are_taken_and_larger_ones_are_not_evaluated_either(
     beyond = {"released": np.nextafter(largest, np.inf)}
     assert said(agent, attempt_request(federation, order, beyond)) == "bad-size"
     assert said(agent, attempt_request(federation, order, {"released": -largest})) == "upload"
-    assert said(agent, attempt_request(federation, make_order(federation, 2), {"weights": largest})) == "upload"
+    assert (
+        said(agent, attempt_request(federation, make_order(federation, 2), {"weights": largest})) == "upload"
+    )
 
 
 def test_attempts_only_rise(federation: SimulatedFederation, agent: Agent) -> None:
