@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,12 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hansa.clients.data.split import Split
-from hansa.clients.personal import keep_personal
+from hansa.clients.fitting import fit_beside
 from hansa.clients.prepared import View, Views
 from hansa.clients.statistics import moments_sum, statistics_sum
 from hansa.clients.training import local_update
 from hansa.contract.charter import Charter
 from hansa.contract.errors import RefusalError
+from hansa.contract.features import MulticlassLabel
 from hansa.contract.jobs import JobPlan
 from hansa.contract.messages import Order
 from hansa.contract.segments import (
@@ -150,7 +150,8 @@ class LocalWork:
     def keep(self, plan: JobPlan, segments: Segments) -> None:
         """Write the released model, and held-out scores where a demo wants them, into the member's folder.
 
-        A model that needs its preparation is kept with it. The member's own version is fitted beside this call.
+        A model that needs its preparation is kept with it. The member's own version is fitted in another process;
+        the rest takes as long as there are records, so the answer is paced as an upload is.
         """
         if "released" in segments:
             self._check_length("released", segments["released"])
@@ -169,17 +170,10 @@ class LocalWork:
             held_out = view.records.holdout
             scores = view.model.predict(weights, held_out.X)
             np.savez(self.folder / "held_out.npz", labels=held_out.y, scores=scores)
-        # Not before the answer: how long it takes tells how many records there are.
-        threading.Thread(
-            target=self._personalise, args=(plan.job, segments), name="personal", daemon=True
-        ).start()
-
-    def _personalise(self, job: str, segments: Segments) -> None:
-        if self.folder is None:
-            return
-        view, label = self._views.of(segments), self.charter.task.features.label
-        federated = view.model.predict(np.array(segments["released"]), view.records.train.X)
-        keep_personal(self.folder, job, self.records.train, federated, label)
+        train, label = self.records.train, self.charter.task.features.label
+        if not isinstance(label, MulticlassLabel) and len(train):
+            view = self._views.of(segments)
+            fit_beside(self.folder, plan.job, train, view.model.predict(weights, view.records.train.X), label)
 
     def _histogram(self, view: View, weights: NDArray[np.float64]) -> NDArray[np.float64]:
         held_out = view.records.holdout

@@ -164,8 +164,12 @@ class Agent:
     def handle(self, request: bytes) -> bytes:
         """Answer one request. Never raises: what cannot be obeyed is refused, typed and signed."""
         asked = digest(request)
+        with self._jobs.answer() as turn:
+            return self._answer(request, asked, turn)
+
+    def _answer(self, request: bytes, asked: str, turn: Turn) -> bytes:
         try:
-            return self._obey(request, asked)
+            return self._obey(request, asked, turn)
         except RefusalError as refusal:
             self._strangers.note(refusal)
             # What anybody can send leaves no trace on this member's disk but a line in the log now and then.
@@ -186,7 +190,8 @@ class Agent:
             )
         return self._reply(asked, reply, {})
 
-    def _obey(self, request: bytes, asked: str) -> bytes:
+    def _obey(self, request: bytes, asked: str, turn: Turn) -> bytes:
+        began = self._monotonic()
         if self._masked is not None:
             self._masked.drop_old()
         packed = unpack(request)
@@ -214,17 +219,19 @@ class Agent:
             check_grids(body.plan, membership.charter, self._work.parameters, noise)
             return self._reply(asked, JobReply(noise=noise), {})
         if isinstance(body, TrainRequest):
-            began = self._monotonic()
             if body.order.arrays != {it.name: it.sha256 for it in header.segments}:
                 raise RefusalError("bad-size", "the arrays are not those that the order names")
             order, segments = body.order, segments_of(packed, header.segments)
             check_known(order.job, self.attempts)
-            return self._jobs.take(order.job, lambda turn: self._attempt(asked, body, segments, turn, began))
+            with self._jobs.alone(order.job, turn):
+                return self._attempt(asked, body, segments, turn, began)
         segments = segments_of(packed, header.segments)
         check_known(body.job, self.attempts)
-        return self._jobs.take(
-            body.job, lambda _: self._reply(asked, self._follow_up(body, asked, segments), {})
-        )
+        with self._jobs.alone(body.job, turn):
+            if isinstance(body, CloseRequest):
+                # What is kept of the records takes as long as there are many.
+                turn.compute(began)
+            return self._reply(asked, self._follow_up(body, asked, segments), {})
 
     def _hello(self, body: HelloRequest) -> tuple[HelloReply, Segments]:
         masked = self._masked
@@ -264,7 +271,7 @@ class Agent:
         self.attempts.accept(order.job, order.attempt, asked, order.cohort, order.digest)
         # From here on the attempt is paid, whatever becomes of it.
         paid = NOTHING_PAID if self.budget is None else self.budget.charge(plan, order)
-        # Compute time tells batch and data-set sizes: the upload leaves on a public beat (PROTOCOL section 6).
+        # Compute time tells batch and data-set sizes: what leaves does so on a public beat (PROTOCOL section 6).
         turn.compute(began)
         outgoing = dict(self._work.run(plan, order, arrays, paid.noise))
         released = {name: plan.steps if name == UPDATE else 1 for name in outgoing}

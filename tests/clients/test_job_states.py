@@ -13,7 +13,7 @@ from masked_side import answer_of, ready
 from refused import assert_refused
 
 from hansa.clients.attempt_log import KEPT_ASKED, KEPT_ATTEMPTS, AttemptLog
-from hansa.clients.turns import Turn, Turns
+from hansa.clients.turns import Turns
 from hansa.contract.charter import Protection
 from hansa.contract.jobs import ServerRule
 from hansa.contract.messages import CloseRequest, JobRequest, Receipt, Seen
@@ -119,20 +119,22 @@ def test_the_upload_waits_outside_the_lock_and_nothing_tells_of_it_sooner(raises
     turns = Turns(pace, lambda: 3.0)
     order: list[str] = []
 
-    def upload(turn: Turn) -> None:
-        turn.compute(2.0)
-        if raises:
-            raise RuntimeError
+    def upload() -> None:
+        with turns.answer() as turn, turns.alone(JOB, turn):
+            turn.compute(2.0)
+            if raises:
+                raise RuntimeError
 
     def first() -> None:
         try:
-            turns.take(JOB, upload)
+            upload()
         except RuntimeError:
             pass
         order.append("upload")
 
     def again() -> None:
-        turns.take(JOB, lambda _: locked.set())
+        with turns.answer() as turn, turns.alone(JOB, turn):
+            locked.set()
         order.append("again")
 
     threads = [threading.Thread(target=first), threading.Thread(target=again)]
@@ -147,7 +149,8 @@ def test_the_upload_waits_outside_the_lock_and_nothing_tells_of_it_sooner(raises
     for thread in threads:
         thread.join(5)
     assert sorted(order) == ["again", "upload"]
-    turns.take(JOB, lambda _: None)
+    with turns.answer() as turn, turns.alone(JOB, turn):
+        pass
 
 
 def test_a_lost_upload_asked_again_while_it_waits_leaves_on_the_same_beat() -> None:
