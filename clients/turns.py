@@ -1,4 +1,4 @@
-"""One request of a job at a time, and no answer that tells how long an upload's computing takes (PROTOCOL section 6)."""
+"""One request of a job at a time, and no answer that tells how long an upload is computed (PROTOCOL section 6)."""
 
 from __future__ import annotations
 
