@@ -89,20 +89,26 @@ def _claim(
 
 
 def _audit(subject: Subject, claim: Claim, *, canaries: int, guesses: int, seed: int, as_json: bool) -> None:
-    from hansa.cli.audit_report import report_json, report_lines, wrong
+    from hansa.cli.audit_report import Audited, report_json, report_lines, wrong
     from hansa.cli.listing import print_facts
+    from hansa.clients.audit_moments import audit_moments
+    from hansa.clients.audit_moves import audit_moves
     from hansa.clients.audit_noise import audit_noise
     from hansa.clients.audit_own import audit_own_model
     from hansa.clients.auditing import audit_mechanism
 
-    mechanism = audit_mechanism(subject, claim, canaries=canaries, guesses=guesses, seed=seed)
-    own = audit_own_model(subject, claim, canaries=canaries, guesses=guesses, seed=seed)
-    noise = audit_noise(subject, claim)
+    canary_audit = audit_moments if subject.charter.training.mechanism == "moments" else audit_mechanism
+    audited = Audited(
+        mechanism=canary_audit(subject, claim, canaries=canaries, guesses=guesses, seed=seed),
+        own=audit_own_model(subject, claim, canaries=canaries, guesses=guesses, seed=seed),
+        noise=audit_noise(subject, claim),
+        moves=audit_moves(subject, claim, seed=seed),
+    )
     if as_json:
-        typer.echo(json.dumps(report_json(subject.name, claim, mechanism, own, noise, seed=seed)))
+        typer.echo(json.dumps(report_json(subject.name, claim, audited, seed=seed)))
     else:
-        print_facts(report_lines(subject.name, claim, mechanism, own, noise, seed=seed))
-    found = wrong(claim, mechanism, own, noise)
+        print_facts(report_lines(subject.name, claim, audited, seed=seed))
+    found = wrong(claim, audited)
     if found:
         more = f"; and {len(found) - 1} more" if len(found) > 1 else ""
         raise HansaError(f"the claim of epsilon {claim.epsilon:.3g} does not hold: {found[0]}{more}")

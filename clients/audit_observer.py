@@ -24,6 +24,9 @@ QUIET = 1e-3
 # In the weights that canaries have for themselves the first ones are made this small: what comes after them then
 # moves them much, and is little moved itself.
 NEAR = 0.02
+# Canaries that overlap are held apart but for this share, more than which would add too much noise; where their
+# gradients are more numbers than can be kept (320 MB) they are not.
+OVERLAP, MOST_KEPT = 0.1, 40_000_000
 
 
 def reach_at_home(charter: Charter, member: str, multiplier: float, steps: int, client_rate: float) -> float:
@@ -80,11 +83,27 @@ def canary_products(
     shown = np.empty(len(made))
     quiet = np.array([it is not weights[0] for it in weights])
     own = unshared(model, weights[0], made)
+    kept = np.empty((len(made), model.parameters)) if len(made) * model.parameters <= MOST_KEPT else None
     for number in range(len(made)):
         towards = directions(model, weights[0], made, number)
         whole, towards = float(np.linalg.norm(towards)), np.where(own, towards, 0.0)
         length = max(float(np.linalg.norm(towards)), 1e-300)
+        towards /= length
         # An upload goes against the gradient.
-        products[number] = uploads @ (-towards / length)
+        products[number] = uploads @ -towards
         shown[number] = min(1.0, clip / whole) * length / clip
+        if kept is not None:
+            kept[number] = towards
+    if kept is not None:
+        products = _apart(kept @ kept.T) @ products
     return products, np.where(quiet, 0.0, float(shown.mean()))
+
+
+def _apart(overlaps: Array) -> Array:
+    """What takes most of the others out of each canary's product, and leaves its own. Shape [m, m].
+
+    Canaries at right angles stay as they are; in a model with hidden units their gradients are not.
+    """
+    inverse = np.linalg.inv(overlaps + OVERLAP * np.eye(len(overlaps)))
+    taken: Array = inverse / np.einsum("ij,ji->i", inverse, overlaps)[:, None]
+    return taken

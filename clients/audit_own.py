@@ -61,11 +61,11 @@ def audit_own_model(
 ) -> CanaryAudit | None:
     """Guesses about canaries in the charter's own columns; None where they cannot be told apart.
 
-    That is where steps are taken at home, so that few numbers are released, or the model is too large to
-    compute every canary's gradient in every round.
+    That is where steps are taken at home, or moments are summed once, so that few numbers are released, or the
+    model is too large to compute every canary's gradient in every round.
     """
     charter = audited_charter(subject.charter)
-    if walks_at_home(charter, audit_plan(claim)):
+    if charter.training.mechanism == "moments" or walks_at_home(charter, audit_plan(claim)):
         return None
     model = load_model(charter.task.model, charter.task.features)
     fewer = min(canaries, MOST_CANARIES)

@@ -30,7 +30,7 @@ from hansa.contract.jobs import JobPlan
 from hansa.contract.messages import Order
 from hansa.contract.segments import UPDATE, segment_specs, walks_at_home
 from hansa.models.registry import load_model
-from hansa.privacy.audit import count_right, epsilon_bound, guess, largest_bound, separation
+from hansa.privacy.audit import count_right, epsilon_bound, guess, largest_bound, no_chance, separation
 from hansa.privacy.curves import gaussian_epsilon
 from hansa.secagg.fixed_point import MODULUS, add_into
 from hansa.strategies.grids import grid_of
@@ -39,6 +39,8 @@ Array = NDArray[np.float64]
 Verdict = Literal["refuted", "not refuted", "inconclusive"]
 
 JOB = "a0d1" * 8
+# A claim counts as refuted where intact noise would have brought so many right guesses with this chance at most.
+BY_CHANCE = 3e-4
 
 
 @dataclass(frozen=True)
@@ -145,7 +147,8 @@ def judged(
     largest = largest_bound(**numbers, delta=claim.delta, confidence=confidence)
     verdict: Verdict = "not refuted"
     if bound > claim.epsilon:
-        verdict = "refuted"
+        sure = no_chance(guesses=guesses, right=right, epsilon=claim.epsilon, most=BY_CHANCE)
+        verdict = "refuted" if sure else "inconclusive"
     elif largest <= claim.epsilon:
         verdict = "inconclusive"
     found, error = separation(plain, included)
@@ -219,10 +222,10 @@ def released(work: LocalWork, subject: Subject, claim: Claim, number: int, weigh
     empty = work.records.train.take(np.zeros(0, dtype=np.intp))
     others = [name for name in names if name != subject.name][: honest - 1]
     works = [work, *(replace(work, name=name, records=Split(empty, empty)) for name in others)]
-    total = np.zeros(work.parameters, dtype=np.uint32)
+    [spec] = segment_specs(charter, plan, order, work.parameters)
+    total = np.zeros(spec.length, dtype=np.uint32)
     for it in works:
         add_into(
             total, it.run(plan, order, {"weights": weights}, {UPDATE: claim.multiplier})[UPDATE], MODULUS
         )
-    [spec] = segment_specs(charter, plan, order, work.parameters)
     return grid_of(spec, len(names)).decode(total)

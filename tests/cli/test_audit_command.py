@@ -55,7 +55,8 @@ def test_a_claim_is_audited_and_reported(
     assert said["mechanism"]["guesses"] == 80
     assert said["mechanism"]["bound"] < 2 < said["mechanism"]["largest"]
     assert said["own_model"]["rounds"] > 12
-    assert [it["findings"] for it in said["noise"]] == [[], []]
+    assert [it["segment"] for it in said["noise"]] == ["update", "evaluation", "statistics"]
+    assert [it["findings"] for it in said["noise"] + said["moves"]] == [[]] * 6
     code, out, err = audit(made, monkeypatch, capsys, *options)
     assert code == 0, err
     assert "not refuted: nothing here speaks against epsilon 2; that is no proof of it" in out

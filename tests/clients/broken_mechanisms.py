@@ -5,25 +5,34 @@ Each takes a `pytest.MonkeyPatch` and changes the code that rounds run; nothing 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+import hansa.clients.attempt as attempt
+import hansa.clients.statistics as statistics
 import hansa.clients.training as training
 import hansa.privacy.grid_noise as grid_noise
 from hansa.clients.data.dataset import Dataset
+from hansa.contract.messages import Order
 from hansa.models.linear import LinearModel
 from hansa.privacy.noise import NoiseGenerator
 
 Breaking = Callable[[pytest.MonkeyPatch], None]
 Words = NDArray[np.int64]
 Floats = NDArray[np.float64]
+Integers = NDArray[np.uint32]
 _drawn = grid_noise.discrete_gaussian
 _add_normal = NoiseGenerator.add_normal
 _gradient_sum = LinearModel.gradient_sum
 _sampled = training.sampled
+_on_grid = attempt.LocalWork._on_grid
+_run = attempt.LocalWork.run
+_add = grid_noise.GridNoise.add
 
 
 def intact(_: pytest.MonkeyPatch) -> None:
@@ -101,7 +110,7 @@ def _fixed_seed(bits: int) -> Breaking:
         seeds = np.random.default_rng(0)
         begin = NoiseGenerator.__init__
 
-        def weak(self: NoiseGenerator) -> None:
+        def weak(self: NoiseGenerator, _: object = None) -> None:
             seed = int(seeds.integers(2**bits)).to_bytes(32, "big")
             begin(self, lambda count: seed[-count:])
 
@@ -131,6 +140,126 @@ def everybody_in_every_batch(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(training, "sampled", lambda dataset, rate, generator: _sampled(dataset, 1.0, generator))
 
 
+def intercept_not_clipped(patch: pytest.MonkeyPatch) -> None:
+    """The clip is of all weights but the intercept, which has what it has."""
+
+    def others(
+        self: LinearModel, weights: Floats, X: Floats, y: Floats, *, clip: Floats | None = None, **_: object
+    ) -> Floats:
+        total = _gradient_sum(self, weights, X, y, clip=clip)
+        total[-1] = _gradient_sum(self, weights, X, y)[-1]
+        return total
+
+    patch.setattr(LinearModel, "gradient_sum", others)
+
+
+def clips_of_sums_twice_as_long(patch: pytest.MonkeyPatch) -> None:
+    """Contract check and moments are clipped at twice what is charged for."""
+    scales = statistics.clip_scales
+    patch.setattr(statistics, "clip_scales", lambda squares, clip: scales(squares, 2.0 * clip))
+
+
+def rows_count_whole(patch: pytest.MonkeyPatch) -> None:
+    """In the figures each row of an entity counts 1."""
+    import hansa.models.scores as scores
+
+    patch.setattr(scores, "_weights", lambda entities: np.ones(len(entities)))
+
+
+def batches_twice_as_large(patch: pytest.MonkeyPatch) -> None:
+    """Poisson batches at twice the rate that is charged for."""
+    patch.setattr(training, "sampled", lambda dataset, rate, it: _sampled(dataset, 2.0 * rate, it))
+
+
+def key_cut_short(patch: pytest.MonkeyPatch) -> None:
+    """The noise's key has 32 bits of entropy, eight times over."""
+    begin = NoiseGenerator.__init__
+
+    def short(self: NoiseGenerator, entropy: Callable[[int], bytes] = os.urandom) -> None:
+        begin(self, lambda count: (entropy(32)[:4] * 8)[:count])
+
+    patch.setattr(NoiseGenerator, "__init__", short)
+
+
+def noise_where_something_stands(patch: pytest.MonkeyPatch) -> None:
+    """Numbers that are zero get no noise."""
+
+    def add(self: grid_noise.GridNoise, encoded: Integers, *rest: object, **named: object) -> Integers:
+        return np.where(encoded == 0, encoded, _add(self, encoded, *rest, **named))  # type: ignore[arg-type]
+
+    patch.setattr(grid_noise.GridNoise, "add", add)
+
+
+def noise_scaled_by_the_records(patch: pytest.MonkeyPatch) -> None:
+    """Noise is divided by the number of records that are summed."""
+
+    def divided(self: attempt.LocalWork, *arguments: object) -> Integers:
+        records = max(1, len(self.records.train))
+        with pytest.MonkeyPatch.context() as inner:
+            inner.setattr(
+                grid_noise, "discrete_gaussian", lambda *it: np.rint(_drawn(*it) / records).astype(np.int64)
+            )
+            return _on_grid(self, *arguments)  # type: ignore[arg-type]
+
+    patch.setattr(attempt.LocalWork, "_on_grid", divided)
+
+
+def noise_by_attempt(patch: pytest.MonkeyPatch) -> None:
+    """The noise's key is the number of the attempt."""
+
+    def run(self: attempt.LocalWork, plan: object, order: Order, *rest: object) -> object:
+        key = order.attempt.to_bytes(32, "big")
+        seeded = replace(self, generator=lambda: NoiseGenerator(lambda count: key[:count]))
+        return _run(seeded, plan, order, *rest)  # type: ignore[arg-type]
+
+    patch.setattr(attempt.LocalWork, "run", run)
+
+
+def no_noise_when_repeated(patch: pytest.MonkeyPatch) -> None:
+    """Attempts after the first one of a round are sent without noise."""
+
+    def run(self: attempt.LocalWork, plan: object, order: Order, *rest: object) -> object:
+        with pytest.MonkeyPatch.context() as inner:
+            if order.attempt > order.base + 1:
+                inner.setattr(
+                    grid_noise, "discrete_gaussian", lambda count, *_: np.zeros(count, dtype=np.int64)
+                )
+                inner.setattr(NoiseGenerator, "add_normal", lambda *_: None)
+            return _run(self, plan, order, *rest)  # type: ignore[arg-type]
+
+    patch.setattr(attempt.LocalWork, "run", run)
+
+
+def no_noise_at_every_second_step(patch: pytest.MonkeyPatch) -> None:
+    """Every second step at home is taken without noise, the last one among them."""
+    added = iter(range(10**9))
+
+    def seldom(self: NoiseGenerator, values: Floats, sd: float) -> None:
+        if next(added) % 2 == 0:
+            _add_normal(self, values, sd)
+
+    patch.setattr(NoiseGenerator, "add_normal", seldom)
+
+
+def noise_of_the_round_before(patch: pytest.MonkeyPatch) -> None:
+    """Noise is drawn for two uploads at a time."""
+    kept: dict[int, list[Words]] = {}
+
+    def again(count: int, sigma: float, generator: NoiseGenerator) -> Words:
+        waiting = kept.setdefault(count, [])
+        if waiting:
+            return waiting.pop()
+        waiting.append(_drawn(count, sigma, generator))
+        return waiting[0]
+
+    patch.setattr(grid_noise, "discrete_gaussian", again)
+
+
+def _within_a_ball(noise: Floats) -> Floats:
+    """As if the noised sum were clipped as a whole."""
+    return noise / max(1.0, float(np.linalg.norm(noise)) / max(float(np.abs(noise).max()), 1e-300) / 0.5)
+
+
 BROKEN: dict[str, Breaking] = {
     "no noise": _noise_times(0.0),
     "a tenth of the noise": _noise_times(0.1),
@@ -146,4 +275,17 @@ BROKEN: dict[str, Breaking] = {
     "one draw for all coordinates": _shaped(_one_draw),
     "absolute noise": _shaped(np.abs),
     "everybody in every batch": everybody_in_every_batch,
+    "noise added before the clip": _shaped(_within_a_ball),
+    "intercept not clipped": intercept_not_clipped,
+    "clips of sums twice as long": clips_of_sums_twice_as_long,
+    "rows count whole": rows_count_whole,
+    "batches twice as large": batches_twice_as_large,
+    "noise of a 32-bit seed": _fixed_seed(32),
+    "noise of a key cut short": key_cut_short,
+    "noise where something stands": noise_where_something_stands,
+    "noise scaled by the records": noise_scaled_by_the_records,
+    "noise by attempt": noise_by_attempt,
+    "no noise when repeated": no_noise_when_repeated,
+    "no noise at every second step": no_noise_at_every_second_step,
+    "noise of the round before": noise_of_the_round_before,
 }

@@ -1,0 +1,138 @@
+"""One person's reach, noise over records, and jobs of moments: the audit against mechanisms broken in more ways."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from broken_mechanisms import BROKEN
+from test_auditing import LABELS, SETTINGS, TWO, claim_of, subject
+
+from hansa.clients.audit_moments import audit_moments
+from hansa.clients.audit_moves import audit_moves
+from hansa.clients.audit_noise import audit_noise
+from hansa.clients.audit_own import audit_own_model
+from hansa.clients.auditing import Claim, Subject
+from hansa.contract.charter import ModelChoice, PrivacyPlan, Training
+from hansa.contract.features import CategoricalColumn, FeatureContract
+
+MANY_ROWS = subject(training=Training(max_entities=10_000, max_records=10))
+ALL_SETTINGS = {**SETTINGS, "people of many rows": (MANY_ROWS, 2.0, 20, 1)}
+
+
+def setting(name: str) -> tuple[Subject, Claim]:
+    who, epsilon, rounds, steps = ALL_SETTINGS[name]
+    return who, claim_of(who, epsilon, rounds, steps)
+
+
+def findings(who: Subject, claim: Claim) -> dict[str, list[str]]:
+    """What was found without canaries, by segment."""
+    found: dict[str, list[str]] = {}
+    for it in (*audit_moves(who, claim, seed=3), *audit_noise(who, claim)):
+        found.setdefault(it.segment, []).extend(it.findings)
+    return found
+
+
+ONE, HOME, BATCHES, MANY = "one sum a round", "steps at home", "batches", "people of many rows"
+# Breakage, setting and the segments where it must be found.
+FOUND = [
+    *[("clip not applied", it, {"update"}) for it in (ONE, HOME, BATCHES)],
+    *[("twice the clip", it, {"update"}) for it in (ONE, HOME, BATCHES)],
+    *[("intercept not clipped", it, {"update"}) for it in (ONE, HOME, BATCHES, MANY)],
+    ("clip of each coordinate", ONE, {"update"}),
+    ("clip by row", MANY, {"update", "statistics"}),
+    ("rows count whole", MANY, {"evaluation"}),
+    ("clips of sums twice as long", ONE, {"statistics"}),
+    ("everybody in every batch", BATCHES, {"update"}),
+    ("batches twice as large", BATCHES, {"update"}),
+    *[
+        (broken, it, {"update", "evaluation", "statistics"})
+        for it in (ONE, HOME)
+        for broken in (
+            "noise added before the clip",
+            "noise of a 32-bit seed",
+            "noise of a key cut short",
+            "noise by attempt",
+            "no noise when repeated",
+        )
+    ],
+    *[
+        (broken, ONE, {"update", "evaluation", "statistics"})
+        for broken in (
+            "noise where something stands",
+            "noise scaled by the records",
+            "noise of the round before",
+        )
+    ],
+    ("no noise at every second step", HOME, {"update"}),
+]
+
+
+@pytest.mark.parametrize(("broken", "name", "where"), FOUND)
+def test_a_broken_mechanism_is_found_without_canaries(
+    broken: str, name: str, where: set[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    who, claim = setting(name)
+    BROKEN[broken](monkeypatch)
+    found = findings(who, claim)
+    assert where <= {segment for segment, sentences in found.items() if sentences}, found
+
+
+@pytest.mark.parametrize("name", ALL_SETTINGS)
+def test_one_person_reaches_as_far_as_is_charged_for_and_no_further(name: str) -> None:
+    who, claim = setting(name)
+    for it in audit_moves(who, claim, seed=3):
+        assert not it.findings
+        assert it.largest == pytest.approx(1.0, abs=2e-3)
+
+
+@pytest.mark.parametrize("label", LABELS)
+@pytest.mark.parametrize("model", ["linear", "mlp", "additive"])
+@pytest.mark.parametrize("mechanism", ["gradient", "moments"])
+def test_every_model_and_label_keeps_to_the_clip(mechanism: str, model: str, label: str) -> None:
+    if mechanism == "moments" and (model == "mlp" or label == "classes"):
+        pytest.skip("the charter refuses it")
+    who = with_task(model, label, mechanism)
+    found = audit_moves(who, claim_of(who, 1.0, 1), seed=1)
+    assert [it.segment for it in found] == ["update", "evaluation", "statistics"]
+    for it in found:
+        assert not it.findings
+        assert it.largest > 0.8
+
+
+@pytest.mark.parametrize("label", ["rare", "number"])
+def test_moments_have_canaries_of_their_own(label: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    who = with_task("additive", label, "moments")
+    claim = claim_of(who, 1.0, 1)
+    audits = [audit_moments(who, claim, canaries=1000, guesses=100, seed=seed) for seed in range(6)]
+    assert {it.verdict for it in audits} == {"not refuted"}
+    assert claim.mu is not None
+    error = audits[0].separation_error / np.sqrt(len(audits))
+    assert abs(np.mean([it.separation for it in audits]) - claim.mu) < 0.1 * claim.mu + 5 * error
+    assert not any(it.findings for it in audit_noise(who, claim))
+    assert audit_own_model(who, claim, canaries=1000, guesses=100, seed=1) is None
+    with monkeypatch.context() as patch:
+        BROKEN["a tenth of the noise"](patch)
+        assert audit_moments(who, claim, canaries=1000, guesses=100, seed=1).verdict == "refuted"
+    BROKEN["clips of sums twice as long"](monkeypatch)
+    assert findings(who, claim)["update"] == ["one person moves it 2 times as far as is charged for"]
+
+
+def with_task(model: str, label: str, mechanism: str) -> Subject:
+    """A member whose charter has that model, label and mechanism, and a column of categories."""
+    who = subject(
+        60,
+        privacy=PrivacyPlan(noise="local", fewest_rounds=1),
+        training=Training(max_entities=10_000, max_records=3),
+    )
+    ward = CategoricalColumn(name="ward", categories=("east", "west"), missing="east")
+    features = FeatureContract(columns=(*TWO, ward), label=LABELS[label])
+    options = {"hidden": [8]} if model == "mlp" else {}
+    task = who.charter.task.model_copy(
+        update={"features": features, "model": ModelChoice(name=model, options=options)}
+    )
+    training = who.charter.training.model_copy(update={"mechanism": mechanism})
+    charter = who.charter.model_copy(update={"task": task, "training": training})
+    X = np.column_stack([who.records.X, np.zeros((len(who.records), len(features.encoded) - 2))])
+    return replace(who, charter=charter, records=replace(who.records, X=X))
