@@ -47,12 +47,14 @@ def simulate(
 ) -> None:
     """Run a scenario's job in this process and print what it reached."""
     import secrets
+    from datetime import UTC, datetime
 
     from hansa.cli import comparison, simulation
     from hansa.cli.overrides import override
     from hansa.contract.jobs import JobPlan
     from hansa.contract.library import scenario_folder
     from hansa.contract.scenario import read_scenario
+    from hansa.server.control.submission import check_plan
 
     logging.basicConfig(level=logging.INFO if verbose else logging.ERROR, format="%(name)s %(message)s")
     folder = scenario_folder(scenario)
@@ -62,6 +64,8 @@ def simulate(
     changed = changed if masked else in_the_clear(changed)
     federation = simulation.federation(changed, features, folder=folder, split_seed=split)
     plan = JobPlan(job=secrets.token_hex(16), name=changed.name, **dict(changed.job))
+    # What control would not take is not simulated either.
+    check_plan(plan, federation.charter, datetime.now(UTC))
     done = simulation.run(federation, plan)
     compared = comparison.compare(federation, done.released, plan.seed) if compare else None
     _show(federation, done, compared, as_json=as_json)
