@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
@@ -77,7 +78,10 @@ def figures(features: FeatureContract, histogram: Array, *, noise_sd: float = 0.
 
     What noise adds to a figure in the mean is taken off to second order: counts may be negative, but sums of
     them and of their products have no bias, ratios and squares do. A figure is left out where its divisor
-    lies within `SEEN` standard deviations of zero.
+    lies within `SEEN` standard deviations of zero. So those that are shown, where most are not, come from
+    draws that made the divisor large: an AUC that one draw in three shows lies 0.7 errors nearer to 1/2 in the
+    mean and within two errors in 92 of 100, one that one draw in eleven shows 1.0 errors and in 88 of 100.
+    What bins that are not seen may add to the calibration is in its error.
 
     Parameters
     ----------
@@ -163,7 +167,23 @@ def _ratio(value: float, weights: Array, divisor: float, noise_sd: float) -> _Es
     bias = relative**2 * float((value - weights).sum())
     # What the divisor's own noise adds, to second order.
     wider = math.sqrt(1.0 + len(weights) * relative**2)
-    return _Estimate(value - bias, wider * relative * float(np.linalg.norm(weights - value)))
+    error = wider * relative * float(np.linalg.norm(weights - value))
+    return _Estimate(value - bias, math.hypot(error, _selected(value, weights, divisor, noise_sd)))
+
+
+def _selected(value: float, weights: Array, divisor: float, noise_sd: float) -> float:
+    """By how much a ratio is off in the mean because it is left out where its divisor came out small.
+
+    A divisor that is shown is too large by sd * phi(a) / Phi(a), a its distance above `SEEN` in sd: the mean of a
+    normal number cut off from below. The true one is lower than what is shown, which makes it about twice as much.
+    """
+    sd = noise_sd * math.sqrt(len(weights))
+    if sd == 0:
+        return 0.0
+    above = divisor / sd - SEEN
+    normal = NormalDist()
+    too_large = 2.0 * sd * normal.pdf(above) / max(normal.cdf(above), 0.5)
+    return abs(float(weights.mean()) - value) * too_large / divisor
 
 
 def _share(vector: Array, place: int, noise_sd: float) -> _Estimate:
@@ -200,16 +220,44 @@ def _binary(negatives: Array, positives: Array, label: BinaryLabel, noise_sd: fl
 def _calibration(negatives: Array, positives: Array, chance: Array, noise_sd: float) -> _Estimate | None:
     """Root mean square over records of (observed - predicted share of their bin); None where no bin is seen."""
     counts = negatives + positives
+    total = float(counts.sum())
     seen = counts > SEEN * math.sqrt(2.0) * noise_sd
     if not seen.any():
         return None
-    counts, chance = counts[seen], chance[seen]
-    excess, total = positives[seen] - chance * counts, float(counts.sum())
-    # Variance of the excess, and of its square, by bin; E excess² is too large by the first.
-    spread = noise_sd**2 * (chance**2 + (1.0 - chance) ** 2)
+    excess, spread = positives - chance * counts, noise_sd**2 * (chance**2 + (1.0 - chance) ** 2)
+    square, error = _squares(excess[seen], counts[seen], spread[seen])
+    farthest = float(np.max((excess[seen] / counts[seen]) ** 2))
+    left = _left_out(excess[~seen], counts[~seen], spread[~seen], chance[~seen], farthest)
+    error = math.hypot(error, left if noise_sd > 0 else 0.0)
+    return _Estimate(square / total, error / total).root()
+
+
+def _squares(excess: Array, counts: Array, spread: Array) -> tuple[float, float]:
+    """Sum over bins of excess² / count, and its error. E excess² is too large by the variance of the excess."""
     doubled = np.maximum(4.0 * excess**2 * spread - 2.0 * spread**2, 2.0 * spread**2)
-    square = float(((excess**2 - spread) / counts).sum()) / total
-    return _Estimate(square, math.sqrt(float((doubled / counts**2).sum())) / total).root()
+    return float(((excess**2 - spread) / counts).sum()), math.sqrt(float((doubled / counts**2).sum()))
+
+
+def _left_out(excess: Array, counts: Array, spread: Array, chance: Array, distance: float) -> float:
+    """How much bins that are not seen may add to the sum of excess² / count.
+
+    Never more than the excess or the count allow. And where predictions are as far off there as in the worst bin
+    that is seen, it is that and what single labels add by chance, two errors of it: p (1 - p) a bin however many
+    there are, most unevenly where a bin holds one.
+
+    Parameters
+    ----------
+    distance : square of (observed - predicted) in the worst bin that is seen
+    """
+    if not excess.size:
+        return 0.0
+    share, both = np.maximum(chance, 1.0 - chance), math.sqrt(2.0 * counts.size * float(spread.max()))
+    records = max(float(counts.sum()), 0.0) + both
+    by_excess = float((share * (np.abs(excess) + np.sqrt(spread))).sum())
+    labels = chance * (1.0 - chance)
+    uneven = np.maximum(labels * (1.0 - 2.0 * chance) ** 2, 2.0 * labels**2)
+    by_chance = float(labels.sum()) + 2.0 * math.sqrt(float(uneven.sum())) + distance * records
+    return min(by_excess, float(share.max()) ** 2 * records, by_chance)
 
 
 def _edges(label: BinaryLabel, bins: int) -> Array:
