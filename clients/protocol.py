@@ -136,6 +136,8 @@ class Agent:
         self._strangers = Seldom(monotonic)
         self._jobs = Turns(pace, monotonic)
         self._repeats = Repeats()
+        # Jobs whose newest order had too many unfinished attempts before it, with what it proved of them.
+        self._limited: set[str] = set()
         # Where the ledger's file alone is an older copy, this member's own record of uploads says so at once.
         own = attempts.highest_receipt()
         if witnesses is not None and own is not None:
@@ -173,7 +175,7 @@ class Agent:
         except RefusalError as refusal:
             self._strangers.note(refusal)
             # What anybody can send leaves no trace on this member's disk but a line in the log now and then.
-            if refusal.code not in UNSIGNED:
+            if refusal.code not in UNSIGNED and self._strangers.news(refusal):
                 self.attempts.event("", refusal.code, clipped(refusal.sentence))
             reply = RefusalReply(
                 code=refusal.code, sentence=clipped(refusal.sentence), facts=_clipped_facts(refusal.facts)
@@ -215,7 +217,8 @@ class Agent:
                 return self._reply(asked, *masked.witness(body))
             return self._repeats.answer(asked, lambda: self._reply(asked, *masked.witness(body)))
         if isinstance(body, JobRequest):
-            noise = propose(body.plan, self.attempts, membership.charter, self.budget)
+            limited = body.plan.job in self._limited
+            noise = propose(body.plan, self.attempts, membership.charter, self.budget, limited=limited)
             check_grids(body.plan, membership.charter, self._work.parameters, noise)
             return self._reply(asked, JobReply(noise=noise), {})
         if isinstance(body, TrainRequest):
@@ -291,7 +294,13 @@ class Agent:
         if self.witnesses is not None:
             self.witnesses.check_cohort(order.cohort)
         if self.budget is not None:
-            noise, charter = self.budget.check(plan, order), self.membership.charter
+            try:
+                noise, charter = self.budget.check(plan, order), self.membership.charter
+            except RefusalError as refusal:
+                if refusal.code == "attempt-limit":
+                    self._limited.add(order.job)
+                raise
+            self._limited.discard(order.job)
             check_grid(order, charter, plan, self._work.parameters, self.membership.name, noise)
         elif order.noise:
             raise RefusalError("not-approved", "the charter has no noise, and the order has some")

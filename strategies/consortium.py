@@ -288,6 +288,7 @@ class ConsortiumStrategy(FlowerHooks):
         for node, answer in self.exchange.ask(attempt.requests, plan.deadline_s, plan.reask_s):
             attempt.receive(node, answer)
         attempt.drop_request()
+        self.roster.took_part(attempt.active)
         self._finishes.shown(attempt.finished, attempt.active)
         order = attempt.order
         for name, sentence in self.journal.receipts(order.attempt, order.digest, attempt.receipts).items():

@@ -38,23 +38,33 @@ from hansa.strategies.waits import Waits
 HELLO_AGAIN_S = 5.0
 # A member that declined the job is asked again after this long.
 JOB_AGAIN_S = 5.0
-# One whose budget does not pay is asked for its approval after this long, then after twice as long each time.
+# One that approved the job and whose budget did not pay for the order, twice and with no attempt between that it took
+# part in, is asked for its approval only after this long; after twice as long each time.
 UNPAID_AGAIN_S = 60.0
 
 
 @dataclass(frozen=True)
 class Unpaid:
-    """A member whose budget does not pay: its own words, the start of its agent, when it said so and how often."""
+    """A member whose budget does not pay: its own words and the start of its agent.
+
+    Parameters
+    ----------
+    when : of the newest order that it did not pay for, or of its first refusal of the job
+    times : orders that it did not pay for since it last took part
+    asked : when it was last asked at all
+    """
 
     sentence: str
     started: float
     when: float
     times: int
+    asked: float
 
     @property
     def again(self) -> float:
-        """When it may be asked for its approval again."""
-        return self.when + UNPAID_AGAIN_S * 2.0 ** (self.times - 1)
+        """When it may be asked for its approval again: soon, for people unfreeze, grant and approve meanwhile."""
+        pause = UNPAID_AGAIN_S * 2.0 ** (self.times - 2) if self.times > 1 else 0.0
+        return max(self.when + pause, self.asked + JOB_AGAIN_S)
 
 
 class Roster:
@@ -178,16 +188,26 @@ class Roster:
     def not_paid(self, member: str, code: str, sentence: str) -> None:
         """A member's budget does not pay: no attempt asks it before it approves the job once more.
 
-        It is asked for that seldom, and more seldom each time; at once where its agent starts anew.
+        It is asked for that every few seconds and answers from its ledger as it stands, so what its organisation
+        decides counts at once. Whoever says yes to the job and no to the orders is asked more seldom each time;
+        at once where its agent starts anew.
         """
         started = max((it.started for it in self._presence.values() if it.name == member), default=0.0)
-        before, said = self._unpaid.get(member), f"{code}: {sentence}"
+        before, said, now = self._unpaid.get(member), f"{code}: {sentence}", self._monotonic()
+        # Of one that had approved the job an order came to nothing.
+        ordered = member in self._willing
         self._willing.discard(member)
         self._declined.pop(member, None)
-        times = before.times + 1 if before is not None else 1
-        self._unpaid[member] = Unpaid(said, started, self._monotonic(), times)
+        times = (before.times if before is not None else 0) + int(ordered)
+        when = now if ordered or before is None else before.when
+        self._unpaid[member] = Unpaid(said, started, when, times, now)
         if before is None or before.sentence != said:
             self._journal.event(code, sentence, member=member)
+
+    def took_part(self, members: Iterable[str]) -> None:
+        """These paid for an attempt: what they did not pay for before counts no more."""
+        for member in members:
+            self._unpaid.pop(member, None)
 
     def refresh(self, *, prekeys: bool = True) -> None:
         """Look who is online, ask new nodes for a hello and new members for the job.

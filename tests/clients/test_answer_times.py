@@ -220,7 +220,10 @@ if __name__ == "__main__":
     import tempfile
 
     # As it was before: answers to others wait for nothing.
-    unpaced = "import hansa.clients.turns as t\nt.Turns._wait = lambda s, m: m.began and s._pace(s._monotonic() - m.began)"
+    unpaced = (
+        "import hansa.clients.turns as t\n"
+        "t.Turns._wait = lambda s, m: m.began and s._pace(s._monotonic() - m.began)"
+    )
     for before in ("", unpaced):
         for rows in (1_000, 50_000):
             with tempfile.TemporaryDirectory() as folder:

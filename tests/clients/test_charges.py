@@ -304,9 +304,12 @@ def test_asking_for_a_job_again_lifts_no_limit_and_the_organisations_word_does()
     side = Side().approved()
     for number in (1, 2, 3):
         side.paid(number)
+    # The next order may prove that they finished, so the job is refused only after one that did not.
+    side.approved()
     for _ in range(2):
-        side.approved()
         assert side.train(4).said == "attempt-limit"
+        again = answer_of(side.agent, request(side.federation, JobRequest(plan=make_plan())))
+        assert again.said == "attempt-limit"
     budget = budget_of(side.agent)
     budget.approve(make_plan(), by="head of data")
     assert side.train(4).said == "upload"
@@ -393,8 +396,13 @@ def test_an_older_ledger_beside_the_record_of_uploads_pays_nothing_until_it_is_r
         side.paid(number)
     before = spent(side)
     side.agent.close()
+    noise = side.noise
     files[1].write_bytes(copy) if lost == "the newest rows" else files[1].unlink()
-    side = start().approved()
+    side = start()
+    side.noise = noise
+    # The job, too, is refused: nothing of it could be paid.
+    job = answer_of(side.agent, request(federation, JobRequest(plan=make_plan())))
+    assert job.said == "ledger-behind-witness"
     refused = side.train(4)
     assert refused.said == "ledger-behind-witness"
     assert "hansa budgets recover" in refused.body.sentence  # type: ignore[union-attr]

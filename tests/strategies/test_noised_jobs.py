@@ -12,6 +12,7 @@ from federation import make_federation, names
 from funded import SMALL
 from masked_jobs import MaskedJob, vanish
 from numpy.typing import NDArray
+from scipy.stats import binom
 
 from hansa.cli.simulation import SimulatedFederation
 from hansa.clients.data.dataset import Dataset
@@ -114,7 +115,8 @@ def assert_noise(noise: NDArray[np.float64], sd: float) -> None:
     # The cube root of a chi-square is normal, also of few coordinates (Wilson and Hilferty 1931).
     narrow = 2 / (9 * count)
     assert abs(np.cbrt((standard**2).mean()) - (1 - narrow)) < 5 * math.sqrt(narrow)
-    assert (np.abs(standard) > 1.96).mean() < 0.05 + 5 * math.sqrt(0.05 / count)
+    # Of few coordinates, too: more of them come once in a million.
+    assert (np.abs(standard) > 1.96).sum() <= binom.isf(1e-6, count, 0.05)
 
 
 @pytest.mark.parametrize("mode", ["clear", "masked"])
@@ -267,9 +269,9 @@ def test_a_member_whose_grant_is_frozen_stands_aside_and_is_not_asked_again() ->
     strategy = job.run()
     assert (job.job.status, strategy.state.round) == ("finished", 3)
     mine = [body.type for name, body in job.asked if name == "b"]
-    assert mine.count("attempt") == 1
-    assert all("grant-frozen" in it.left_out["b"] for it in job.job.results[1:])
-    assert [it.code for it in job.job.results[0].participation if it.member == "b"] == ["grant-frozen"]
+    # It refuses the job, so that no order is wasted on it.
+    assert mine.count("attempt") == 0
+    assert all("grant-frozen" in it.left_out["b"] for it in job.job.results)
     assert [kind for kind, _, member, _ in job.job.events if member == "b"] == ["grant-frozen"]
 
 
