@@ -44,6 +44,8 @@ class GrantFacts(BaseModel):
     amount: float
     training: float
     holdout: float
+    # Somebody may have been in both parts: the two sums count together.
+    training_and_holdout_added_up: bool = False
     remaining: float
     percent_left: float
     epsilon_spent: float

@@ -70,6 +70,8 @@ def grant(
         f"granted '{name}': epsilon {epsilon:g} at delta {delta:g} for data set '{answer.get('data_set')}'",
         as_json,
     )
+    if answer.get("warning") and not as_json:
+        typer.echo(f"warning: {answer['warning']}", err=True)
 
 
 def freeze(

@@ -107,6 +107,11 @@ def _data_set(book: Book, name: str) -> dict[str, Any]:
         "lifetime_cap": {"epsilon": row.epsilon, "delta": row.delta, "amount": row.cap},
         "currency": row.currency.name,
         "order": row.currency.order,
+        # By what people were put on the side of training or of measuring; with two ways both sums are added up.
+        "sides": [
+            it.model_dump(mode="json", exclude={"row", "data_set"}) for it in book.data_sets[name].sides
+        ],
+        "training_and_holdout_added_up": book.data_sets[name].together,
     }
 
 

@@ -18,6 +18,7 @@ from hansa.privacy.records import (
     GrantRow,
     RecoveryRow,
     Row,
+    SidesRow,
     UnfreezeRow,
 )
 from hansa.server.records import BudgetRecord, ReceiptRecord, SpendingRecord
@@ -240,6 +241,9 @@ def describe(body: AnyBody) -> str:
                 f"'{body.data_set}' until {body.expires:%Y-%m-%d}, by {body.granted_by}; purpose: "
                 f"{body.purpose or 'not stated'}; legal basis: {body.legal_basis or 'not stated'}"
             )
+        case SidesRow():
+            who = f"column '{body.entity}'" if body.entity else "each record by itself"
+            return f"data set '{body.data_set}': {100 * body.holdout:g} % held out by {who}"
         case FreezeRow() | UnfreezeRow():
             done = "frozen" if isinstance(body, FreezeRow) else "unfrozen"
             return f"grant '{body.grant}' {done} by {body.by}: {body.reason or 'no reason given'}"
@@ -288,11 +292,12 @@ def _percent(amount: float, grant: GrantFacts | BudgetRecord | None) -> float | 
 
 
 def _note(grant: GrantFacts, now: datetime) -> str:
+    both = "; training and measuring added up" if grant.training_and_holdout_added_up else ""
     if grant.frozen:
-        return f"frozen: {grant.frozen}"
+        return f"frozen: {grant.frozen}{both}"
     if grant.expires <= now:
-        return f"expired {grant.expires.astimezone(UTC):%Y-%m-%d}"
-    return f"until {grant.expires.astimezone(UTC):%Y-%m-%d}"
+        return f"expired {grant.expires.astimezone(UTC):%Y-%m-%d}{both}"
+    return f"until {grant.expires.astimezone(UTC):%Y-%m-%d}{both}"
 
 
 def _shown(percent: float | None) -> str:

@@ -92,7 +92,7 @@ def _agent_facts(answer: dict[str, Any] | None) -> list[tuple[str, str]]:
 
 
 def _start_facts(answer: dict[str, Any]) -> list[tuple[str, str]]:
-    """Who signed the agent's start; nothing in mode `clear`, where nobody has to."""
+    """Who signed the agent's start; nothing in mode `clear` without noise, where nobody has to."""
     if answer["witnessed"] is None:
         return []
     signed = f"{answer['witnesses']} members signed this start, {answer['witnesses_needed']} must"

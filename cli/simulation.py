@@ -24,10 +24,10 @@ from hansa.clients.data.dataset import concatenate
 from hansa.clients.data.encode import encode
 from hansa.clients.data.sources import origin, read_source
 from hansa.clients.data.split import Split, split
-from hansa.clients.grants import Grants, people_of
+from hansa.clients.grants import Grants, Sides, people_of
 from hansa.clients.heads import Heads
 from hansa.clients.ledger import Ledger
-from hansa.clients.membership import Membership, new_ring
+from hansa.clients.membership import Membership, new_ring, new_starts
 from hansa.clients.protocol import Agent
 from hansa.clients.witnesses import Witnesses
 from hansa.contract.charter import Charter, Member, charter_hash
@@ -101,7 +101,7 @@ class SimulatedFederation:
             records=self.records[name],
         )
         membership = Membership(name, self.charter, self.hash, self.identities[name])
-        attempts, ring, budget, witnesses = AttemptLog(log), None, None, None
+        attempts, ring, starts, budget, witnesses = AttemptLog(log), None, None, None, None
         if self.charter.privacy.noise != "none":
             budget = self.budget(name, ledger)
             witnesses = Witnesses(
@@ -111,6 +111,8 @@ class SimulatedFederation:
             )
         if self.charter.protection.mode == "masked":
             ring = new_ring(membership, self.sealing_keys[name], witnesses)
+        elif witnesses is not None:
+            starts = new_starts(membership, witnesses)
         return Agent(
             membership,
             attempts,
@@ -118,6 +120,7 @@ class SimulatedFederation:
             pace=lambda _: None,
             monotonic=time.monotonic,
             ring=ring,
+            starts=starts,
             budget=budget,
             witnesses=witnesses,
         )
@@ -126,8 +129,13 @@ class SimulatedFederation:
         """What a member's attempts are paid from; an empty ledger begins with the simulation's grant."""
         parts, kept = self.records[name], ledger if isinstance(ledger, Ledger) else Ledger(ledger)
         everybody = concatenate([parts.train, parts.holdout])
+        secret = f"simulated {name}".encode()
         grants = Grants(
-            kept, self.charter, data_set="records", people=people_of(everybody, f"simulated {name}".encode())
+            kept,
+            self.charter,
+            data_set="records",
+            people=people_of(everybody, secret),
+            sides=Sides.of(self.charter.task.features, secret),
         )
         if self.grant is not None:
             grants.begin(self.grant)

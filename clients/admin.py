@@ -48,7 +48,7 @@ class Administration:
         return obey(command, asked)
 
     def _status(self, _: Answer) -> Answer:
-        membership, ring = self._agent.membership, self._agent.ring
+        membership, starts = self._agent.membership, self._agent.starts
         return {
             "ok": True,
             "member": membership.name,
@@ -57,10 +57,10 @@ class Administration:
             "charter_hash": membership.charter_hash,
             "expires": membership.charter.expires.isoformat(),
             "mode": membership.charter.protection.mode,
-            # Attempts are taken part in once enough other members signed this start; None in mode `clear`.
-            "witnessed": None if ring is None else ring.witnessed,
-            "witnesses": 0 if ring is None else len(ring.accepts),
-            "witnesses_needed": 0 if ring is None else membership.charter.witnesses_needed,
+            # Attempts are taken part in once enough other members signed this start; None where nobody has to.
+            "witnessed": None if starts is None else starts.witnessed,
+            "witnesses": 0 if starts is None else len(starts.accepts),
+            "witnesses_needed": 0 if starts is None else membership.charter.witnesses_needed,
             # Why nothing is charged until `hansa budgets recover`; empty where the ledger has all it was shown.
             "missing": "" if self._agent.witnesses is None else self._agent.witnesses.missing,
             "isolated": self._agent.isolated,

@@ -46,6 +46,12 @@ class RecoverOrder(Frozen):
     reason: Text = ""
 
 
+NO_ENTITY = (
+    "the contract names no entity column: what is protected is one record, not a person who has several, "
+    "and a corrected record counts as another one"
+)
+
+
 class BudgetCommands:
     """The commands by name; each takes the object it was sent and returns the answer, or raises a sentence."""
 
@@ -121,7 +127,15 @@ class BudgetCommands:
     def _grant(self, asked: Answer) -> Answer:
         row = self._budget.grants.grant(parse_document(asked, GrantOrder, "grant"))
         self._agent.attempts.event("", "granted", f"grant '{row.grant}' by {row.granted_by}")
-        return {"ok": True, "grant": row.grant, "data_set": row.data_set, "amount": row.amount}
+        charter = self._agent.membership.charter
+        warning = "" if charter.task.features.entity else NO_ENTITY
+        return {
+            "ok": True,
+            "grant": row.grant,
+            "data_set": row.data_set,
+            "amount": row.amount,
+            "warning": warning,
+        }
 
     def _freeze(self, asked: Answer, *, frozen: bool) -> Answer:
         order = parse_document(asked, FreezeOrder, "freeze" if frozen else "unfreeze")
@@ -201,6 +215,7 @@ def _grant(book: Book, account: GrantAccount) -> Answer:
         "amount": row.amount,
         "training": float(account.sums.training),
         "holdout": float(account.sums.holdout),
+        "training_and_holdout_added_up": account.data_set.together,
         "remaining": account.remaining,
         "percent_left": account.percent_left,
         "epsilon_spent": data_set.currency.epsilon(account.spent, row.delta),

@@ -62,7 +62,7 @@ def build(folder: Path, config: MemberConfig, *, isolated: bool, table: pl.DataF
     from hansa.clients.data.sources import origin, read_source
     from hansa.clients.data.split import split
     from hansa.clients.heads import HEADS, Heads
-    from hansa.clients.membership import Membership, new_ring
+    from hansa.clients.membership import Membership, new_ring, new_starts
     from hansa.clients.protocol import Agent
     from hansa.clients.witnesses import Witnesses
     from hansa.contract.errors import CharterError
@@ -104,7 +104,7 @@ def build(folder: Path, config: MemberConfig, *, isolated: bool, table: pl.DataF
     floor = charter.metrics.seconds_floor
     membership = Membership(config.name, charter, verified.hash, identity, frozenset(pinned.superseded))
     attempts = AttemptLog(folder / "agent.sqlite")
-    budget, witnesses = None, None
+    budget, witnesses, starts = None, None, None
     if charter.privacy.noise != "none":
         budget = _open_budget(folder, config, charter, records)
         witnesses = Witnesses(
@@ -112,6 +112,8 @@ def build(folder: Path, config: MemberConfig, *, isolated: bool, table: pl.DataF
             budget.ledger,
             event=lambda kind, sentence: attempts.event("", kind, sentence),
         )
+        if sealing_key is None:
+            starts = new_starts(membership, witnesses)
     return Agent(
         membership,
         attempts,
@@ -127,6 +129,7 @@ def build(folder: Path, config: MemberConfig, *, isolated: bool, table: pl.DataF
         monotonic=time.monotonic,
         isolated=isolated,
         ring=None if sealing_key is None else new_ring(membership, sealing_key, witnesses),
+        starts=starts,
         budget=budget,
         witnesses=witnesses,
     )
@@ -141,12 +144,18 @@ def _open_budget(folder: Path, config: MemberConfig, charter: Charter, records: 
     InputError : its records are those of another data set, or the clock went back
     """
     from hansa.clients.budget import Budget
-    from hansa.clients.grants import Grants, people_of
+    from hansa.clients.grants import Grants, Sides, people_of
     from hansa.clients.ledger import LEDGER, Ledger
     from hansa.contract.keys import read_private
 
-    people = people_of(records, read_private(folder / "split.key", length=32))
-    grants = Grants(Ledger(folder / LEDGER), charter, data_set=config.data_set, people=people)
+    secret = read_private(folder / "split.key", length=32)
+    grants = Grants(
+        Ledger(folder / LEDGER),
+        charter,
+        data_set=config.data_set,
+        people=people_of(records, secret),
+        sides=Sides.of(charter.task.features, secret),
+    )
     if config.grant is not None:
         grants.begin(config.grant)
     return Budget(grants, charter)

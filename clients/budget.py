@@ -283,13 +283,15 @@ def _check_left(book: Book, account: GrantAccount, job: str, budget: JobBudget, 
         "training": amounts.check + budget.releases * amounts.training,
         "holdout": budget.evaluations * amounts.holdout,
     }
-    for part, amount in planned.items():
-        missing = Fraction(amount) - used.of(part)
-        left = Fraction(account.amount) - account.sums.of(part)
-        if missing > left:
+    missing = {part: max(Fraction(0), Fraction(it) - used.of(part)) for part, it in planned.items()}
+    for part in planned:
+        # Where both parts are added up, both must fit together.
+        more = sum(missing.values()) if account.data_set.together else missing[part]
+        left = Fraction(account.amount) - account.data_set.against(account.sums, part)
+        if more > left:
             percent = 100 / account.amount
             refuse(
                 "budget-exhausted",
-                f"the job plans {float(missing) * percent:.3g} % of grant '{account.row.grant}', and "
+                f"the job plans {float(more) * percent:.3g} % of grant '{account.row.grant}', and "
                 f"{max(0.0, float(left)) * percent:.3g} % of it is left; plan a smaller share, or grant anew",
             )

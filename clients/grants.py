@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import hmac
+import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Annotated, Literal
 
@@ -14,8 +18,9 @@ from hansa.clients.ledger import Ledger
 from hansa.clients.receipts import MOST_GRANTS
 from hansa.contract.charter import Charter
 from hansa.contract.errors import InputError
+from hansa.contract.features import FeatureContract
 from hansa.contract.scenario import FirstGrant
-from hansa.contract.typed import Frozen, Slug
+from hansa.contract.typed import Frozen, Slug, canonical_json
 from hansa.privacy.book import Book
 from hansa.privacy.currency import GDP, LEAST_ORDER, MOST_ORDER, Currency, rdp_currency
 from hansa.privacy.people import sketch
@@ -27,9 +32,12 @@ from hansa.privacy.records import (
     FreezeRow,
     GrantRow,
     Said,
+    SidesRow,
     Text,
     UnfreezeRow,
 )
+
+log = logging.getLogger("hansa.agent")
 
 # Name of the grant that a demo begins with, and who gives it.
 FIRST_GRANT, FIRST_BY = "first", "member.toml"
@@ -66,6 +74,33 @@ def people_of(records: Dataset, secret: bytes) -> tuple[str, ...]:
     return sketch(f"{word:016x}" for word in keyed_hashes(records.entities, secret, b"people").tolist())
 
 
+@dataclass(frozen=True)
+class Sides:
+    """By what a member's records are put on the side of training or of measuring; see `data.split`."""
+
+    holdout: float
+    # The contract's entity column; empty where each record counts by itself.
+    entity: str
+    fingerprint: str
+
+    @classmethod
+    def of(cls, features: FeatureContract, secret: bytes) -> Sides:
+        """As `encode` and `split` do it under this contract, with the member's own key."""
+        # Without an entity column a record is known by the content of the contract's columns.
+        known_by: list[str] = []
+        if not features.entity:
+            known_by = [f"{it.kind} {it.name}" for it in features.columns] + [features.label.column]
+        content = b"sides" + canonical_json([features.holdout, features.entity, known_by])
+        fingerprint = hmac.new(secret, content, hashlib.sha256).hexdigest()[:32]
+        return cls(features.holdout, features.entity or "", fingerprint)
+
+    def row(self, data_set: str) -> SidesRow:
+        """As the ledger has it."""
+        return SidesRow(
+            data_set=data_set, holdout=self.holdout, entity=self.entity, fingerprint=self.fingerprint
+        )
+
+
 class Grants:
     """The organisation's side of its ledger.
 
@@ -73,21 +108,35 @@ class Grants:
     ----------
     data_set : what the member calls the records that its agent reads
     people : the sketch of their entities
+    sides : who of them trains and who is held out
 
     Raises
     ------
     InputError : the data set's new version holds the people of another data set
     """
 
-    def __init__(self, ledger: Ledger, charter: Charter, *, data_set: str, people: Sequence[str]) -> None:
+    def __init__(
+        self, ledger: Ledger, charter: Charter, *, data_set: str, people: Sequence[str], sides: Sides
+    ) -> None:
         self.ledger = ledger
         self._charter = charter
         self.data_set = data_set
         self._people = tuple(people)
+        self._sides = sides
         with ledger.held() as book:
             known = book.data_sets.get(data_set)
-            if known is not None and self._people not in known.people:
+            if known is None:
+                return
+            if self._people not in known.people:
                 ledger.record(known.row.model_copy(update={"people": self._people}))
+            if all(it.fingerprint != sides.fingerprint for it in known.sides):
+                if known.sides:
+                    log.warning(
+                        "people are chosen for training and for measuring another way than before: "
+                        "what both lose of data set '%s' is added up from now on",
+                        data_set,
+                    )
+                ledger.record(sides.row(data_set))
 
     def begin(self, first: FirstGrant) -> None:
         """Enter what a demo's `member.toml` grants, into an empty ledger only."""
@@ -123,8 +172,9 @@ class Grants:
             bodies: list[AnyBody] = []
             known = book.data_sets.get(name)
             if known is None:
-                bodies.append(self._new_row(name, order))
-                currency = bodies[0].currency if isinstance(bodies[0], DataSetRow) else GDP
+                new = self._new_row(name, order)
+                bodies += [new, self._sides.row(name)]
+                currency = new.currency
             else:
                 currency = known.row.currency
                 _check_same_cap(known.row, order)

@@ -10,7 +10,8 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from hansa.contract.charter import Charter
 from hansa.contract.keys import SigningKey
 from hansa.secagg.parties import Parties
-from hansa.secagg.ring import PrekeyRing, Receipts
+from hansa.secagg.ring import PrekeyRing
+from hansa.secagg.starts import Receipts, Starts
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,22 @@ def new_ring(
         membership.name,
         signer=membership.identity,
         sealing_key=sealing_key,
+        randomness=os.urandom,
+        receipts=receipts,
+    )
+
+
+def new_starts(membership: Membership, receipts: Receipts) -> Starts:
+    """The start of a member that makes no prekeys, in mode `clear` with noise.
+
+    Parameters
+    ----------
+    receipts : what was seen of ledgers
+    """
+    return Starts(
+        Parties.of(membership.charter, membership.charter_hash),
+        membership.name,
+        signer=membership.identity,
         randomness=os.urandom,
         receipts=receipts,
     )

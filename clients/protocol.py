@@ -57,6 +57,7 @@ from hansa.contract.messages import (
     UnmaskReply,
     UnmaskRequest,
     UploadReply,
+    WitnessReply,
     WitnessRequest,
 )
 from hansa.contract.segments import UPDATE
@@ -79,7 +80,8 @@ from hansa.secagg.active_set import check_active_set, check_dropped
 from hansa.secagg.finishing import check_finish
 from hansa.secagg.member import MemberAttempt
 from hansa.secagg.parties import Parties
-from hansa.secagg.ring import PrekeyRing, seen_valid
+from hansa.secagg.ring import PrekeyRing
+from hansa.secagg.starts import Starts, seen_valid
 
 log = logging.getLogger("hansa.agent")
 
@@ -109,6 +111,7 @@ class Agent:
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         isolated: bool = False,
         ring: PrekeyRing | None = None,
+        starts: Starts | None = None,
         budget: Budget | None = None,
         witnesses: Witnesses | None = None,
     ) -> None:
@@ -120,10 +123,14 @@ class Agent:
             raise ValueError("an agent has a budget where its charter has noise, and only there")
         if (witnesses is not None) != (budget is not None):
             raise ValueError("an agent has its ledger witnessed where it has one")
+        if (starts is not None) != (ring is None and budget is not None):
+            raise ValueError("an agent without prekeys has its start signed where its charter has noise")
         self.membership = membership
         self.attempts = attempts
         self.budget = budget
         self.witnesses = witnesses
+        # This agent's start, and who signed it; None where a member needs nobody's word.
+        self.starts: Starts | None = ring or starts
         self.isolated = isolated
         self.started = now().timestamp()
         self._work = work
@@ -210,7 +217,7 @@ class Agent:
             return self._repeats.answer(asked, lambda: self._reply(asked, *self._hello(body)))
         if isinstance(body, WitnessRequest):
             if self._masked is None:
-                raise RefusalError("not-approved", "only mode 'masked' has prekeys and witnesses")
+                return self._reply(asked, self._witness(body), {})
             masked = self._masked
             # Without a nonce the same bytes may well ask for new prekeys.
             if body.prekeys == 0 or not body.nonce:
@@ -244,10 +251,20 @@ class Agent:
             started=self.started,
             isolated=self.isolated,
             head=None if self.budget is None else self.budget.ledger.head,
-            start="" if masked is None else masked.ring.start,
-            accepts={} if masked is None else masked.ring.accepts,
+            start="" if self.starts is None else self.starts.start,
+            accepts={} if self.starts is None else self.starts.accepts,
         )
         return reply, {} if masked is None else masked.prekeys(body.prekeys)
+
+    def _witness(self, body: WitnessRequest) -> WitnessReply:
+        """In mode `clear`: sign others' starts, take what others signed on this one."""
+        if self.starts is None or body.prekeys:
+            raise RefusalError(
+                "not-approved", "only mode 'masked' has prekeys, and without noise nobody needs witnesses"
+            )
+        witnesses = self.starts.sign_starts(body.starts)
+        self.starts.take_witnesses(body.shown)
+        return WitnessReply(witnesses=witnesses, accepts=self.starts.accepts)
 
     def _attempt(self, asked: str, body: TrainRequest, segments: Segments, turn: Turn, began: float) -> bytes:
         order = body.order
@@ -323,6 +340,8 @@ class Agent:
         if self._masked is None:
             check_unmasked(order, segments)
             self._work.check(order, segments)
+            if self.starts is not None:
+                self.starts.check_witnessed()
             return None, segments
         prekeys = self._masked.decode(order, segments)
         arrays = {name: array for name, array in segments.items() if name != PREKEYS}
@@ -399,7 +418,8 @@ class Agent:
                     f"no valid receipt shows that '{name}' uploaded in this attempt",
                     {"member": name},
                 )
-        # Nobody is told of a start in this mode, so nothing was said too early.
+        # The server read the uploads as they came. Who of them began anew meanwhile, and was told less, is seen to
+        # fork by this; not to keep it would help nobody.
         witnesses.note(shown, accepted=math.inf)
 
     def _uploaded(self, job: str, number: int) -> AcceptedAttempt:

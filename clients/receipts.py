@@ -41,6 +41,7 @@ def _state(book: Book, account: GrantAccount) -> GrantState:
         amount=row.amount,
         training=rounded_up(account.sums.training),
         holdout=rounded_up(account.sums.holdout),
+        together=account.data_set.together,
     )
 
 

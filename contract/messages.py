@@ -121,6 +121,13 @@ class GrantState(Frozen):
     amount: Positive
     training: Sum
     holdout: Sum
+    # Somebody may have been in both parts, under different charters: the two sums are added up.
+    together: bool = False
+
+    @property
+    def counted(self) -> float:
+        """What no entity lost more than."""
+        return self.training + self.holdout if self.together else max(self.training, self.holdout)
 
 
 class Receipt(Frozen):

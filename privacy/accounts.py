@@ -24,6 +24,7 @@ from hansa.privacy.records import (
     GrantRow,
     Part,
     RecoveryRow,
+    SidesRow,
     UnfreezeRow,
 )
 
@@ -35,7 +36,7 @@ DAY = timedelta(days=1)
 
 @dataclass
 class Sums:
-    """What was taken of records for training and of records held out; no person is in both."""
+    """What was taken of records for training and of records held out; within one job no person is in both."""
 
     training: Fraction = Fraction(0)
     holdout: Fraction = Fraction(0)
@@ -50,16 +51,37 @@ class Sums:
 
     @property
     def larger(self) -> Fraction:
-        """What counts: no entity lost more than this."""
+        """No entity lost more than this, while nobody changes sides."""
         return max(self.training, self.holdout)
+
+    @property
+    def both(self) -> Fraction:
+        """No entity lost more than this, whoever changed sides."""
+        return self.training + self.holdout
 
 
 @dataclass
 class DataSetAccount:
-    """A data set: its cap in its currency, and the people of every version."""
+    """A data set: its cap in its currency, the people of every version, and by what they were put on sides."""
 
     row: DataSetRow
     people: list[tuple[str, ...]]
+    sides: list[SidesRow] = field(default_factory=list)
+    # Somebody may have been in both parts: what they lost is added up.
+    together: bool = False
+
+    def take_sides(self, row: SidesRow) -> None:
+        """From here on these decide; the first ones leave everybody where they are."""
+        self.together = self.together or bool(self.sides)
+        self.sides.append(row)
+
+    def counted(self, sums: Sums) -> Fraction:
+        """What no entity of this data set lost more than."""
+        return sums.both if self.together else sums.larger
+
+    def against(self, sums: Sums, part: Part) -> Fraction:
+        """What a further charge of one part comes on top of."""
+        return sums.both if self.together else sums.of(part)
 
 
 @dataclass
@@ -67,6 +89,7 @@ class GrantAccount:
     """A grant: its amount in the data set's currency, and what was taken of it."""
 
     row: GrantRow
+    data_set: DataSetAccount
     frozen: str = ""
     sums: Sums = field(default_factory=Sums)
 
@@ -76,14 +99,19 @@ class GrantAccount:
         return self.row.amount
 
     @property
+    def counted(self) -> Fraction:
+        """What no entity lost more than: the larger of the two sums, or both where somebody may have changed sides."""
+        return self.data_set.counted(self.sums)
+
+    @property
     def spent(self) -> float:
-        """The larger of the two sums."""
-        return float(self.sums.larger)
+        """`counted` as a double."""
+        return float(self.counted)
 
     @property
     def remaining(self) -> float:
         """What may still be taken of either part; rounded down to a double."""
-        left = Fraction(self.amount) - self.sums.larger
+        left = Fraction(self.amount) - self.counted
         return (
             max(0.0, float(left)) if Fraction(float(left)) <= left else max(0.0, float(left) * (1 - 2**-52))
         )
@@ -99,7 +127,7 @@ class GrantAccount:
 
     def counts(self, now: datetime) -> Fraction:
         """What of the data set's cap it takes: all of it, and when it has expired what was spent."""
-        return self.sums.larger if self.expired(now) else max(Fraction(self.amount), self.sums.larger)
+        return self.counted if self.expired(now) else max(Fraction(self.amount), self.counted)
 
 
 @dataclass
@@ -194,8 +222,10 @@ class Accounts:
                     self.data_sets[body.name] = DataSetAccount(row=body, people=[body.people])
                 else:
                     known.people.append(body.people)
+            case SidesRow():
+                self.data_sets[body.data_set].take_sides(body)
             case GrantRow():
-                self.grants[body.grant] = GrantAccount(row=body)
+                self.grants[body.grant] = GrantAccount(row=body, data_set=self.data_sets[body.data_set])
             case FreezeRow():
                 self.grants[body.grant].frozen = body.reason or "no reason given"
             case UnfreezeRow():
@@ -218,8 +248,13 @@ class Accounts:
             case RecoveryRow():
                 self.owed = self.missing(body.lost)
                 for state in body.lost.receipt.grants:
+                    data_set = self.data_sets[state.data_set]
+                    # The rows that said so were lost.
+                    data_set.together = data_set.together or state.together
                     if state.grant not in self.grants:
-                        self.grants[state.grant] = GrantAccount(row=closed_grant(state, at))
+                        self.grants[state.grant] = GrantAccount(
+                            row=closed_grant(state, at), data_set=data_set
+                        )
 
     def missing(self, seen: Seen) -> dict[tuple[str, Part], Fraction]:
         """What a receipt says was taken and these accounts do not have, by grant and part.

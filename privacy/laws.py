@@ -25,6 +25,7 @@ from hansa.privacy.records import (
     FreezeRow,
     GrantRow,
     RecoveryRow,
+    SidesRow,
     UnfreezeRow,
 )
 
@@ -52,6 +53,8 @@ def check(accounts: Accounts, body: AnyBody, at: datetime) -> None:
     match body:
         case DataSetRow():
             _check_data_set(accounts, body)
+        case SidesRow():
+            _check_sides(accounts, body)
         case GrantRow():
             _check_grant(accounts, body, at)
         case FreezeRow() | UnfreezeRow():
@@ -86,6 +89,14 @@ def _check_data_set(accounts: Accounts, body: DataSetRow) -> None:
                 f"data set '{body.name}' holds the same people as data set '{name}': "
                 f"grant it from the cap of '{name}'"
             )
+
+
+def _check_sides(accounts: Accounts, body: SidesRow) -> None:
+    account = accounts.data_sets.get(body.data_set)
+    if account is None:
+        raise InputError(f"data set '{body.data_set}' is not known; give it its lifetime cap first")
+    if any(known.fingerprint == body.fingerprint for known in account.sides):
+        raise InputError(f"the people of data set '{body.data_set}' were put on these sides before")
 
 
 def _check_grant(accounts: Accounts, body: GrantRow, at: datetime) -> None:
@@ -185,29 +196,28 @@ def check_charge(accounts: Accounts, row: ChargeRow, at: datetime, pending: Sequ
         refuse("grant-frozen", f"grant '{row.grant}' is frozen: {grant.frozen}")
     if grant.expired(at):
         refuse("grant-expired", f"grant '{row.grant}' expired on {grant.row.expires:%Y-%m-%d %H:%M}")
-    more = sum((Fraction(other.amount) for other in (*pending, row) if other.part == row.part), Fraction(0))
-    if grant.sums.of(row.part) + more > Fraction(grant.amount):
-        left = 100 * (1 - grant.sums.of(row.part) / Fraction(grant.amount))
+    account = grant.data_set
+    same = sum((Fraction(other.amount) for other in (*pending, row) if other.part == row.part), Fraction(0))
+    more = sum((Fraction(it.amount) for it in (*pending, row)), Fraction(0)) if account.together else same
+    taken = account.against(grant.sums, row.part)
+    if taken + more > Fraction(grant.amount):
+        left = 100 * (1 - taken / Fraction(grant.amount))
         refuse(
             "budget-exhausted",
             f"{max(0.0, float(left)):.1f} % of grant '{row.grant}' is left, too little",
         )
-    data_set = accounts.data_sets[grant.row.data_set].row
     spent = sum(
-        (
-            other.sums.of(row.part)
-            for other in accounts.grants.values()
-            if other.row.data_set == data_set.name
-        ),
+        (account.against(it.sums, row.part) for it in accounts.grants.values() if it.data_set is account),
         Fraction(0),
     )
-    if spent + more > Fraction(data_set.cap):
+    if spent + more > Fraction(account.row.cap):
         # Grants fit under it when they are made; what a recovery finds was spent can come after that.
         refuse(
             "budget-exhausted",
-            f"what was ever spent of data set '{data_set.name}' leaves too little of its lifetime cap",
+            f"what was ever spent of data set '{account.row.name}' leaves too little of its lifetime cap",
         )
-    if job.sums.of(row.part) + more > Fraction(job.approval.most):
+    # Within one job nobody changes sides.
+    if job.sums.of(row.part) + same > Fraction(job.approval.most):
         refuse("budget-exhausted", f"the job has used what it was approved for of grant '{row.grant}'")
     if row.attempt not in job.recent and job.unfinished + 1 > job.may_be_unfinished:
         refuse(

@@ -56,6 +56,23 @@ class DataSetRow(Frozen):
     ]
 
 
+class SidesRow(Frozen):
+    """What decides, from here on, which of a data set's people train and which are held out.
+
+    A grant counts the larger of what the two parts lost, because nobody is in both. Under another hold-out share,
+    entity column or key somebody may come to be in both: from a data set's second row of this kind on, what
+    both lost is added up, for good.
+    """
+
+    row: Literal["sides"] = "sides"
+    data_set: Slug
+    holdout: Annotated[float, Field(gt=0, lt=1)]
+    # The contract's entity column; empty where each record counts by itself, known by its columns' content.
+    entity: Annotated[str, Field(max_length=200)]
+    # Keyed hash over all that a record's side depends on but the record.
+    fingerprint: EntityHash
+
+
 class GrantRow(Frozen):
     """A budget out of a data set's cap, and on whose word."""
 
@@ -167,7 +184,17 @@ class RecoveryRow(Frozen):
     reason: Text
 
 
-AnyBody = DataSetRow | GrantRow | FreezeRow | UnfreezeRow | ApprovalRow | ChargeRow | FinishRow | RecoveryRow
+AnyBody = (
+    DataSetRow
+    | SidesRow
+    | GrantRow
+    | FreezeRow
+    | UnfreezeRow
+    | ApprovalRow
+    | ChargeRow
+    | FinishRow
+    | RecoveryRow
+)
 Body = Annotated[AnyBody, Field(discriminator="row")]
 
 

@@ -103,6 +103,8 @@ class Roster:
         # Members whose prekeys were proved to be badly made, each with a sentence: out until the next run.
         self._blamed: dict[str, str] = {}
         self._masked = desk.charter.protection.mode == "masked"
+        # Members sign each other's starts: for their prekeys, and for the ledgers of all who charge.
+        self._witnessed = self._masked or desk.charter.privacy.noise != "none"
         self._stock = Stock(desk.parties)
         self._starts = StartExchange(
             desk,
@@ -113,6 +115,7 @@ class Roster:
             restock=self.restock,
             waits=self._waits,
             monotonic=monotonic,
+            prekeys=PREKEY_STOCK if self._masked else 0,
         )
 
     @property
@@ -158,7 +161,7 @@ class Roster:
             connected=self.connected,
             declined={**out, **loudness.left_out},
             held=held,
-            starts=self._stock.starts if self._masked else None,
+            starts=self._stock.starts if self._witnessed else None,
         )
         cohort = {name: there[name] for name in selection.cohort}
         return replace(selection, noise=fit(cohort, charter, plan, self._parameters).largest)
@@ -214,8 +217,9 @@ class Roster:
 
         Parameters
         ----------
-        prekeys : whether attempts are to follow: starts are signed and stocks filled then
+        prekeys : whether attempts are to follow: starts are signed then, and stocks filled in mode `masked`
         """
+        settle = prekeys and self._witnessed
         prekeys = prekeys and self._masked
         online = {node for node, _ in self._exchange.nodes()}
         for node, name in list(self._members.items()):
@@ -232,7 +236,7 @@ class Roster:
         if strangers:
             self._greet(strangers, PREKEY_STOCK if prekeys else 0)
         self._propose()
-        if prekeys:
+        if settle:
             self._starts.settle(self.addresses, lambda: not self.select({}).shortfall)
         self._journal.present([self._presence[node] for node in self._members])
 
@@ -273,8 +277,9 @@ class Roster:
                     charter_version=body.charter_version,
                     started=body.started,
                 )
-                if self._masked and body.start:
+                if self._witnessed and body.start:
                     self._stock.greet(reply.header.sender, body.start, body.accepts)
+                if self._masked and body.start:
                     self.restock(reply.header.sender, reply.segments, prekeys)
             elif isinstance(body, RefusalReply):
                 self._useless[node] = self._monotonic()
@@ -346,7 +351,7 @@ class Roster:
         """Whether rounds can go on with so many members."""
         charter = self._desk.charter
         needed = charter.minimum_cohort
-        if self._masked:
+        if self._witnessed:
             # Whoever starts needs the words of so many others.
             needed = max(needed, charter.witnesses_needed + 1)
         return there >= needed

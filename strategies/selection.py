@@ -40,9 +40,10 @@ def select(
 
     Parameters
     ----------
-    starts : what is known of each member's start, where uploads are masked: a member takes part when
-        enough others signed its start, and each of the cohort takes the prekey of each other
+    starts : what is known of each member's start, where uploads are masked or noised: a member takes part when
+        enough others signed its start; in mode `masked` each of the cohort takes the prekey of each other, too
     """
+    masked = charter.protection.mode == "masked"
     here = set(connected)
     left_out: dict[str, str] = {}
     hopeful = {}
@@ -57,7 +58,7 @@ def select(
             hopeful[member.name] = reason
     candidates = [it.name for it in charter.members if it.name not in left_out and it.name not in hopeful]
     prekeys: dict[str, int] = {}
-    if starts is not None:
+    if starts is not None and masked:
         cohort = _fitting(candidates, starts)
         for name in set(candidates) - set(cohort):
             hopeful[name] = "its prekeys and those of the cohort are not valid for each other"
@@ -79,16 +80,16 @@ def select(
 
 
 def _not_ready(charter: Charter, start: Start | None) -> str:
-    """Why a connected member cannot be masked with anybody yet."""
+    """Why a connected member takes part in nothing yet."""
     if start is None:
-        return "its agent makes no prekeys"
+        return "its agent has said no start"
     if start.signed < charter.witnesses_needed:
         return f"its start is signed by {start.signed} of {charter.witnesses_needed} other members"
     if start.withheld:
         return "it was asked for its word on another's start and did not give it"
     if start.rejects:
-        return f"it does not take the prekeys of {', '.join(start.rejects)}, whose valid word it was shown"
-    return "" if start.numbers else "none of its prekeys is left"
+        return f"it does not take the word of {', '.join(start.rejects)}, which is valid and was shown to it"
+    return "" if start.numbers or charter.protection.mode != "masked" else "none of its prekeys is left"
 
 
 def _fitting(candidates: list[str], starts: Mapping[str, Start]) -> list[str]:

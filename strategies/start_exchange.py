@@ -1,4 +1,7 @@
-"""The start exchange: members sign each other's starts, so that each takes the other's prekeys (PROTOCOL section 7).
+"""The start exchange: members sign each other's starts (PROTOCOL section 7).
+
+With that each takes the other's prekeys, and learns the newest receipt of its own ledger that somebody saw; in mode
+`clear`, where there are no prekeys, the latter alone.
 
 Two requests: whoever runs signs the starts of those that do not take its prekeys yet, and makes fresh
 prekeys after that; then each of these is shown what was signed for it. Members that know each other
@@ -16,7 +19,7 @@ from hansa.contract.messages import PREKEY_STOCK, RefusalReply, Witness, Witness
 from hansa.contract.statements import witness_statement
 from hansa.contract.wire import Segments, digest
 from hansa.secagg.prekeys import prekey_bytes
-from hansa.secagg.ring import seen_valid
+from hansa.secagg.starts import seen_valid
 from hansa.strategies.exchange import Exchange, ExchangeError
 from hansa.strategies.ports import Journal
 from hansa.strategies.requests import Desk, Reply
@@ -39,6 +42,7 @@ class StartExchange:
     ----------
     forget : called with a member that may have restarted: it is greeted again
     restock : called with a member, the segments of its reply and the number of prekeys that were asked for
+    prekeys : so many are asked of a member at once; 0 where nothing is masked
     """
 
     def __init__(
@@ -52,7 +56,9 @@ class StartExchange:
         restock: Callable[[str, Segments, int], None],
         waits: Waits | None = None,
         monotonic: Callable[[], float] = time.monotonic,
+        prekeys: int = PREKEY_STOCK,
     ) -> None:
+        self._prekeys = prekeys
         self._desk = desk
         self._exchange = exchange
         self._journal = journal
@@ -102,6 +108,8 @@ class StartExchange:
         return wanted
 
     def _lacks_prekeys(self, peer: str, nonce: str, now: float) -> bool:
+        if self._prekeys == 0:
+            return False
         if self._stock.empty(peer):
             return self._due("", nonce, now)
         pause = min(AGAIN_S * 2.0 ** min(self._vain.get(nonce, 0), 10), LONGEST_IN_VAIN_S)
@@ -125,19 +133,20 @@ class StartExchange:
             return all(name in starts and starts[name].signed + len(words[name]) >= needed for name in words)
 
         asks = {
-            peer: WitnessRequest(starts=dict(to_sign), prekeys=PREKEY_STOCK, nonce=secrets.token_hex(16))
+            peer: WitnessRequest(starts=dict(to_sign), prekeys=self._prekeys, nonce=secrets.token_hex(16))
             for peer, to_sign in wanted.items()
         }
         for peer in (it for it, to_sign in wanted.items() if to_sign):
             self._stock.fall_silent(peer, True)
-        size = PREKEY_STOCK * prekey_bytes(self._desk.parties)
+        size = self._prekeys * prekey_bytes(self._desk.parties)
         for peer, reply in self._ask(asks, addresses, ready, rounds_go_on, size):
             self._stock.fall_silent(peer, False)
             body = reply.header.body
             if not isinstance(body, WitnessReply):
                 self._stock.withhold(peer, bool(wanted[peer]))
                 continue
-            self._restock(peer, reply.segments, PREKEY_STOCK)
+            if self._prekeys:
+                self._restock(peer, reply.segments, self._prekeys)
             if peer not in self._stock.starts:
                 # It started again meanwhile: what it signed is worth nothing, and it is greeted next.
                 continue
@@ -152,6 +161,8 @@ class StartExchange:
             for witness in said:
                 words[witness.member].append(witness)
                 self._stock.discard(peer, witness.first)
+            if self._prekeys == 0:
+                continue
             nonce = self._stock.starts[peer].nonce
             if self._stock.too_old(peer):
                 self._vain[nonce] = self._vain.get(nonce, 0) + 1
@@ -169,7 +180,8 @@ class StartExchange:
             return False
         if witness.made != self._stock.starts[peer].nonce or not self._may_show(witness):
             return False
-        if witness.first > max(self._stock.starts[peer].numbers, default=-1):
+        newest = max(self._stock.starts[peer].numbers, default=-1) if self._prekeys else 0
+        if witness.first > newest:
             return False
         statement = witness_statement(self._desk.hash, witness)
         return self._desk.parties.signed(peer, witness.signature, statement)
@@ -198,7 +210,7 @@ class StartExchange:
                 left = ", ".join(self._stock.rejects(name))
                 self._journal.event(
                     "refuses-word",
-                    f"does not take the prekeys of {left}, whose valid word it was shown",
+                    f"does not take the word of {left}, which is valid and was shown to it",
                     member=name,
                 )
         for name, left_out in refused.items():

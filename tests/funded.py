@@ -10,8 +10,10 @@ from hansa.clients.budget import Budget
 from hansa.clients.protocol import Agent
 from hansa.contract.charter import PrivacyPlan, Training
 from hansa.contract.jobs import JobPlan
-from hansa.contract.messages import JobReply, JobRequest, Order
+from hansa.contract.keys import to_text
+from hansa.contract.messages import JobReply, JobRequest, Order, Seen, Witness, WitnessRequest
 from hansa.contract.scenario import FirstGrant
+from hansa.contract.statements import witness_statement
 
 LOCAL = PrivacyPlan(noise="local")
 # With few entities the grid has room for much noise.
@@ -25,8 +27,24 @@ def funded(members: int = 4, *, grant: FirstGrant | None = None, **charter: obje
     return made
 
 
+def witnessed(federation: SimulatedFederation, agent: Agent, seen: Seen | None = None) -> None:
+    """In mode `clear`: all others sign the agent's start, and say that they saw so much of its ledger."""
+    me = agent.membership.name
+    assert agent.starts is not None
+    words = []
+    for name in set(federation.records) - {me}:
+        start = agent.starts.start
+        word = Witness(witness=name, member=me, start=start, made="00" * 16, first=0, seen=seen)
+        signed = federation.identities[name].sign(witness_statement(federation.hash, word))
+        words.append(word.model_copy(update={"signature": to_text(signed)}))
+    assert answer_of(agent, request(federation, WitnessRequest(shown=tuple(words)))).said == "witness"
+    assert agent.starts.witnessed
+
+
 def propose(federation: SimulatedFederation, agent: Agent, plan: JobPlan | None = None) -> dict[str, float]:
-    """Show a plan; returns the member's noise by segment."""
+    """Show a plan; returns the member's noise by segment. In mode `clear` its start is signed by then."""
+    if agent.ring is None and agent.starts is not None and not agent.starts.witnessed:
+        witnessed(federation, agent)
     answer = answer_of(agent, request(federation, JobRequest(plan=plan or make_plan())))
     assert isinstance(answer.body, JobReply), answer.body
     return answer.body.noise
@@ -44,4 +62,4 @@ def budget_of(agent: Agent) -> Budget:
     return agent.budget
 
 
-__all__ = ["JOB", "LOCAL", "SMALL", "Answer", "budget_of", "funded", "noised_order", "propose"]
+__all__ = ["JOB", "LOCAL", "SMALL", "Answer", "budget_of", "funded", "noised_order", "propose", "witnessed"]

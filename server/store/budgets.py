@@ -148,7 +148,7 @@ def _forget_oldest(connection: Connection, member: str) -> None:
 
 def _budget(row: Row[Any]) -> BudgetRecord:
     state = GrantState.model_validate_json(row.state)
-    spent = max(state.training, state.holdout)
+    spent = state.counted
     remaining = max(0.0, state.amount - spent)
     return BudgetRecord(
         id=row.id,

@@ -6,7 +6,7 @@ import json
 import os
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,10 @@ from masked_side import answer_of
 
 from hansa.cli.simulation import SimulatedFederation
 from hansa.clients.admin import Administration
+from hansa.clients.grants import Sides
 from hansa.clients.ledger import Ledger
 from hansa.clients.protocol import Agent
-from hansa.contract.errors import InputError
+from hansa.contract.errors import InputError, RefusalError
 from hansa.contract.frames import Peer, WorkSocket, serve_frames
 from hansa.contract.messages import JobRequest
 from hansa.contract.scenario import FirstGrant
@@ -106,7 +107,8 @@ def test_a_first_grant_sets_the_cap_and_the_next_must_fit_under_it() -> None:
     assert datetime.fromisoformat(first["expires"]) == datetime(2027, 1, 31, tzinfo=UTC)
     assert "does not fit under the lifetime cap" in it.refused("grant", **grant(grant="second", epsilon=4.9))
     it.done("grant", **grant(grant="second", epsilon=2.0))
-    assert it.done("budgets")["head"]["sequence"] == 3
+    # The data set, its sides, two grants.
+    assert it.done("budgets")["head"]["sequence"] == 4
 
 
 @pytest.mark.parametrize(
@@ -160,12 +162,64 @@ def test_a_new_version_of_a_data_set_is_entered_when_the_agent_starts_and_keeps_
     it.done("grant", **grant())
     ledger = budget_of(it.agent).ledger
     it.federation.budget("a", ledger)
-    assert ledger.head.sequence == 2
+    assert ledger.head.sequence == 3
     it.federation.records["a"] = it.federation.records["b"]
     it.federation.budget("a", ledger)
     with ledger.held() as book:
         assert len(book.data_sets["records"].people) == 2
     assert "does not fit" in it.refused("grant", **grant(grant="second"))
+
+
+def test_another_hold_out_adds_up_what_both_sides_lost_for_good() -> None:
+    it = empty()
+    it.done("grant", **grant())
+    plan = make_plan(rounds=4, share=1.0)
+    noise = propose(it.federation, it.agent, plan)
+    for number in (1, 2):
+        order = noised_order(it.federation, number, noise, evaluate=True)
+        assert answer_of(it.agent, attempt_request(it.federation, order)).said == "upload"
+    before = it.done("budgets")["grants"][0]
+    assert before["remaining"] == pytest.approx(before["amount"] - max(before["training"], before["holdout"]))
+    ledger, features = budget_of(it.agent).ledger, it.federation.charter.task.features
+    other = features.model_copy(update={"holdout": 0.4})
+    for changed in (other, features):
+        task = it.federation.charter.task.model_copy(update={"features": changed})
+        charter = it.federation.charter.model_copy(update={"task": task})
+        it.agent.budget = replace(it.federation, charter=charter).budget("a", ledger)
+        after = it.done("budgets")["grants"][0]
+        assert after["remaining"] == pytest.approx(after["amount"] - after["training"] - after["holdout"])
+        assert after["training_and_holdout_added_up"] is True
+    with ledger.held() as book:
+        [data_set] = book.data_sets.values()
+        assert [row.holdout for row in data_set.sides] == [features.holdout, 0.4]
+    order = noised_order(it.federation, 3, noise, evaluate=True)
+    # Of the larger sum half was left; of both together nothing is.
+    with pytest.raises(RefusalError, match="budget-exhausted"):
+        budget_of(it.agent).charge(plan, order)
+
+
+def test_what_puts_people_on_sides_has_a_fingerprint() -> None:
+    features, secret = funded().charter.task.features, b"s" * 32
+    one = Sides.of(features, secret)
+    assert Sides.of(features, secret) == one
+    # Ranges move nobody; share, key, columns and who counts as one do.
+    columns = features.columns
+    wider = columns[0].model_copy(update={"high": 1e6})
+    assert Sides.of(features.model_copy(update={"columns": (wider, *columns[1:])}), secret) == one
+    others = [
+        Sides.of(features.model_copy(update={"holdout": 0.3}), secret),
+        Sides.of(features.model_copy(update={"columns": columns[:-1]}), secret),
+        Sides.of(features.model_copy(update={"entity": "person"}), secret),
+        Sides.of(features, b"t" * 32),
+    ]
+    assert len({it.fingerprint for it in (one, *others)}) == 5
+    by_person = features.model_copy(update={"entity": "person", "columns": columns[:-1]})
+    assert Sides.of(by_person, secret) == others[2]
+
+
+def test_a_grant_over_records_without_an_entity_column_warns() -> None:
+    it = empty()
+    assert "no entity column" in it.done("grant", **grant())["warning"]
 
 
 def test_a_clock_that_went_back_is_named_and_a_small_correction_is_none() -> None:
@@ -223,7 +277,7 @@ def test_rows_and_uploads_come_in_pages_and_name_each_other() -> None:
         order = noised_order(it.federation, number, noise, evaluate=True)
         assert answer_of(it.agent, attempt_request(it.federation, order)).said == "upload"
     rows = it.done("rows")["rows"]
-    assert [Row.model_validate_json(json.dumps(row)).sequence for row in rows] == list(range(1, 10))
+    assert [Row.model_validate_json(json.dumps(row)).sequence for row in rows] == list(range(1, 11))
     assert it.done("rows", after=7)["rows"] == rows[7:]
     assert it.done("rows", after=1, most=2)["rows"] == rows[1:3]
     uploads = it.done("uploads")["uploads"]
@@ -285,7 +339,7 @@ def test_a_first_grant_is_entered_once() -> None:
         clock.now += timedelta(days=400)
     with ledger.held() as book:
         assert list(book.grants) == ["first"]
-        assert book.head.sequence == 2
+        assert book.head.sequence == 3
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")

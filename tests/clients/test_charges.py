@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from federation import JOB, attempt_request, make_plan, request
-from funded import LOCAL, SMALL, budget_of, funded, noised_order, propose
+from funded import LOCAL, SMALL, budget_of, funded, noised_order, propose, witnessed
 from masked_side import Answer, answer_of
 
 from hansa.cli.simulation import SimulatedFederation
@@ -400,6 +400,7 @@ def test_an_older_ledger_beside_the_record_of_uploads_pays_nothing_until_it_is_r
     files[1].write_bytes(copy) if lost == "the newest rows" else files[1].unlink()
     side = start()
     side.noise = noise
+    witnessed(federation, side.agent)
     # The job, too, is refused: nothing of it could be paid.
     job = answer_of(side.agent, request(federation, JobRequest(plan=make_plan())))
     assert job.said == "ledger-behind-witness"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from federation import JOB, attempt_request, make_federation, make_order, make_plan, request
+from funded import witnessed
 
 from hansa.clients.protocol import Agent
 from hansa.contract.charter import PrivacyPlan
@@ -36,6 +37,7 @@ def test_t_signatures_come_for_receipts_of_everybody_and_for_nothing_less() -> N
     )
     agents, noise = federation.agents(), 0.0
     for agent in agents.values():
+        witnessed(federation, agent)
         body = read(agent, request(federation, JobRequest(plan=make_plan(10))))
         assert isinstance(body, JobReply)
         noise = max(noise, body.noise["update"])

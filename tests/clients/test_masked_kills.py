@@ -23,7 +23,8 @@ from hansa.contract.messages import Receipt, Witness
 from hansa.contract.statements import active_statement, receipt_statement
 from hansa.secagg import ring as ring_module
 from hansa.secagg.active_set import receipt_valid
-from hansa.secagg.ring import PrekeyRing, _Taken
+from hansa.secagg.ring import PrekeyRing
+from hansa.secagg.starts import Taken
 
 FIRST, SECOND, ALL = list("abc"), list("abd"), list("abcd")
 Restart = Callable[[str], None]
@@ -235,7 +236,7 @@ def test_the_same_server_wins_against_an_agent_that_believes_every_prekey_fresh(
 
     def credulous(self: PrekeyRing, witnesses: tuple[Witness, ...]) -> None:
         for it in witnesses:
-            self._peers.setdefault(it.witness, {})[it.made] = _Taken()
+            self._peers.setdefault(it.witness, {})[it.made] = Taken()
             self._last[it.witness] = it.made
 
     monkeypatch.setattr(PrekeyRing, "take_witnesses", credulous)

@@ -39,6 +39,7 @@ def grant_states(book: Book) -> tuple[GrantState, ...]:
                 amount=account.amount,
                 training=rounded_up(account.sums.training),
                 holdout=rounded_up(account.sums.holdout),
+                together=account.data_set.together,
             )
         )
     return tuple(states)

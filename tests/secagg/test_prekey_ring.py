@@ -14,9 +14,10 @@ from hansa.contract.errors import RefusalError
 from hansa.contract.keys import to_text
 from hansa.contract.messages import Order
 from hansa.contract.statements import witness_statement
-from hansa.secagg import ring as ring_module
+from hansa.secagg import starts as starts_module
 from hansa.secagg.prekeys import Prekey, decode_prekeys
-from hansa.secagg.ring import KEPT_NUMBERS, KEPT_PREKEYS, KEPT_STARTS, RECENT_S, PrekeyRing
+from hansa.secagg.ring import KEPT_PREKEYS, RECENT_S, PrekeyRing
+from hansa.secagg.starts import KEPT_NUMBERS, KEPT_STARTS
 
 PARTIES = make_parties(4)
 EVERYBODY = PARTIES.names
@@ -323,7 +324,7 @@ def test_of_a_peer_so_many_starts_are_known_and_no_older_one_comes_back() -> Non
 
 
 def test_a_peer_that_began_anew_too_often_is_heard_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ring_module, "GIVEN_UP_STARTS", 3)
+    monkeypatch.setattr(starts_module, "GIVEN_UP_STARTS", 3)
     room = Room(PARTIES)
     for number in range(KEPT_STARTS + 10):
         restart(room, "b", str(number))
@@ -334,7 +335,7 @@ def test_a_peer_that_began_anew_too_often_is_heard_no_more(monkeypatch: pytest.M
 
 def test_what_is_forgotten_of_used_numbers_stays_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """With room for 8 numbers instead of 4,096: after 20 attempts every one of the prekeys is still used."""
-    monkeypatch.setattr(ring_module, "KEPT_NUMBERS", 8)
+    monkeypatch.setattr(starts_module, "KEPT_NUMBERS", 8)
     assert KEPT_NUMBERS == 4096
     room = Room(PARTIES)
     used = [list(room.begin(number).prekeys.values()) for number in range(1, 21)]

@@ -132,7 +132,7 @@ def test_whoever_does_not_take_a_valid_word_is_left_out_and_not_the_member_it_is
     job.run()
     assert job.job.status == "finished"
     assert all(result.active == ("b", "c", "d", "e") for result in job.job.results)
-    assert "does not take the prekeys of e" in job.job.results[0].left_out["a"]
+    assert "does not take the word of e" in job.job.results[0].left_out["a"]
     assert {member for member, _ in job.events("refuses-word")} == {"a"}
 
 

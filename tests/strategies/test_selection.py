@@ -78,7 +78,7 @@ def test_of_two_that_do_not_fit_the_one_at_fault_goes(liar: str) -> None:
 def test_an_agent_without_prekeys_takes_no_part() -> None:
     starts = {name: start(name) for name in MEMBERS[:4]}
     selection = select(CHARTER, connected=MEMBERS, declined={}, held={"b": "late"}, starts=starts)
-    assert selection.left_out == {"b": "held out: late", "e": "its agent makes no prekeys"}
+    assert selection.left_out == {"b": "held out: late", "e": "its agent has said no start"}
     assert "3 of at least 4 members" in selection.shortfall
 
 

@@ -129,8 +129,11 @@ def one_run(job: MaskedJob, rounds: int) -> None:
     grid.close()
 
 
-def test_a_restored_member_is_left_out_until_it_recovered_and_the_others_go_on(tmp_path: Path) -> None:
-    job = job_of(tmp_path, 8)
+@pytest.mark.parametrize("mode", ["masked", "clear"])
+def test_a_restored_member_is_left_out_until_it_recovered_and_the_others_go_on(
+    tmp_path: Path, mode: str
+) -> None:
+    job = job_of(tmp_path, 8, mode=mode)
     one_run(job, 2)
     copy = copied(job, "d")
     one_run(job, 2)
@@ -154,8 +157,9 @@ def test_a_restored_member_is_left_out_until_it_recovered_and_the_others_go_on(t
     assert book_of(agent).grants["first"].sums.training > spent
 
 
-def test_a_member_whose_ledger_forked_is_left_out_with_the_reason(tmp_path: Path) -> None:
-    job = job_of(tmp_path, 8)
+@pytest.mark.parametrize("mode", ["masked", "clear"])
+def test_a_member_whose_ledger_forked_is_left_out_with_the_reason(tmp_path: Path, mode: str) -> None:
+    job = job_of(tmp_path, 8, mode=mode)
     one_run(job, 1)
     copy = copied(job, "d")
     one_run(job, 2)
@@ -193,8 +197,9 @@ def test_one_member_that_cries_fork_does_not_drive_another_out_for_good(tmp_path
     assert sum("e" in it for it in took_part) >= len(took_part) // 2
 
 
-def test_a_word_with_a_receipt_that_the_member_did_not_sign_reaches_nobody(tmp_path: Path) -> None:
-    job = job_of(tmp_path, 4, members=5)
+@pytest.mark.parametrize("mode", ["masked", "clear"])
+def test_a_word_with_a_receipt_that_the_member_did_not_sign_reaches_nobody(tmp_path: Path, mode: str) -> None:
+    job = job_of(tmp_path, 4, members=5, mode=mode)
     one_run(job, 1)
 
     def lies(body: Request, honest: Node, payload: bytes) -> bytes:
