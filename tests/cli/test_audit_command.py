@@ -42,6 +42,7 @@ def audit(
     return code, said.out, said.err
 
 
+@pytest.mark.slow
 def test_a_claim_is_audited_and_reported(
     made: Instance, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -62,6 +63,7 @@ def test_a_claim_is_audited_and_reported(
     assert "not refuted: nothing here speaks against epsilon 2; that is no proof of it" in out
 
 
+@pytest.mark.slow
 def test_noise_that_is_missing_is_said_with_exit_code_1(
     made: Instance, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

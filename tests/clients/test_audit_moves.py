@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from broken_mechanisms import BROKEN
+from slow import cases
 from test_auditing import LABELS, SETTINGS, TWO, claim_of, subject
 
 from hansa.clients.audit_moments import audit_moments
@@ -69,7 +70,20 @@ FOUND = [
 ]
 
 
-@pytest.mark.parametrize(("broken", "name", "where"), FOUND)
+# One of each kind: how far, of whom, how weighed, how loud, from where, when again.
+QUICK = {
+    "twice the clip",
+    "clip by row",
+    "rows count whole",
+    "noise added before the clip",
+    "noise of a 32-bit seed",
+    "no noise when repeated",
+}
+
+
+@pytest.mark.parametrize(
+    ("broken", "name", "where"), cases(FOUND, quick=lambda it: it[0] in QUICK and it[1] in (ONE, MANY))
+)
 def test_a_broken_mechanism_is_found_without_canaries(
     broken: str, name: str, where: set[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -79,7 +93,7 @@ def test_a_broken_mechanism_is_found_without_canaries(
     assert where <= {segment for segment, sentences in found.items() if sentences}, found
 
 
-@pytest.mark.parametrize("name", ALL_SETTINGS)
+@pytest.mark.parametrize("name", cases(ALL_SETTINGS, quick=lambda it: it != BATCHES))
 def test_one_person_reaches_as_far_as_is_charged_for_and_no_further(name: str) -> None:
     who, claim = setting(name)
     for it in audit_moves(who, claim, seed=3):
@@ -101,6 +115,7 @@ def test_every_model_and_label_keeps_to_the_clip(mechanism: str, model: str, lab
         assert it.largest > 0.8
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("label", ["rare", "number"])
 def test_moments_have_canaries_of_their_own(label: str, monkeypatch: pytest.MonkeyPatch) -> None:
     who = with_task("additive", label, "moments")

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from broken_mechanisms import BROKEN, intact
 from federation import make_federation, records
+from slow import cases
 
 from hansa.clients.audit_input import planned_claim
 from hansa.clients.audit_noise import audit_noise
@@ -68,7 +69,9 @@ def test_a_broken_mechanism_is_refuted(setting: str, broken: str, monkeypatch: p
     assert found.bound > claim.epsilon
 
 
-@pytest.mark.parametrize("setting", SETTINGS)
+@pytest.mark.parametrize(
+    "setting", cases(SETTINGS, quick=lambda it: it in ("one sum a round", "distributed"))
+)
 def test_the_intact_mechanism_is_not_flagged(setting: str) -> None:
     who, epsilon, rounds, steps = SETTINGS[setting]
     claim = claim_of(who, epsilon, rounds, steps)
@@ -84,7 +87,7 @@ def test_the_intact_mechanism_is_not_flagged(setting: str) -> None:
         "noise in one coordinate",
         "one draw for all coordinates",
         "noise of a fixed seed",
-        "clip of each coordinate",
+        pytest.param("clip of each coordinate", marks=pytest.mark.slow),
     ],
 )
 def test_other_broken_mechanisms_are_refuted_by_canaries(
@@ -103,6 +106,7 @@ def test_batches_of_everybody_are_refuted(monkeypatch: pytest.MonkeyPatch) -> No
     assert audited(who, claim).verdict == "refuted"
 
 
+@pytest.mark.slow
 def test_a_clip_by_row_is_refuted_where_people_have_many_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     who = subject(training=Training(max_entities=10_000, max_records=10))
     claim = claim_of(who, 2.0, 20)
@@ -111,14 +115,19 @@ def test_a_clip_by_row_is_refuted_where_people_have_many_rows(monkeypatch: pytes
     assert audited(who, claim).verdict == "refuted"
 
 
-@pytest.mark.parametrize("steps", [1, 10])
+@pytest.mark.parametrize("steps", [1, pytest.param(10, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     "broken",
-    [
-        *("no noise", "a tenth of the noise", "half of the noise", "noise of a fixed seed"),
-        *("noise of a 16-bit seed", "noise in one coordinate", "noise in half of the coordinates"),
-        *("one draw for all coordinates", "absolute noise"),
-    ],
+    cases(
+        (
+            *("no noise", "a tenth of the noise", "half of the noise", "noise of a fixed seed"),
+            *("noise of a 16-bit seed", "noise in one coordinate", "noise in half of the coordinates"),
+            *("one draw for all coordinates", "absolute noise"),
+        ),
+        quick=lambda it: (
+            it in ("half of the noise", "noise of a 16-bit seed", "noise in half of the coordinates")
+        ),
+    ),
 )
 def test_noise_that_is_not_what_is_charged_for_is_found(
     broken: str, steps: int, monkeypatch: pytest.MonkeyPatch
@@ -132,6 +141,7 @@ def test_noise_that_is_not_what_is_charged_for_is_found(
     assert statistics.findings
 
 
+@pytest.mark.slow
 def test_half_of_the_noise_shows_in_how_far_scores_are_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     """Means of several audits: 80 of one each had .499 (sd .062) and, halved, .990 (sd .071) where mu = .502."""
     who, runs = subject(), 6
@@ -193,7 +203,7 @@ LABELS = {
 
 
 @pytest.mark.parametrize("label", LABELS)
-@pytest.mark.parametrize("model", ["linear", "mlp"])
+@pytest.mark.parametrize("model", ["linear", pytest.param("mlp", marks=pytest.mark.slow)])
 def test_every_model_and_label_is_audited(model: str, label: str, monkeypatch: pytest.MonkeyPatch) -> None:
     who = subject(60)
     options = {"hidden": [8]} if model == "mlp" else {}
@@ -228,6 +238,7 @@ def own_subject() -> Subject:
     return replace(who, charter=who.charter.model_copy(update={"task": task}), records=table)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("broken", "verdict"),
     [("no noise", "refuted"), ("a tenth of the noise", "refuted"), ("", "not refuted")],

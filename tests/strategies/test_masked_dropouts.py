@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from masked_jobs import Fault, MaskedJob, Node, attempt_of, clear_weights, vanish
+from slow import cases
 
 from hansa.contract.messages import Request
 
@@ -106,9 +107,7 @@ def check(job: MaskedJob, fate_of: dict[str, Fate]) -> None:
         assert len(results) <= 4
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(members=st.sampled_from([3, 4, 5, 5, 10]), data=st.data())
-def test_an_attempt_ends_exactly_whenever_t_answer(members: int, data: st.DataObject) -> None:
+def vanishing(members: int, data: st.DataObject) -> None:
     names = [chr(ord("a") + number) for number in range(members)]
     # Few enough faults that both ends are met.
     most = members - (2 * members) // 3 + 1
@@ -117,7 +116,22 @@ def test_an_attempt_ends_exactly_whenever_t_answer(members: int, data: st.DataOb
     check(run(fate_of), fate_of)
 
 
-@pytest.mark.parametrize(("members", "most"), [(3, 0), (4, 1), (5, 1), (10, 4)])
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(members=st.sampled_from([3, 4, 5, 5]), data=st.data())
+def test_an_attempt_ends_exactly_whenever_t_answer(members: int, data: st.DataObject) -> None:
+    vanishing(members, data)
+
+
+@pytest.mark.slow
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(members=st.sampled_from([3, 4, 5, 5, 10]), data=st.data())
+def test_an_attempt_of_up_to_ten_ends_exactly_whenever_t_answer(members: int, data: st.DataObject) -> None:
+    vanishing(members, data)
+
+
+@pytest.mark.parametrize(
+    ("members", "most"), cases([(3, 0), (4, 1), (5, 1), (10, 4)], quick=lambda it: it[0] < 10)
+)
 @pytest.mark.parametrize("what", FATES[1:])
 def test_so_many_members_may_vanish_and_one_more_is_too_many(members: int, most: int, what: str) -> None:
     names = [chr(ord("a") + number) for number in range(members)]

@@ -113,7 +113,7 @@ def order_of(job: MaskedJob, number: int) -> Order:
 
 
 @pytest.mark.parametrize("decision", [unfrozen, granted, recovered, approved])
-@pytest.mark.parametrize("minutes", [0, 1, 60])
+@pytest.mark.parametrize("minutes", [0, 1, pytest.param(60, marks=pytest.mark.slow)])
 def test_what_an_organisation_decides_counts_in_the_running_job_at_once(
     job: MaskedJob, decision: Callable[[MaskedJob, int], Callable[[], object]], minutes: int
 ) -> None:

@@ -118,11 +118,11 @@ def copied(job: MaskedJob, name: str) -> Path:
     return root / "copy"
 
 
-def one_run(job: MaskedJob, rounds: int) -> None:
+def one_run(job: MaskedJob, rounds: int, gather_s: float = 10.0) -> None:
     """So many rounds in a run of their own."""
     strategy, grid = job.strategy(), job.grid()
     # Nobody who is about to be ready is left out.
-    strategy._gather_s = 10.0
+    strategy._gather_s = gather_s
     strategy.connect(grid)
     for _ in range(rounds):
         strategy.train_round()
@@ -213,7 +213,7 @@ def test_a_word_with_a_receipt_that_the_member_did_not_sign_reaches_nobody(tmp_p
     job.faults["e"] = lies
     job.agents["a"].close()
     job.restart("a")
-    one_run(job, 1)
+    one_run(job, 1, gather_s=2.0)
     assert ("e", "signed what it was not asked to, or prekeys that it does not have") in job.events(
         "bad-reply"
     )

@@ -21,6 +21,10 @@ ACTIVE = {1: "abcde", 2: "abce", 3: "abde", 4: "abcde", 5: "abcde", 6: "abcde", 
 OPENED = {it: active for it, active in ACTIVE.items() if it != 5}
 
 
+# Half a minute for the recorded job alone; what the same attacker wins from weakened builds is among the quick tests.
+pytestmark = pytest.mark.slow
+
+
 @pytest.fixture(scope="module")
 def job(tmp_path_factory: pytest.TempPathFactory) -> RecordedJob:
     """A disturbed job; the server in a process of its own."""
@@ -88,7 +92,6 @@ CHARTERS = {
 }
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", CHARTERS)
 def test_the_honest_of_a_circle_are_never_told_apart(tmp_path: Path, name: str) -> None:
     members, colluders, protection, script = CHARTERS[name]
