@@ -126,8 +126,11 @@ def _check_hello(body: HelloRequest, charter: Charter) -> None:
 
 
 def _check_witness(body: WitnessRequest, charter: Charter) -> None:
-    if charter.protection.mode != "masked":
-        raise Conflict(f"mode '{charter.protection.mode}' has no witnesses")
+    mode = charter.protection.mode
+    if mode != "masked" and charter.privacy.noise == "none":
+        raise Conflict(f"mode '{mode}' without noise has no witnesses")
+    if mode != "masked" and body.prekeys:
+        raise Conflict(f"mode '{mode}' has no prekeys")
     if len(body.shown) >= len(charter.members):
         raise Conflict(f"{len(body.shown)} words on one start; a member has {len(charter.members) - 1} peers")
     _check_names((*body.starts, *(name for it in body.shown for name in (it.witness, it.member))), charter)

@@ -11,7 +11,7 @@ from desks import as_text, client, header, open_test_desk
 from federation import JOB, make_plan
 
 from hansa.contract.charter import PrivacyPlan
-from hansa.contract.messages import AgreeRequest, Order, Request, TrainRequest
+from hansa.contract.messages import AgreeRequest, Order, Request, TrainRequest, WitnessRequest
 from hansa.server.control.desk import ControlDesk
 
 KNOBS = {"server_rate": 0.2, "client_rate": 1.0}
@@ -86,3 +86,9 @@ def test_no_active_set_is_signed_that_is_too_small_for_noise_that_is_shared(open
     assert desk.charter.least_active == 5
     assert "5 of 7 members are active in attempt 1; noise that is shared needs 6" in sign(desk, fewer)
     assert sign(desk, AgreeRequest(job=JOB, attempt=1, active=COHORT[:6])) == ""
+
+
+def test_starts_are_signed_for_wherever_something_is_charged(opened: Opened) -> None:
+    desk = opened(PrivacyPlan(noise="local"), mode="clear")
+    assert sign(desk, WitnessRequest(starts={"a": "0" * 32})) == ""
+    assert sign(desk, WitnessRequest(starts={"a": "0" * 32}, prekeys=1)) == "mode 'clear' has no prekeys"
