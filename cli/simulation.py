@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from hansa.cli.provisioning import make_charter, to_toml
 from hansa.clients.attempt import LocalWork
 from hansa.clients.attempt_log import AttemptLog
+from hansa.clients.blind import new_blind
 from hansa.clients.budget import Budget
 from hansa.clients.data.dataset import concatenate
 from hansa.clients.data.encode import encode
@@ -26,6 +27,7 @@ from hansa.clients.data.sources import origin, read_source
 from hansa.clients.data.split import Split, split
 from hansa.clients.grants import Grants, Sides, people_of
 from hansa.clients.heads import Heads
+from hansa.clients.held import HeldJobs
 from hansa.clients.ledger import Ledger
 from hansa.clients.membership import Membership, new_ring, new_starts
 from hansa.clients.protocol import Agent
@@ -42,6 +44,7 @@ from hansa.models.model import Model
 from hansa.models.preparation import predict
 from hansa.models.registry import load_model
 from hansa.strategies.apply import ModelState
+from hansa.strategies.blind_state import BlindState
 from hansa.strategies.consortium import ConsortiumStrategy
 from hansa.strategies.contract_check import released
 from hansa.strategies.memory_grid import InMemoryGrid
@@ -102,6 +105,7 @@ class SimulatedFederation:
         )
         membership = Membership(name, self.charter, self.hash, self.identities[name])
         attempts, ring, starts, budget, witnesses = AttemptLog(log), None, None, None, None
+        blind = None
         if self.charter.privacy.noise != "none":
             budget = self.budget(name, ledger)
             witnesses = Witnesses(
@@ -109,9 +113,12 @@ class SimulatedFederation:
                 budget.ledger,
                 event=lambda kind, sentence: attempts.event("", kind, sentence),
             )
-        if self.charter.protection.mode == "masked":
+        if self.charter.protection.masked:
             ring = new_ring(membership, self.sealing_keys[name], witnesses)
-        elif witnesses is not None:
+        if self.charter.protection.blind:
+            path = log if log == ":memory:" else Path(log).with_suffix(".held.sqlite")
+            blind = new_blind(membership, self.sealing_keys[name], HeldJobs(path), self.model)
+        if ring is None and witnesses is not None:
             starts = new_starts(membership, witnesses)
         return Agent(
             membership,
@@ -123,6 +130,7 @@ class SimulatedFederation:
             starts=starts,
             budget=budget,
             witnesses=witnesses,
+            blind=blind,
         )
 
     def budget(self, name: str, ledger: Ledger | Path | str = ":memory:") -> Budget:
@@ -240,4 +248,9 @@ def run(federated: SimulatedFederation, plan: JobPlan, *, workers: int = 2) -> S
         grid.close()
     if job.status != "finished":
         raise HansaError(f"the job is {job.status}: {job.reason}")
-    return SimulatedJob(job, strategy.state, released(strategy.state, federated.charter))
+    state = strategy.state
+    if isinstance(state, BlindState):
+        blind = next(iter(agents.values())).blind
+        assert blind is not None
+        state = blind.model(plan.job, state.tag, state.round)
+    return SimulatedJob(job, state, released(state, federated.charter))

@@ -82,7 +82,7 @@ def build(folder: Path, config: MemberConfig, *, isolated: bool, table: pl.DataF
             f"that the charter names for '{config.name}'"
         )
     check_distribution(charter.task.model)
-    sealing_key = _sealing_key(folder, member) if charter.protection.mode == "masked" else None
+    sealing_key = _sealing_key(folder, member) if charter.protection.masked else None
     # Only now: a charter that is not this member's own must not displace the one that is.
     pinned = pin(folder, verified)
     model = load_model(charter.task.model, charter.task.features)
@@ -114,6 +114,12 @@ def build(folder: Path, config: MemberConfig, *, isolated: bool, table: pl.DataF
         )
         if sealing_key is None:
             starts = new_starts(membership, witnesses)
+    blind = None
+    if sealing_key is not None and charter.protection.blind:
+        from hansa.clients.blind import new_blind
+        from hansa.clients.held import HELD, HeldJobs
+
+        blind = new_blind(membership, sealing_key, HeldJobs(folder / HELD), model)
     return Agent(
         membership,
         attempts,
@@ -132,6 +138,7 @@ def build(folder: Path, config: MemberConfig, *, isolated: bool, table: pl.DataF
         starts=starts,
         budget=budget,
         witnesses=witnesses,
+        blind=blind,
     )
 
 

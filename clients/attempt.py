@@ -33,7 +33,6 @@ from hansa.models.linear import RowModel
 from hansa.models.model import Model
 from hansa.models.scores import score_histogram
 from hansa.privacy.noise import NoiseGenerator
-from hansa.secagg.fixed_point import MODULUS
 from hansa.strategies.grids import grid_of, noise_on
 
 # Largest absolute value of a weight that comes with an order.
@@ -76,6 +75,10 @@ class LocalWork:
         self._views.check(segments)
         for name in set(segments) - {PREPARATION}:
             self._check_length(name, segments[name])
+
+    def check_preparation(self, segments: Segments) -> None:
+        """Refuse a preparation that no contract check can lead to."""
+        self._views.check(segments)
 
     def run(self, plan: JobPlan, order: Order, segments: Segments, noise: Mapping[str, float]) -> Segments:
         """The upload of one attempt: `update` u32[d], `statistics` u32[m] or, where asked for, `evaluation` u32[h].
@@ -145,7 +148,7 @@ class LocalWork:
             # No noise at all, or that of each step at home, which is in the values.
             return encoded
         noise = noise_on(spec, self.charter, summands, multiplier)
-        return noise.add(encoded, self.generator(), modulus=MODULUS, summands=summands)
+        return noise.add(encoded, self.generator(), modulus=spec.modulus, summands=summands)
 
     def keep(self, plan: JobPlan, segments: Segments) -> None:
         """Write the released model, and held-out scores where a demo wants them, into the member's folder.

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from datetime import datetime
 
+from hansa.contract.blind_messages import ApplyRequest
 from hansa.contract.charter import BUILT_MODES, Charter
 from hansa.contract.errors import InputError, RefusalError
 from hansa.contract.jobs import JobPlan
@@ -158,6 +159,26 @@ def check_cohort_size(cohort: tuple[str, ...], charter: Charter) -> None:
             f"a cohort of {len(controllers)} controllers is below the charter's minimum of {charter.minimum_cohort}",
             {"cohort": len(controllers), "minimum": charter.minimum_cohort},
         )
+
+
+def check_applied(request: ApplyRequest, charter: Charter) -> None:
+    """The sum is one that an order of this charter can have led to: a train attempt, enough of its cohort active."""
+    order, active = request.order, request.active
+    if order.kind != "train" or not set(active) <= set(order.cohort) or len(set(active)) != len(active):
+        raise RefusalError("not-in-active-set", "the sum is not that of members of a train attempt")
+    for name in order.cohort:
+        if charter.member(name) is None:
+            raise RefusalError(
+                "unknown-member", f"'{name}' in the cohort is not a member of the charter", {"member": name}
+            )
+    controllers = charter.controllers(active)
+    if len(controllers) < charter.least_active:
+        raise RefusalError(
+            "active-set-too-small",
+            f"a sum of {len(controllers)} controllers is below the charter's least of {charter.least_active}",
+            {"active": len(controllers), "least": charter.least_active},
+        )
+    check_knobs(order.knobs, charter, None)
 
 
 def check_groups(order: Order, charter: Charter, me: str) -> None:

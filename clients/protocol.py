@@ -10,12 +10,16 @@ import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import assert_never
+from typing import Any, assert_never
+
+from numpy.typing import NDArray
 
 from hansa.clients.approval import approved, check_known, check_not_frozen, propose
 from hansa.clients.attempt_log import AcceptedAttempt, AttemptLog
+from hansa.clients.blind import BlindJobs
 from hansa.clients.budget import Budget, Paid
 from hansa.clients.checks import (
+    check_applied,
     check_charter,
     check_grid,
     check_grids,
@@ -32,6 +36,15 @@ from hansa.clients.seldom import Seldom
 from hansa.clients.turns import Turn, Turns
 from hansa.clients.witnesses import Witnesses
 from hansa.clients.work import Work
+from hansa.contract.blind_messages import (
+    ENCRYPTED_SUM,
+    SEALED_KEYS,
+    SEALED_STATE,
+    ApplyRequest,
+    Held,
+    KeysRequest,
+    ReloadRequest,
+)
 from hansa.contract.errors import MessageError, RefusalError
 from hansa.contract.jobs import JobPlan
 from hansa.contract.keys import to_text
@@ -60,7 +73,7 @@ from hansa.contract.messages import (
     WitnessReply,
     WitnessRequest,
 )
-from hansa.contract.segments import UPDATE
+from hansa.contract.segments import BLIND_MODULUS, PREPARATION, UPDATE
 from hansa.contract.statements import active_statement, finish_statement, receipt_statement
 from hansa.contract.statistics import preparation_length
 from hansa.contract.typed import clipped
@@ -114,10 +127,11 @@ class Agent:
         starts: Starts | None = None,
         budget: Budget | None = None,
         witnesses: Witnesses | None = None,
+        blind: BlindJobs | None = None,
     ) -> None:
-        if (ring is not None) != (membership.charter.protection.mode == "masked"):
+        if (ring is not None) != membership.charter.protection.masked:
             raise ValueError(
-                "an agent has a ring of prekeys where its charter's mode is 'masked', and only there"
+                "an agent has a ring of prekeys where its charter has uploads masked, and only there"
             )
         if (budget is not None) != (membership.charter.privacy.noise != "none"):
             raise ValueError("an agent has a budget where its charter has noise, and only there")
@@ -125,6 +139,8 @@ class Agent:
             raise ValueError("an agent has its ledger witnessed where it has one")
         if (starts is not None) != (ring is None and budget is not None):
             raise ValueError("an agent without prekeys has its start signed where its charter has noise")
+        if (blind is not None) != membership.charter.protection.blind:
+            raise ValueError("an agent holds models where its charter's mode is 'he', and only there")
         self.membership = membership
         self.attempts = attempts
         self.budget = budget
@@ -137,6 +153,8 @@ class Agent:
         self._monotonic = monotonic
         self._now = now
         self._parties = Parties.of(membership.charter, membership.charter_hash)
+        # Keys and models of mode `he`.
+        self.blind = blind
         self._masked = None
         if ring is not None:
             self._masked = MaskedAttempts(self._parties, ring, monotonic, witnesses)
@@ -169,6 +187,8 @@ class Agent:
             self.budget.ledger.close()
         if self.witnesses is not None:
             self.witnesses.close()
+        if self.blind is not None:
+            self.blind.close()
 
     def handle(self, request: bytes) -> bytes:
         """Answer one request. Never raises: what cannot be obeyed is refused, typed and signed."""
@@ -227,7 +247,8 @@ class Agent:
             limited = body.plan.job in self._limited
             noise = propose(body.plan, self.attempts, membership.charter, self.budget, limited=limited)
             check_grids(body.plan, membership.charter, self._work.parameters, noise)
-            return self._reply(asked, JobReply(noise=noise), {})
+            held = Held() if self.blind is None else self.blind.holds(body.plan.job)
+            return self._reply(asked, JobReply(noise=noise, held=held), {})
         if isinstance(body, TrainRequest):
             if body.order.arrays != {it.name: it.sha256 for it in header.segments}:
                 raise RefusalError("bad-size", "the arrays are not those that the order names")
@@ -236,12 +257,39 @@ class Agent:
             with self._jobs.alone(order.job, turn):
                 return self._attempt(asked, body, segments, turn, began)
         segments = segments_of(packed, header.segments)
-        check_known(body.job, self.attempts)
-        with self._jobs.alone(body.job, turn):
+        job = body.order.job if isinstance(body, ApplyRequest) else body.job
+        check_known(job, self.attempts)
+        with self._jobs.alone(job, turn):
+            if isinstance(body, KeysRequest | ApplyRequest | ReloadRequest):
+                return self._reply(asked, *self._held_jobs(approved(job, self.attempts), body, segments))
             if isinstance(body, CloseRequest):
                 # What is kept of the records takes as long as there are many.
                 turn.compute(began)
             return self._reply(asked, self._follow_up(body, asked, segments), {})
+
+    def _held_jobs(
+        self, plan: JobPlan, body: KeysRequest | ApplyRequest | ReloadRequest, segments: Segments
+    ) -> tuple[Reply, Segments]:
+        """In mode `he`: keys, sums and states; they hang on no record of this member's."""
+        if self.blind is None:
+            raise RefusalError("mode-downgrade", "the charter asks for another mode than 'he'")
+        needed = {"keys": set[str](), "apply": {ENCRYPTED_SUM}, "reload": {SEALED_STATE}}[body.type]
+        allowed = needed | {"keys": {SEALED_KEYS}, "apply": {PREPARATION}, "reload": set[str]()}[body.type]
+        if not needed <= set(segments) <= allowed:
+            raise RefusalError(
+                "bad-size",
+                f"a request '{body.type}' needs segments {sorted(needed)}, it has {sorted(segments)}",
+            )
+        if isinstance(body, KeysRequest):
+            return self.blind.keys(body, segments)
+        if isinstance(body, ReloadRequest):
+            return self.blind.reload(plan, body, segments), {}
+        check_applied(body, self.membership.charter)
+        brought = {it.name: it.sha256 for it in describe(segments) if it.name == PREPARATION}
+        if not brought.items() <= body.order.arrays.items():
+            raise RefusalError("bad-size", "the preparation is not the one that the order named")
+        self._work.check_preparation(segments)
+        return self.blind.apply(plan, body, segments, self.attempts)
 
     def _hello(self, body: HelloRequest) -> tuple[HelloReply, Segments]:
         masked = self._masked
@@ -287,6 +335,7 @@ class Agent:
             raise RefusalError("not-approved", "the job plans no statistics release under noise")
         self._take_finished(order.job, body.finished)
         self._check_paid(plan, order)
+        segments = self._with_model(plan, order, segments)
         masking, arrays = self._take_part(order, segments)
         self.attempts.accept(order.job, order.attempt, asked, order.cohort, order.digest)
         # From here on the attempt is paid, whatever becomes of it.
@@ -296,7 +345,7 @@ class Agent:
         outgoing = dict(self._work.run(plan, order, arrays, paid.noise))
         released = {name: plan.steps if name == UPDATE else 1 for name in outgoing}
         if self._masked is not None and masking is not None:
-            masking.mask(outgoing)
+            self._protect(order, masking, outgoing)
             outgoing |= self._masked.prekeys(1, replacing=True)
         receipt = self._receipt(order, paid.receipt)
         reply = self._reply(
@@ -305,6 +354,35 @@ class Agent:
         seen = Seen(job=order.job, attempt=order.attempt, order=order.digest, receipt=receipt)
         self.attempts.keep_reply(reply, seen, released, charter.privacy.noise)
         return reply
+
+    def _with_model(self, plan: JobPlan, order: Order, segments: Segments) -> Segments:
+        """What the order starts from: it comes with the order, or this member holds it and nothing of it may come."""
+        if self.blind is None:
+            if order.epoch or order.state:
+                raise RefusalError(
+                    "mode-downgrade", "the order names keys, and the charter's mode is not 'he'"
+                )
+            return segments
+        if {"weights", "released"} & set(segments):
+            raise RefusalError(
+                "mode-downgrade", "the charter asks for mode 'he', and the order brings a model"
+            )
+        if order.kind == "statistics":
+            return segments
+        state = self.blind.state(plan, order, segments)
+        model = {"weights": state.weights} if order.kind == "train" else {}
+        if order.kind == "evaluate" or (order.evaluate and state.released is not state.weights):
+            model["released"] = state.released
+        return {**segments, **model}
+
+    def _protect(self, order: Order, masking: MemberAttempt, outgoing: dict[str, NDArray[Any]]) -> None:
+        """Mask an upload in place; in mode `he` the update gets its check words before and its envelope after."""
+        if self.blind is None or UPDATE not in outgoing:
+            masking.mask(outgoing)
+            return
+        outgoing[UPDATE] = self.blind.with_check_words(order, outgoing[UPDATE])
+        masking.mask(outgoing, {UPDATE: BLIND_MODULUS})
+        outgoing[UPDATE] = self.blind.encrypt(order, outgoing[UPDATE])
 
     def _check_paid(self, plan: JobPlan, order: Order) -> None:
         """Refuse what could not be paid while nothing is used up, so that the same request may come again."""
@@ -375,7 +453,10 @@ class Agent:
             # The answer may have been lost on its way: what is closed is closed, and its model stays.
             if self.attempts.state(body.job) == "closed":
                 return CloseReply(job=body.job)
-            self._work.keep(approved(body.job, self.attempts), segments)
+            plan = approved(body.job, self.attempts)
+            if self.blind is not None and body.rounds:
+                segments = self.blind.released(plan.job, body.state, body.rounds)
+            self._work.keep(plan, segments)
             if not self.attempts.finish(body.job, f"closed after {body.rounds} rounds"):
                 approved(body.job, self.attempts)  # frozen meanwhile
             if self._masked is not None:

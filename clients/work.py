@@ -22,6 +22,10 @@ class Work(Protocol):
         """Refuse segments that are not what the order needs, before the attempt is accepted."""
         ...
 
+    def check_preparation(self, segments: Segments) -> None:
+        """Refuse a preparation that no contract check can lead to."""
+        ...
+
     def run(self, plan: JobPlan, order: Order, segments: Segments, noise: Mapping[str, float]) -> Segments:
         """Compute an attempt's upload.
 

@@ -64,13 +64,27 @@ class Task(Frozen):
 
 
 class Protection(Frozen):
-    """How updates are protected on their way (PROTOCOL sections 1, 4, 5)."""
+    """How updates are protected on their way (PROTOCOL sections 1, 4, 5).
+
+    `clear`: not at all, for debugging. `masked`: the server opens the sum and nothing smaller. `he`: masked, and
+    encrypted under a key of the members', so that the server does not learn the sum either.
+    """
 
     mode: Mode
     c: Annotated[int, Field(ge=0)] = 1
     t: Annotated[int, Field(ge=1)] | None = None
     minimum_cohort: Annotated[int, Field(ge=1)] | None = None
     audit_groups: Annotated[int, Field(ge=3)] | None = None
+
+    @property
+    def masked(self) -> bool:
+        """Whether uploads are masked: attempts use prekeys, and shares are given."""
+        return self.mode != "clear"
+
+    @property
+    def blind(self) -> bool:
+        """Whether members hold the model and the server does not."""
+        return self.mode == "he"
 
 
 class Training(Frozen):
@@ -188,6 +202,11 @@ class Charter(Frozen):
             raise ValueError(f"protection.audit_groups = {groups} is below c + 2 = {c + 2}")
         if groups is not None and self.protection.mode == "clear":
             raise ValueError("protection.audit_groups has no meaning in mode 'clear'; leave it out")
+        if groups is not None and self.protection.mode == "he":
+            raise ValueError(
+                "protection.audit_groups needs a server that sees the groups' sums, and in mode 'he' it sees none; "
+                "leave it out, or use mode 'masked'"
+            )
         self._check_noise()
         self._check_moments()
         if n == 2 and self.protection.minimum_cohort != 2:
@@ -243,6 +262,11 @@ class Charter(Frozen):
     def _check_moments(self) -> None:
         if self.training.mechanism != "moments":
             return
+        if self.protection.mode == "he":
+            raise ValueError(
+                "training.mechanism 'moments' solves equations by methods whose last bit differs between machines, "
+                "and in mode 'he' every member must come to the same bits; use 'gradient', or mode 'masked'"
+            )
         if isinstance(self.task.features.label, MulticlassLabel):
             raise ValueError(
                 "training.mechanism 'moments' solves a regression of one output, and the label has "

@@ -43,6 +43,8 @@ RefusalCode = Literal[
     "bad-size",
     "bad-share",
     "bad-sum",
+    "keys-missing",
+    "wrong-state",
     "replayed",
     "training-failed",
     "agent-unavailable",

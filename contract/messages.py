@@ -5,13 +5,27 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import Annotated, Literal
 
 from pydantic import Field
 
-from hansa.contract.jobs import AttemptKind, JobId, JobPlan
-from hansa.contract.typed import Frozen, Sentence, Slug, canonical_json
+from hansa.contract.blind_messages import (
+    ApplyReply,
+    ApplyRequest,
+    Held,
+    KeysReply,
+    KeysRequest,
+    ReloadRequest,
+    Tag,
+)
+from hansa.contract.jobs import JobId, JobPlan
+from hansa.contract.order import FACT_CHARACTERS as FACT_CHARACTERS
+from hansa.contract.order import MOST_MEMBERS, AttemptNumber, Count, Digest, Members, Nonce, Share, ShortText
+from hansa.contract.order import DtypeName as DtypeName
+from hansa.contract.order import FactValue as FactValue
+from hansa.contract.order import Order as Order
+from hansa.contract.order import Signature as Signature
+from hansa.contract.typed import Frozen, Sentence, Slug
 
 PROTOCOL = 1
 # An agent serves the current protocol number and the one before; there is none before 1.
@@ -19,22 +33,6 @@ SERVED = tuple(number for number in (PROTOCOL - 1, PROTOCOL) if number >= 1)
 
 MAX_MESSAGE_BYTES = 2**30
 
-DtypeName = Literal["f64", "u32", "u8"]
-Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-AttemptNumber = Annotated[int, Field(ge=1, lt=2**63)]
-Nonce = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
-Count = Annotated[int, Field(ge=0, lt=2**63)]
-# A charter has no more members; no list or mapping of members in a message is longer.
-MOST_MEMBERS = 1000
-Members = Annotated[tuple[Slug, ...], Field(max_length=MOST_MEMBERS)]
-# Printable, without what JSON escapes: as many bytes in a header as characters.
-Signature = Annotated[str, Field(pattern=r"^[!#-\[\]-~]{0,88}$")]
-Share = Annotated[str, Field(pattern=r"^[!#-\[\]-~]{0,64}$")]
-ShortText = Annotated[str, Field(pattern=r"^[ !#-\[\]-~]{0,64}$")]
-FACT_CHARACTERS = 200
-FactValue = (
-    Annotated[int, Field(gt=-(2**63), lt=2**63)] | Annotated[Sentence, Field(max_length=FACT_CHARACTERS)]
-)
 # Prekeys of each member that the server keeps ahead (PROTOCOL section 3).
 PREKEY_STOCK = 4
 # The one segment of a message that holds prekeys, one behind the other.
@@ -48,38 +46,6 @@ class SegmentHeader(Frozen):
     dtype: DtypeName
     count: Annotated[int, Field(ge=0, le=MAX_MESSAGE_BYTES)]
     sha256: Digest
-
-
-class Order(Frozen):
-    """What the operator asks of a cohort: the part of a request that every member sees alike."""
-
-    job: JobId
-    attempt: AttemptNumber
-    kind: AttemptKind
-    base: Count
-    cohort: Annotated[tuple[Slug, ...], Field(min_length=1, max_length=MOST_MEMBERS)]
-    # Number of the one-time key that each of the cohort uses; empty in mode `clear` (PROTOCOL section 3).
-    prekeys: Annotated[dict[Slug, Count], Field(max_length=MOST_MEMBERS)] = {}
-    # How the cohort is split where the charter has `audit_groups`; empty where it is not.
-    groups: Annotated[tuple[Members, ...], Field(max_length=MOST_MEMBERS)] = ()
-    # Members that are left out, each with its reason; the cohort sees it.
-    left_out: Annotated[dict[Slug, Sentence], Field(max_length=MOST_MEMBERS)] = {}
-    knobs: Annotated[dict[Slug, float], Field(max_length=16)] = {}
-    # The cohort's largest noise multiplier of each segment: sets the grid's room for noise; empty without privacy.
-    noise: Annotated[dict[Slug, Annotated[float, Field(gt=0, le=1e9)]], Field(max_length=8)] = {}
-    evaluate: bool = False
-    # SHA-256 of each array that comes with the order, by segment: whoever agrees on the order agrees on them.
-    arrays: Annotated[dict[Slug, Digest], Field(max_length=16)] = {}
-
-    @property
-    def digest(self) -> str:
-        """Hash that agree signatures and pair keys hang on."""
-        return hashlib.sha256(b"hansa/order/1\x00" + canonical_json(self)).hexdigest()
-
-    @property
-    def circles(self) -> tuple[tuple[str, ...], ...]:
-        """Members that mask with each other: the groups, or the whole cohort."""
-        return self.groups or (self.cohort,)
 
 
 class Head(Frozen):
@@ -254,11 +220,13 @@ class UnmaskRequest(Frozen):
 
 
 class CloseRequest(Frozen):
-    """The job is over. Segment `released`: the model that every member keeps."""
+    """The job is over. Segment `released`: the model that every member keeps, but in mode `he`, where it holds it."""
 
     type: Literal["close"] = "close"
     job: JobId
     rounds: Count
+    # In mode `he`: the tag of the state that they keep.
+    state: Tag = ""
 
 
 class HelloReply(Frozen):
@@ -294,6 +262,8 @@ class JobReply(Frozen):
     approved: Literal[True] = True
     # Noise multiplier of each segment, as this member derived it from its own grant; empty without privacy.
     noise: Annotated[dict[Slug, Positive], Field(max_length=8)] = {}
+    # What it holds of the job in mode `he`.
+    held: Held = Held()
 
 
 class UploadReply(Frozen):
@@ -341,10 +311,28 @@ class RefusalReply(Frozen):
 
 
 Request = (
-    HelloRequest | WitnessRequest | JobRequest | TrainRequest | AgreeRequest | UnmaskRequest | CloseRequest
+    HelloRequest
+    | WitnessRequest
+    | JobRequest
+    | KeysRequest
+    | TrainRequest
+    | AgreeRequest
+    | UnmaskRequest
+    | ApplyRequest
+    | ReloadRequest
+    | CloseRequest
 )
 Reply = (
-    HelloReply | WitnessReply | JobReply | UploadReply | AgreeReply | UnmaskReply | CloseReply | RefusalReply
+    HelloReply
+    | WitnessReply
+    | JobReply
+    | KeysReply
+    | UploadReply
+    | AgreeReply
+    | UnmaskReply
+    | ApplyReply
+    | CloseReply
+    | RefusalReply
 )
 
 

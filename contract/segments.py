@@ -18,6 +18,11 @@ EVALUATION = "evaluation"
 STATISTICS = "statistics"
 # Comes with the orders of a job that began with a contract check, and with its model (`models.preparation`).
 PREPARATION = "preparation"
+# A segment is summed modulo 2^32; the update in mode `he` modulo this prime, which BFV's batching needs
+# (p = 1 mod 2 * 4096), and rounded in every mode as if by it, so that all modes end in the same bits.
+WORD_MODULUS, BLIND_MODULUS = 2**32, 4_294_828_033
+# Words of an encrypted segment behind its coordinates (PROTOCOL section 5, check words).
+CHECK_WORDS = 2
 # A draw of noise beyond so many standard deviations is clamped (PROTOCOL section 4).
 TAIL = 12.0
 
@@ -31,6 +36,7 @@ class SegmentSpec:
     bound : largest absolute value of each coordinate, public
     clip : C, largest Euclidean norm by which one entity moves it; 0 where no noise is added on the grid
     multiplier : the cohort's largest noise multiplier, for which the grid leaves room; 0 without noise
+    encrypted : whether it travels under the envelope of mode `he`
     """
 
     name: str
@@ -38,6 +44,22 @@ class SegmentSpec:
     bound: float
     clip: float = 0.0
     multiplier: float = 0.0
+    encrypted: bool = False
+
+    @property
+    def modulus(self) -> int:
+        """What it is summed by."""
+        return BLIND_MODULUS if self.encrypted else WORD_MODULUS
+
+    @property
+    def within(self) -> int:
+        """What sets the scale of its grid: the update's is the same in every mode."""
+        return BLIND_MODULUS if self.name == UPDATE else WORD_MODULUS
+
+    @property
+    def words(self) -> int:
+        """Words that are summed: coordinates, and check words where it is encrypted."""
+        return self.length + CHECK_WORDS * self.encrypted
 
     @property
     def tail(self) -> float:
@@ -55,17 +77,18 @@ def segment_specs(charter: Charter, plan: JobPlan, order: Order, parameters: int
     specs = []
     if order.kind == "train":
         # Steps at home draw their noise one by one, before the grid.
-        noised = {} if walks_at_home(charter, plan) else _noise(order, UPDATE, charter.training.clip)
+        noised = (0.0, 0.0) if walks_at_home(charter, plan) else _noise(order, UPDATE, charter.training.clip)
         length = moments_length(parameters) if charter.training.mechanism == "moments" else parameters
-        specs.append(SegmentSpec(UPDATE, length, update_bound(charter, plan), **noised))
+        encrypted = charter.protection.mode == "he"
+        specs.append(SegmentSpec(UPDATE, length, update_bound(charter, plan), *noised, encrypted))
     if order.kind == "statistics":
         layout = statistics_layout(charter.task.features)
         bound = charter.training.max_entities * layout.clip
-        specs.append(SegmentSpec(STATISTICS, layout.length, bound, **_noise(order, STATISTICS, layout.clip)))
+        specs.append(SegmentSpec(STATISTICS, layout.length, bound, *_noise(order, STATISTICS, layout.clip)))
     if order.evaluate or order.kind == "evaluate":
         noised = _noise(order, EVALUATION, evaluation_clip(charter.task.features))
         length = evaluation_length(charter.task.features, charter.metrics.bins)
-        specs.append(SegmentSpec(EVALUATION, length, evaluation_bound(charter), **noised))
+        specs.append(SegmentSpec(EVALUATION, length, evaluation_bound(charter), *noised))
     return tuple(specs)
 
 
@@ -110,6 +133,7 @@ def divisor(charter: Charter, plan: JobPlan, active: tuple[str, ...]) -> float:
     return records if walks_at_home(charter, plan) else records * (1.0 - charter.task.features.holdout)
 
 
-def _noise(order: Order, name: str, clip: float) -> dict[str, float]:
+def _noise(order: Order, name: str, clip: float) -> tuple[float, float]:
+    """Clip and multiplier of a segment; both 0 where no noise is added on the grid."""
     multiplier = order.noise.get(name, 0.0)
-    return {"clip": clip, "multiplier": multiplier} if multiplier else {}
+    return (clip, multiplier) if multiplier else (0.0, 0.0)

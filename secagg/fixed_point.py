@@ -2,6 +2,7 @@
 
     scale = floor((m/2 - 1) / (K * (bound + tail)))
 
+m is the smallest modulus by which anybody sums such a segment (`within`), so that every mode rounds alike.
 K members each add at most `bound + tail` in absolute value, so the sum stays below m/2 and
 its sign survives. `tail` is room for noise (12 sigma C); it is 0 where none is added.
 """
@@ -28,9 +29,11 @@ class Grid:
     summands: int
     modulus: int = MODULUS
     tail: float = 0.0
+    # The modulus that sets the scale, where it is not the one summed by.
+    within: int = MODULUS
 
     def __post_init__(self) -> None:
-        if not 2 <= self.modulus <= MODULUS:
+        if not (2 <= self.modulus <= MODULUS and 2 <= self.within <= MODULUS):
             raise ValueError(f"a grid has words of 32 bits; its modulus cannot be {self.modulus}")
         if not (self.bound > 0 and math.isfinite(self.bound) and self.summands >= 1 and self.tail >= 0):
             raise ValueError(f"grid needs a positive bound and at least one summand: {self}")
@@ -42,7 +45,11 @@ class Grid:
     @property
     def scale(self) -> int:
         """Grid units per 1.0."""
-        return int((self.modulus // 2 - 1) / (self.summands * (self.bound + self.tail)))
+        return int(self._half / (self.summands * (self.bound + self.tail)))
+
+    @property
+    def _half(self) -> int:
+        return min(self.modulus, self.within) // 2 - 1
 
     def encode(self, values: NDArray[np.float64]) -> NDArray[np.uint32]:
         """Clamp to +-bound, round to the grid, map into [0, m). Shape (d,).
@@ -53,7 +60,7 @@ class Grid:
         """
         scale = float(self.scale)
         # Rounding may lift a value at the bound by half a unit, K of them past m/2: clamp the units too.
-        most = float((self.modulus // 2 - 1) // self.summands)
+        most = float(self._half // self.summands)
         encoded = np.empty(values.size, dtype=np.uint32)
         room = np.empty(min(_CHUNK, values.size))
         for start in range(0, values.size, _CHUNK):

@@ -62,6 +62,8 @@ class Attempt:
     finished: tuple[Finish, ...] = ()
     # Why the sum may not be used although enough uploads arrived; empty where nothing happened to it.
     failure: str = ""
+    # In mode `he`: the members came to different models although no sum was wrong.
+    diverged: bool = False
     began: float = field(default_factory=time.monotonic)
     # What each active member signed; shown to the others before they give shares.
     receipts: dict[str, Receipt] = field(default_factory=dict)

@@ -31,6 +31,7 @@ from hansa.contract.wire import describe
 from hansa.models.model import Model
 from hansa.strategies.apply import ModelState, apply
 from hansa.strategies.attempt import Attempt
+from hansa.strategies.blind_state import BlindState
 from hansa.strategies.cohort_noise import UNPAID, order_noise
 from hansa.strategies.complaints import Complaints
 from hansa.strategies.contract_check import check_sentence, prepared_state, released
@@ -40,7 +41,7 @@ from hansa.strategies.flower_hooks import FlowerHooks
 from hansa.strategies.groups import split
 from hansa.strategies.moments import solved_state
 from hansa.strategies.ports import Journal, Operator, Wanted
-from hansa.strategies.requests import Desk
+from hansa.strategies.requests import NO_SEGMENTS, Desk
 from hansa.strategies.roster import Roster
 from hansa.strategies.selection import Selection
 from hansa.strategies.unmasking import UnmaskPhase
@@ -104,12 +105,17 @@ class ConsortiumStrategy(FlowerHooks):
         self._failures = 0
         super().__init__()
         progress = journal.progress()
-        self.state = (
-            ModelState.from_arrays(progress.state)
-            if progress.state is not None
-            else ModelState.start(model.initial(journal.plan.seed))
-        )
         self.evaluated = progress.evaluated
+        # What the next attempt starts from. In mode `he` the members hold the model, the server what they sealed.
+        self.state: ModelState | BlindState
+        if charter.protection.blind:
+            self.state = (
+                BlindState.start() if progress.state is None else BlindState.from_arrays(progress.state)
+            )
+        elif progress.state is not None:
+            self.state = ModelState.from_arrays(progress.state)
+        else:
+            self.state = ModelState.start(model.initial(journal.plan.seed))
 
     # --- a job ----------------------------------------------------------------------------------
 
@@ -162,10 +168,12 @@ class ConsortiumStrategy(FlowerHooks):
                 self.fail(attempt, shortfall)
                 continue
             sums, noise = attempt.decoded(STATISTICS), attempt.noise_sd(STATISTICS)
-            state = prepared_state(sums, noise, self.charter, self.journal.plan.seed)
+            found = prepared_state(sums, noise, self.charter, self.journal.plan.seed)
+            blind = self.charter.protection.blind
+            state = BlindState.start(found.preparation) if blind else found
             self.journal.commit(attempt.result("evaluated", round_number=None), state.arrays())
             self.state, self._failures = state, 0
-            self.journal.event("contract-check", check_sentence(state, self.charter))
+            self.journal.event("contract-check", check_sentence(found, self.charter))
 
     def train_round(self) -> AttemptResult:
         """One attempt: select, train, unmask, apply. Becomes a round when its sum was applied."""
@@ -182,6 +190,8 @@ class ConsortiumStrategy(FlowerHooks):
         began, reminded, said = time.monotonic(), -REMIND_S, ""
         while True:
             self._obey()
+            if self.roster.custody is not None and isinstance(self.state, BlindState):
+                self.roster.custody.state = self.state
             self.roster.refresh()
             held = self.journal.held()
             aside = self._complaints.aside(self._opened) | self._forks.aside(self._opened)
@@ -236,9 +246,11 @@ class ConsortiumStrategy(FlowerHooks):
         )
         knobs = self.journal.knobs()
         segments: dict[str, NDArray[Any]] = {}
-        if kind == "train":
+        if kind == "train" and isinstance(state, ModelState):
             segments["weights"] = state.weights
-        if kind == "evaluate" or (evaluate and state.released is not state.weights):
+        if isinstance(state, ModelState) and (
+            kind == "evaluate" or (evaluate and state.released is not state.weights)
+        ):
             segments["released"] = state.released
         if kind != "statistics" and state.prepared:
             segments[PREPARATION] = state.preparation
@@ -263,6 +275,8 @@ class ConsortiumStrategy(FlowerHooks):
             knobs=knobs,
             noise=order_noise(selection.noise, kind, evaluate),
             evaluate=evaluate,
+            epoch=0 if self.roster.custody is None else self.roster.custody.epoch,
+            state=state.tag if isinstance(state, BlindState) else "",
             arrays={header.name: header.sha256 for header in headers},
         )
         finished = self._finishes.to_show(order.cohort)
@@ -350,14 +364,9 @@ class ConsortiumStrategy(FlowerHooks):
         shortfall = attempt.shortfall()
         if shortfall:
             return self.fail(attempt, shortfall)
-        if self.charter.training.mechanism == "moments":
-            state = solved_state(self.state, attempt.decoded(UPDATE), attempt.noise_sd(UPDATE), self.charter)
-        else:
-            rate = attempt.order.knobs.get("server_rate", 1.0)
-            noise = attempt.mean_noise()
-            state = apply(self.state, attempt.mean_update(), plan.rule, rate, plan.rounds, noise=noise)
-        if not (np.isfinite(state.weights).all() and np.isfinite(state.released).all()):
-            return self.fail(attempt, "the new model has values that are not finite; the one before it stays")
+        state = self._next_state(attempt)
+        if state is None:
+            return self.fail(attempt, attempt.failure)
         result = attempt.result("applied", round_number=state.round)
         self.journal.commit(result, state.arrays())
         self.state, self.evaluated, self._failures = state, False, 0
@@ -365,6 +374,26 @@ class ConsortiumStrategy(FlowerHooks):
             "round %d of %d: %d members, %.2f s", state.round, plan.rounds, len(result.active), result.seconds
         )
         return result
+
+    def _next_state(self, attempt: Attempt) -> ModelState | BlindState | None:
+        """What the sum makes of the state: computed here, or by all members alike; None with `attempt.failure`."""
+        plan, state = attempt.plan, self.state
+        if isinstance(state, BlindState):
+            assert self.roster.custody is not None
+            found = self.roster.custody.apply(attempt, self.roster.willing)
+            if attempt.diverged:
+                self.fail(attempt, attempt.failure)
+                self._interrupt("paused", f"the members' models differ: {attempt.failure}")
+            return found
+        if self.charter.training.mechanism == "moments":
+            new = solved_state(state, attempt.decoded(UPDATE), attempt.noise_sd(UPDATE), self.charter)
+        else:
+            rate, noise = attempt.order.knobs.get("server_rate", 1.0), attempt.mean_noise()
+            new = apply(state, attempt.mean_update(), plan.rule, rate, plan.rounds, noise=noise)
+        if not (np.isfinite(new.weights).all() and np.isfinite(new.released).all()):
+            attempt.failure = "the new model has values that are not finite; the one before it stays"
+            return None
+        return new
 
     def fail(self, attempt: Attempt, reason: str) -> AttemptResult:
         result = attempt.result("failed", round_number=None, reason=reason)
@@ -397,9 +426,12 @@ class ConsortiumStrategy(FlowerHooks):
         plan = self.journal.plan
         # A run that only has this left to do knows nobody yet.
         self.roster.refresh(prekeys=False)
-        request = self._desk.write(
-            plan.job, CloseRequest(job=plan.job, rounds=self.state.round), released(self.state, self.charter)
-        )
+        close, segments = CloseRequest(job=plan.job, rounds=self.state.round), NO_SEGMENTS
+        if isinstance(self.state, BlindState):
+            close = close.model_copy(update={"state": self.state.tag})
+        else:
+            segments = released(self.state, self.charter)
+        request = self._desk.write(plan.job, close, segments)
         nodes = dict.fromkeys(self.roster.addresses.values(), request)
         answered = sum(
             not isinstance(answer, ExchangeError)
@@ -434,10 +466,14 @@ class ConsortiumStrategy(FlowerHooks):
             self.charter.minimum_cohort,
             self.state.round,
         )
+        if protection.blind:
+            log.info("mode he: the model is held by the members; this server sees neither it nor the sums")
         if protection.mode == "clear":
             log.warning("mode clear: the server reads every member's update; for debugging only")
 
     def array_record(self) -> ArrayRecord:
+        if isinstance(self.state, BlindState):
+            return ArrayRecord()
         return ArrayRecord(list(released(self.state, self.charter).values()))
 
     @property

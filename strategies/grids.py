@@ -15,7 +15,7 @@ from hansa.secagg.fixed_point import Grid
 
 def grid_of(spec: SegmentSpec, summands: int) -> Grid:
     """The grid on which so many members of one circle are summed."""
-    return Grid(spec.bound, summands, tail=spec.tail)
+    return Grid(spec.bound, summands, modulus=spec.modulus, tail=spec.tail, within=spec.within)
 
 
 def noise_share(charter: Charter, summands: int) -> float:

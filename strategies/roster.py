@@ -26,6 +26,7 @@ from hansa.contract.messages import (
 from hansa.contract.wire import Segments, digest
 from hansa.secagg.prekeys import Prekey, prekey_bytes
 from hansa.strategies.cohort_noise import UNPAID, Noise, fit, noise_problem
+from hansa.strategies.custody import Custody
 from hansa.strategies.exchange import Exchange, ExchangeError
 from hansa.strategies.ports import Journal, MemberPresence
 from hansa.strategies.requests import Desk, Reply
@@ -102,10 +103,16 @@ class Roster:
         self._unpaid: dict[str, Unpaid] = {}
         # Members whose prekeys were proved to be badly made, each with a sentence: out until the next run.
         self._blamed: dict[str, str] = {}
-        self._masked = desk.charter.protection.mode == "masked"
+        self._masked = desk.charter.protection.masked
         # Members sign each other's starts: for their prekeys, and for the ledgers of all who charge.
         self._witnessed = self._masked or desk.charter.privacy.noise != "none"
         self._stock = Stock(desk.parties)
+        # Keys and sealed states of mode `he`; None in every other.
+        self.custody: Custody | None = None
+        if desk.charter.protection.blind:
+            self.custody = Custody(
+                desk, exchange, journal, forget=self.forget, parameters=parameters, monotonic=monotonic
+            )
         self._starts = StartExchange(
             desk,
             exchange,
@@ -122,6 +129,11 @@ class Roster:
     def addresses(self) -> Mapping[str, int]:
         """Member name to node id, of those that are connected."""
         return {name: node for node, name in self._members.items()}
+
+    @property
+    def willing(self) -> Mapping[str, int]:
+        """Member name to node id, of those that are connected and have approved the job."""
+        return {name: node for name, node in self.addresses.items() if name in self._willing}
 
     @property
     def connected(self) -> frozenset[str]:
@@ -162,6 +174,7 @@ class Roster:
             declined={**out, **loudness.left_out},
             held=held,
             starts=self._stock.starts if self._witnessed else None,
+            unready={} if self.custody is None else self.custody.unready(),
         )
         cohort = {name: there[name] for name in selection.cohort}
         return replace(selection, noise=fit(cohort, charter, plan, self._parameters).largest)
@@ -238,6 +251,8 @@ class Roster:
         self._propose()
         if settle:
             self._starts.settle(self.addresses, lambda: not self.select({}).shortfall)
+        if prekeys and self.custody is not None:
+            self.custody.settle(self.willing)
         self._journal.present([self._presence[node] for node in self._members])
 
     def forget(self, member: str) -> None:
@@ -246,6 +261,10 @@ class Roster:
             del self._members[node]
             self._useless.pop(node, None)
         self._stock.forget(member)
+        if self.custody is not None:
+            # What it holds is asked with the job.
+            self._willing.discard(member)
+            self.custody.forget(member)
 
     def _greet(self, nodes: list[int], prekeys: int) -> None:
         nonce = secrets.token_hex(16)
@@ -341,6 +360,8 @@ class Roster:
         if not problem:
             self._noise[member] = approval.noise
             self._willing.add(member)
+            if self.custody is not None:
+                self.custody.hear(member, approval.held)
             self._declined.pop(member, None)
             return
         if self._declined.get(member, ("", 0.0))[0] != problem:

@@ -35,15 +35,17 @@ def select(
     declined: Mapping[str, str],
     held: Mapping[str, str],
     starts: Mapping[str, Start] | None = None,
+    unready: Mapping[str, str] = {},
 ) -> Selection:
     """Every admissible member (PROTOCOL 4.1): connected, willing, and not held out by the operator.
 
     Parameters
     ----------
+    unready : members that lack the job's keys or the model in mode `he`, each with the reason
     starts : what is known of each member's start, where uploads are masked or noised: a member takes part when
         enough others signed its start; in mode `masked` each of the cohort takes the prekey of each other, too
     """
-    masked = charter.protection.mode == "masked"
+    masked = charter.protection.masked
     here = set(connected)
     left_out: dict[str, str] = {}
     hopeful = {}
@@ -54,6 +56,8 @@ def select(
             left_out[member.name] = declined[member.name]
         elif member.name not in here:
             hopeful[member.name] = NOT_CONNECTED
+        elif member.name in unready:
+            hopeful[member.name] = unready[member.name]
         elif starts is not None and (reason := _not_ready(charter, starts.get(member.name))):
             hopeful[member.name] = reason
     candidates = [it.name for it in charter.members if it.name not in left_out and it.name not in hopeful]
@@ -89,7 +93,7 @@ def _not_ready(charter: Charter, start: Start | None) -> str:
         return "it was asked for its word on another's start and did not give it"
     if start.rejects:
         return f"it does not take the word of {', '.join(start.rejects)}, which is valid and was shown to it"
-    return "" if start.numbers or charter.protection.mode != "masked" else "none of its prekeys is left"
+    return "" if start.numbers or not charter.protection.masked else "none of its prekeys is left"
 
 
 def _fitting(candidates: list[str], starts: Mapping[str, Start]) -> list[str]:

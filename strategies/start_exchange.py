@@ -32,7 +32,7 @@ AGAIN_S = 5.0
 # Fresh prekeys that some peer says it needs are asked for at most so seldom, where that was in vain before.
 LONGEST_IN_VAIN_S = 300.0
 # Refusals of a member that does not know any more what it knew: it restarted.
-RESTARTED = ("prekey-unknown", "prekey-used", "attempt-lost", "replayed")
+RESTARTED = ("prekey-unknown", "prekey-used", "attempt-lost", "replayed", "keys-missing", "wrong-state")
 
 
 class StartExchange:

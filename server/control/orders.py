@@ -10,6 +10,14 @@ from dataclasses import dataclass
 
 from pydantic import ValidationError
 
+from hansa.contract.blind_messages import (
+    ENCRYPTED_SUM,
+    SEALED_KEYS,
+    SEALED_STATE,
+    ApplyRequest,
+    KeysRequest,
+    ReloadRequest,
+)
 from hansa.contract.charter import Charter
 from hansa.contract.errors import RefusalError
 from hansa.contract.messages import (
@@ -43,7 +51,12 @@ _LONGEST_NONCE = 200
 _SEGMENTS = {
     "attempt": {"weights", "released", PREPARATION, PREKEYS},
     "close": {"released", PREPARATION},
+    "keys": {SEALED_KEYS},
+    "apply": {ENCRYPTED_SUM, PREPARATION},
+    "reload": {SEALED_STATE},
 }
+# Segments that say the model: in mode `he` nobody has it to send.
+_OPEN_MODEL = {"weights", "released"}
 
 
 @dataclass(frozen=True)
@@ -79,6 +92,8 @@ def check_request(header: RequestHeader, facts: Facts) -> None:
     strange = {it.name for it in header.segments} - _SEGMENTS.get(body.type, set())
     if strange:
         raise Conflict(f"a request '{body.type}' carries no segment '{min(strange)}'")
+    if facts.charter.protection.blind and _OPEN_MODEL & {it.name for it in header.segments}:
+        raise Conflict("in mode 'he' no request carries a model: its members hold it")
     if not isinstance(body, HelloRequest | WitnessRequest):
         _check_job(body, facts.job)
     match body:
@@ -96,17 +111,35 @@ def check_request(header: RequestHeader, facts: Facts) -> None:
         case UnmaskRequest():
             _check_active(body, facts)
             _check_unmask(body, facts)
+        case KeysRequest():
+            _check_blind(body.type, facts.charter)
+            _check_names((body.maker, *body.signatures), facts.charter)
+        case ApplyRequest():
+            _check_blind(body.type, facts.charter)
+            _check_apply(body, facts)
+        case ReloadRequest():
+            _check_blind(body.type, facts.charter)
+            if body.round != facts.job.round:
+                raise Conflict(f"job {facts.job.job} is at round {facts.job.round}, not at {body.round}")
         case CloseRequest():
             _check_close(body, facts.job)
 
 
 def _check_job(
-    body: JobRequest | TrainRequest | AgreeRequest | UnmaskRequest | CloseRequest, job: JobRecord
+    body: JobRequest
+    | KeysRequest
+    | TrainRequest
+    | AgreeRequest
+    | UnmaskRequest
+    | ApplyRequest
+    | ReloadRequest
+    | CloseRequest,
+    job: JobRecord,
 ) -> None:
     match body:
         case JobRequest():
             named = body.plan.job
-        case TrainRequest():
+        case TrainRequest() | ApplyRequest():
             named = body.order.job
         case _:
             named = body.job
@@ -121,15 +154,15 @@ def _check_hello(body: HelloRequest, charter: Charter) -> None:
         raise Conflict(f"hello names protocols {list(body.protocols)}; this server speaks {list(SERVED)}")
     if len(body.nonce) > _LONGEST_NONCE:
         raise Conflict("hello carries a nonce that is too long")
-    if body.prekeys and charter.protection.mode != "masked":
+    if body.prekeys and not charter.protection.masked:
         raise Conflict(f"mode '{charter.protection.mode}' has no prekeys")
 
 
 def _check_witness(body: WitnessRequest, charter: Charter) -> None:
     mode = charter.protection.mode
-    if mode != "masked" and charter.privacy.noise == "none":
+    if not charter.protection.masked and charter.privacy.noise == "none":
         raise Conflict(f"mode '{mode}' without noise has no witnesses")
-    if mode != "masked" and body.prekeys:
+    if not charter.protection.masked and body.prekeys:
         raise Conflict(f"mode '{mode}' has no prekeys")
     if len(body.shown) >= len(charter.members):
         raise Conflict(f"{len(body.shown)} words on one start; a member has {len(charter.members) - 1} peers")
@@ -141,9 +174,8 @@ def _check_attempt(body: TrainRequest, segments: Sequence[SegmentHeader], facts:
     _check_finished(body, facts)
     if order.arrays != {it.name: it.sha256 for it in segments}:
         raise Conflict(f"the arrays of attempt {order.attempt} are not those that its order names")
-    asked = (order.kind, order.base, order.cohort, order.left_out, order.knobs)
-    if asked != (attempt.kind, attempt.base, attempt.cohort, attempt.left_out, attempt.knobs):
-        raise Conflict(f"the order of attempt {order.attempt} is not the one in the store")
+    _check_stored(order, attempt)
+    _check_state(order, facts.charter)
     _check_preparation(order, facts.job)
     _check_cohort(order, facts.charter)
     _check_prekeys(order, segments, facts)
@@ -155,6 +187,38 @@ def _check_attempt(body: TrainRequest, segments: Sequence[SegmentHeader], facts:
     for member in facts.charter.members:
         if member.name not in order.cohort and not order.left_out.get(member.name, "").strip():
             raise Conflict(f"{member.name} is left out without a reason")
+
+
+def _check_stored(order: Order, attempt: AttemptRecord) -> None:
+    asked = (order.kind, order.base, order.cohort, order.left_out, order.knobs)
+    if asked != (attempt.kind, attempt.base, attempt.cohort, attempt.left_out, attempt.knobs):
+        raise Conflict(f"the order of attempt {order.attempt} is not the one in the store")
+
+
+def _check_state(order: Order, charter: Charter) -> None:
+    """In mode `he` an order names the keys and the state that its members hold; elsewhere neither."""
+    blind = charter.protection.blind
+    if blind != (order.epoch > 0) or bool(order.state) != (blind and order.base > 0):
+        raise Conflict(
+            f"attempt {order.attempt} names keys {order.epoch} and "
+            f"{'a' if order.state else 'no'} state, in mode '{charter.protection.mode}' at round {order.base}"
+        )
+
+
+def _check_blind(what: str, charter: Charter) -> None:
+    if not charter.protection.blind:
+        raise Conflict(f"mode '{charter.protection.mode}' has no request '{what}'")
+
+
+def _check_apply(body: ApplyRequest, facts: Facts) -> None:
+    """The sum of the open train attempt, over the active set that was agreed on."""
+    _check_stored(body.order, _open(body.order.attempt, facts))
+    _check_state(body.order, facts.charter)
+    if body.order.kind != "train":
+        raise Conflict(f"attempt {body.order.attempt} is no train attempt; nothing of it is applied")
+    _check_active_set(body.order.attempt, body.active, facts)
+    if not set(body.sealing) <= set(body.active):
+        raise Conflict("the new state is sealed by active members")
 
 
 def _check_preparation(order: Order, job: JobRecord) -> None:
@@ -190,7 +254,7 @@ def _check_prekeys(order: Order, segments: Sequence[SegmentHeader], facts: Facts
     """One prekey of each of the cohort where uploads are masked, and none anywhere else."""
     mode = facts.charter.protection.mode
     brought = {it.name: (it.dtype, it.count) for it in segments}
-    if mode != "masked":
+    if not facts.charter.protection.masked:
         if order.prekeys or PREKEYS in brought:
             raise Conflict(f"mode '{mode}' has no prekeys")
         return
@@ -270,24 +334,28 @@ def _check_noise(order: Order, charter: Charter) -> None:
 
 
 def _check_active(body: AgreeRequest | UnmaskRequest, facts: Facts) -> None:
-    attempt, charter = _open(body.attempt, facts), facts.charter
-    if not set(body.active) <= set(attempt.cohort) or len(set(body.active)) != len(body.active):
-        raise Conflict(f"the active set of attempt {body.attempt} is not a part of its cohort")
-    controllers = charter.controllers(body.active)
+    _check_active_set(body.attempt, body.active, facts)
+
+
+def _check_active_set(number: int, active: tuple[str, ...], facts: Facts) -> None:
+    attempt, charter = _open(number, facts), facts.charter
+    if not set(active) <= set(attempt.cohort) or len(set(active)) != len(active):
+        raise Conflict(f"the active set of attempt {number} is not a part of its cohort")
+    controllers = charter.controllers(active)
     if len(controllers) < charter.least_active:
         raise Conflict(
             f"an active set of {len(controllers)} controllers is below the least of {charter.least_active}"
         )
     if charter.protection.audit_groups is None:
         needed = least_noised(len(attempt.cohort), charter)
-        if len(body.active) < needed:
+        if len(active) < needed:
             raise Conflict(
-                f"{len(body.active)} of {len(attempt.cohort)} members are active in attempt {body.attempt}; "
+                f"{len(active)} of {len(attempt.cohort)} members are active in attempt {number}; "
                 f"noise that is shared needs {needed}"
             )
-    if attempt.active is not None and attempt.active != body.active:
+    if attempt.active is not None and attempt.active != active:
         raise Conflict(
-            f"another active set of attempt {body.attempt} was signed before; there is one for each attempt"
+            f"another active set of attempt {number} was signed before; there is one for each attempt"
         )
 
 
@@ -298,7 +366,7 @@ def _check_unmask(body: UnmaskRequest, facts: Facts) -> None:
             f"active and dropped members of attempt {body.attempt} together are not its cohort, each once"
         )
     # Shown to everybody wherever something is masked or charged.
-    shown = facts.charter.protection.mode == "masked" or facts.charter.privacy.noise != "none"
+    shown = facts.charter.protection.masked or facts.charter.privacy.noise != "none"
     needed = set(body.active) if shown else set()
     if set(body.receipts) != needed or not set(body.signatures) <= needed:
         raise Conflict("receipts are those of the active members, signatures come from them")

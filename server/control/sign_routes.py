@@ -8,6 +8,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends
 from pydantic import Field
 
+from hansa.contract.blind_messages import ApplyRequest
 from hansa.contract.keys import from_text, to_text
 from hansa.contract.messages import AgreeRequest, RequestHeader, TrainRequest, UnmaskRequest
 from hansa.contract.plan import make_plan
@@ -72,7 +73,7 @@ def next_job(desk: Desk) -> JobName:
 
 def _settle_order(header: RequestHeader, desk: ControlDesk) -> None:
     """Bind the attempt to this order, arrays included: every member is sent the same one."""
-    if not isinstance(header.body, TrainRequest):
+    if not isinstance(header.body, TrainRequest | ApplyRequest):
         return
     order = header.body.order
     settled = desk.store.signed.order(order.job, order.attempt, order.digest)
@@ -85,15 +86,21 @@ def _settle_order(header: RequestHeader, desk: ControlDesk) -> None:
 
 
 def _settle_active(header: RequestHeader, desk: ControlDesk) -> None:
-    body = header.body
-    if not isinstance(body, AgreeRequest | UnmaskRequest):
-        return
-    settled = desk.store.signed.active_set(body.job, body.attempt, body.active)
+    match header.body:
+        case AgreeRequest(job=job, attempt=number, active=active):
+            pass
+        case UnmaskRequest(job=job, attempt=number, active=active):
+            pass
+        case ApplyRequest(order=order, active=active):
+            job, number = order.job, order.attempt
+        case _:
+            return
+    settled = desk.store.signed.active_set(job, number, active)
     if settled is None:
-        raise Conflict(f"attempt {body.attempt} is not open any more")
-    if settled != body.active:
+        raise Conflict(f"attempt {number} is not open any more")
+    if settled != active:
         raise Conflict(
-            f"another active set of attempt {body.attempt} was signed before; there is one for each attempt"
+            f"another active set of attempt {number} was signed before; there is one for each attempt"
         )
 
 

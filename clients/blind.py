@@ -1,0 +1,361 @@
+"""A member's part of mode `he`: a job's keys, uploads under the envelope, and sums that it applies by itself.
+
+What the server sends back is the encrypted sum. Each member decrypts it, checks that it is that of the uploads in
+it (PROTOCOL section 5, check words), applies it, and says by a tag which model it holds then.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+import numpy as np
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+from numpy.typing import NDArray
+
+from hansa.clients.attempt_log import AttemptLog
+from hansa.clients.blind_states import read_state, state_bytes, state_digest
+from hansa.clients.held import HeldJobs, HeldKeys, HeldState
+from hansa.clients.membership import Membership
+from hansa.contract.blind_messages import (
+    ENCRYPTED_SUM,
+    SEALED_KEYS,
+    SEALED_STATE,
+    ApplyReply,
+    ApplyRequest,
+    Held,
+    KeysReply,
+    KeysRequest,
+    ReloadRequest,
+)
+from hansa.contract.errors import RefusalError
+from hansa.contract.jobs import JobPlan
+from hansa.contract.keys import to_text
+from hansa.contract.order import Order
+from hansa.contract.segments import PREPARATION, UPDATE, divisor, segment_specs
+from hansa.contract.statements import keys_statement
+from hansa.contract.wire import Segments
+from hansa.models.model import Model
+from hansa.models.preparation import Preparation, prepared_model
+from hansa.secagg.key_setup import JobKeys, ready_signers
+from hansa.secagg.parties import Parties
+from hansa.strategies.apply import ModelState, apply
+from hansa.strategies.blind_state import largest_sealed_state
+from hansa.strategies.contract_check import released
+from hansa.strategies.grids import grid_of
+
+Words = NDArray[np.uint32]
+# So many wrong sums of a job, and this member takes no part in it any more.
+MOST_WRONG = 3
+# Jobs whose keys are open in memory.
+_OPEN = 4
+
+
+class BlindJobs:
+    """Keys and states of this member's jobs; attempts of one job come one at a time.
+
+    Parameters
+    ----------
+    start : the state of round 0, from the plan and the preparation of the columns
+    """
+
+    def __init__(
+        self,
+        membership: Membership,
+        parties: Parties,
+        sealing_key: X25519PrivateKey,
+        held: HeldJobs,
+        *,
+        parameters: int,
+        start: Callable[[JobPlan, NDArray[np.float64] | None], ModelState],
+    ) -> None:
+        self._membership = membership
+        self._parties = parties
+        self._sealing_key = sealing_key
+        self._held = held
+        self._parameters = parameters
+        self._start = start
+        self._lock = threading.Lock()
+        self._open: dict[tuple[str, int], JobKeys] = {}
+
+    def close(self) -> None:
+        """Close what lies on the disk."""
+        self._held.close()
+
+    def holds(self, job: str) -> Held:
+        """What this member holds of a job, for the server."""
+        keys, states = self._held.keys(job), self._held.states(job)
+        if keys is None:
+            return Held()
+        newest = states[0] if states else HeldState(0, "", b"")
+        return Held(epoch=keys.epoch, maker=keys.maker, ready=keys.ready, round=newest.round, tag=newest.tag)
+
+    # --- keys -----------------------------------------------------------------------------------
+
+    def keys(self, request: KeysRequest, segments: Segments) -> tuple[KeysReply, Segments]:
+        """Make keys, open those that came, take t signatures on them, or seal them once more for others.
+
+        Raises
+        ------
+        RefusalError : `replayed`, keys older than those signed for, or others after an upload under these;
+            `unknown-member`; `keys-missing`; or what opening finds wrong
+        """
+        known, me = self._held.keys(request.job), self._membership.name
+        if request.maker not in self._parties.names:
+            raise RefusalError("unknown-member", f"'{request.maker}' is not a member of the charter")
+        if known is not None and (
+            request.epoch < known.epoch
+            or (known.used and request.epoch != known.epoch)
+            or (request.epoch == known.epoch and request.maker != known.maker)
+        ):
+            raise RefusalError(
+                "replayed",
+                f"this member signed for keys {known.epoch} of the job"
+                + (" and uploaded under them" if known.used else ""),
+                {"epoch": known.epoch},
+            )
+        if known is not None and request.epoch == known.epoch:
+            return self._confirmed(request, known, seal=SEALED_KEYS not in segments)
+        if SEALED_KEYS in segments:
+            opened = JobKeys.open(
+                self._parties,
+                me,
+                self._sealing_key,
+                request.job,
+                request.epoch,
+                segments[SEALED_KEYS].tobytes(),
+            )
+        elif request.maker == me:
+            opened = JobKeys.make()
+        else:
+            raise RefusalError("keys-missing", "this member neither has these keys nor is their maker")
+        kept = HeldKeys(request.epoch, request.maker, opened.content, {}, ready=False, used=False)
+        self._held.keep_keys(request.job, kept)
+        with self._lock:
+            self._remember(request.job, request.epoch, opened)
+        return self._confirmed(request, kept, seal=SEALED_KEYS not in segments)
+
+    def _confirmed(self, request: KeysRequest, kept: HeldKeys, *, seal: bool) -> tuple[KeysReply, Segments]:
+        opened, job = self._opened(request.job, kept), request.job
+        statement = keys_statement(job, kept.epoch, kept.maker, self._membership.charter_hash, opened.hash)
+        signature = to_text(self._membership.identity.sign(statement))
+        shown = {**kept.signatures, **request.signatures, self._membership.name: signature}
+        valid = ready_signers(self._parties, statement, shown)
+        ready = kept.maker in valid and len(valid) >= self._parties.threshold
+        if ready != kept.ready or set(valid) != set(kept.signatures):
+            signatures = {name: shown[name] for name in valid}
+            kept = HeldKeys(kept.epoch, kept.maker, kept.content, signatures, ready=ready, used=kept.used)
+            self._held.keep_keys(job, kept)
+        sealed = {}
+        # Whoever reads it learns nothing: each part is sealed to one member of the charter.
+        if seal and not request.signatures:
+            content = opened.seal(self._parties, job, kept.epoch)
+            sealed = {SEALED_KEYS: np.frombuffer(content, dtype=np.uint8)}
+        reply = KeysReply(
+            job=job,
+            epoch=kept.epoch,
+            maker=kept.maker,
+            signature=signature,
+            ready=kept.ready,
+            signatures=dict(kept.signatures),
+        )
+        return reply, sealed
+
+    def _opened(self, job: str, kept: HeldKeys) -> JobKeys:
+        with self._lock:
+            found = self._open.get((job, kept.epoch))
+            if found is None:
+                found = JobKeys.read(kept.content)
+                self._remember(job, kept.epoch, found)
+            return found
+
+    def _remember(self, job: str, epoch: int, keys: JobKeys) -> None:
+        self._open[job, epoch] = keys
+        while len(self._open) > _OPEN:
+            del self._open[next(iter(self._open))]
+
+    def _ready(self, job: str, epoch: int) -> tuple[HeldKeys, JobKeys]:
+        kept = self._held.keys(job)
+        if kept is None or not kept.ready or kept.epoch != epoch:
+            raise RefusalError(
+                "keys-missing",
+                f"this member was not shown {self._parties.threshold} signatures on keys {epoch} of the job",
+                {"epoch": 0 if kept is None else kept.epoch},
+            )
+        return kept, self._opened(job, kept)
+
+    # --- states ---------------------------------------------------------------------------------
+
+    def state(self, plan: JobPlan, order: Order, segments: Segments) -> ModelState:
+        """The state that an order starts from.
+
+        Raises
+        ------
+        RefusalError : `wrong-state`, this member holds another one; `keys-missing`
+        """
+        self._ready(plan.job, order.epoch)
+        state = self._before(plan, order, segments)
+        if not np.array_equal(segments.get(PREPARATION, state.preparation), state.preparation):
+            raise RefusalError("wrong-state", "the order brings another preparation than the job began with")
+        return state
+
+    def _state(self, job: str, tag: str, number: int) -> ModelState:
+        for held in self._held.states(job):
+            if held.tag == tag and held.round == number:
+                return read_state(held.content, self._parameters)
+        newest = self.holds(job)
+        raise RefusalError(
+            "wrong-state",
+            f"this member does not hold the state of round {number} that the others hold",
+            {"round": newest.round},
+        )
+
+    def model(self, job: str, tag: str, number: int) -> ModelState:
+        """A state that this member holds; refused as `state` refuses."""
+        return self._state(job, tag, number)
+
+    def released(self, job: str, tag: str, number: int) -> Segments:
+        """The model that a job ends with, as a closing request brings it in other modes."""
+        return released(self._state(job, tag, number), self._membership.charter)
+
+    # --- an upload ------------------------------------------------------------------------------
+
+    def with_check_words(self, order: Order, words: Words) -> Words:
+        """The update and its two check words, to be masked and encrypted together. Shape (d + 2,)."""
+        _, keys = self._ready(order.job, order.epoch)
+        self._held.use(order.job)
+        return keys.with_check_words(words, self._membership.name, attempt_label(order))
+
+    def encrypt(self, order: Order, masked: Words) -> NDArray[np.uint8]:
+        """The masked words under the envelope, as the segment of an upload."""
+        _, keys = self._ready(order.job, order.epoch)
+        return np.frombuffer(keys.encrypt(masked), dtype=np.uint8)
+
+    # --- a sum ----------------------------------------------------------------------------------
+
+    def apply(
+        self, plan: JobPlan, request: ApplyRequest, segments: Segments, attempts: AttemptLog
+    ) -> tuple[ApplyReply, Segments]:
+        """Decrypt the sum, check it, apply it, keep the new state, say its tag.
+
+        Raises
+        ------
+        RefusalError : `wrong-state`, `keys-missing`; `bad-sum`, the same for every cause
+        """
+        order, job = request.order, plan.job
+        _, keys = self._ready(job, order.epoch)
+        total = self._checked_sum(keys, request, segments, attempts)
+        state = self._before(plan, order, segments)
+        charter = self._membership.charter
+        spec = next(it for it in segment_specs(charter, plan, order, self._parameters) if it.name == UPDATE)
+        mean = grid_of(spec, len(order.cohort)).decode(total) / divisor(charter, plan, request.active)
+        rate = order.knobs.get("server_rate", 1.0)
+        new = apply(state, mean, plan.rule, rate, plan.rounds, noise=request.noise)
+        if not (np.isfinite(new.weights).all() and np.isfinite(new.released).all()):
+            raise RefusalError("training-failed", "the new model has values that are not finite")
+        return self._keep(keys, job, new, seal=self._membership.name in request.sealing)
+
+    def _checked_sum(
+        self, keys: JobKeys, request: ApplyRequest, segments: Segments, attempts: AttemptLog
+    ) -> Words:
+        """The coordinates of the opened sum. Shape (d,). Whatever is wrong with it is told nobody."""
+        order, content = request.order, segments[ENCRYPTED_SUM]
+        known = attempts.accepted(order.job, order.attempt)
+        if known is not None and known.order_digest != order.digest:
+            raise RefusalError(
+                "different-request-same-attempt",
+                f"attempt {order.attempt} had another order at this member",
+                {"attempt": order.attempt},
+            )
+        if known is not None and known.active is not None and set(known.active) != set(request.active):
+            raise RefusalError(
+                "second-active-set",
+                f"attempt {order.attempt} has another active set already",
+                {"attempt": order.attempt},
+            )
+        total = keys.open_sum(content.tobytes(), self._parameters, request.active, attempt_label(order))
+        if total is not None:
+            return total
+        wrong = self._held.count_wrong(order.job)
+        sentence = f"the sum of attempt {order.attempt} is not that of the uploads shown with it"
+        if wrong >= MOST_WRONG:
+            sentence += (
+                f"; this was the {wrong}th wrong one, and this member takes no part in the job any more"
+            )
+            attempts.set_state(order.job, "frozen", f"{wrong} sums were wrong")
+        raise RefusalError("bad-sum", sentence, {"attempt": order.attempt})
+
+    def _before(self, plan: JobPlan, order: Order, segments: Segments) -> ModelState:
+        """The state that the attempt started from; the newest one is given up where it is a later one."""
+        if order.base == 0:
+            return self._start(plan, segments.get(PREPARATION))
+        return self._state(plan.job, order.state, order.base)
+
+    def _keep(self, keys: JobKeys, job: str, state: ModelState, *, seal: bool) -> tuple[ApplyReply, Segments]:
+        content, tag = state_bytes(state), keys.tag(job, state.round, state_digest(state))
+        self._held.keep_state(job, HeldState(state.round, tag, content))
+        sealed = {}
+        if seal:
+            box = keys.seal_state(job, state.round, content)
+            sealed = {SEALED_STATE: np.frombuffer(box, dtype=np.uint8)}
+        return ApplyReply(job=job, round=state.round, tag=tag), sealed
+
+    def reload(self, plan: JobPlan, request: ReloadRequest, segments: Segments) -> ApplyReply:
+        """Take another member's state in place of one's own.
+
+        Raises
+        ------
+        RefusalError : `wrong-state`, not sealed by a member, or another state than its tag says
+        """
+        kept = self._held.keys(plan.job)
+        _, keys = self._ready(plan.job, 0 if kept is None else kept.epoch)
+        box = segments[SEALED_STATE]
+        content = None
+        if box.size <= largest_sealed_state(self._parameters):
+            content = keys.open_state(plan.job, request.round, box.tobytes())
+        if content is not None:
+            state = read_state(content, self._parameters)
+            if (
+                keys.tag(plan.job, state.round, state_digest(state)) == request.tag
+                and state.round == request.round
+            ):
+                return self._keep(keys, plan.job, state, seal=False)[0]
+        raise RefusalError(
+            "wrong-state",
+            "the sealed state is not one that a member of this job made",
+            {"round": request.round},
+        )
+
+
+def attempt_label(order: Order) -> bytes:
+    """What check words hang on: the attempt, and the state that it started from."""
+    return f"{order.job} {order.attempt} {order.base} {order.state}".encode()
+
+
+def new_blind(
+    membership: Membership, sealing_key: X25519PrivateKey, held: HeldJobs, model: Model
+) -> BlindJobs:
+    """What a member holds of jobs in mode `he`.
+
+    Parameters
+    ----------
+    held : their keys and states, on the disk
+    model : the charter's, for columns that no contract check prepared
+    """
+    charter = membership.charter
+
+    def start(plan: JobPlan, array: NDArray[np.float64] | None) -> ModelState:
+        if array is None:
+            return ModelState.start(model.initial(plan.seed))
+        preparation = Preparation.read(array, charter.task.features)
+        prepared = prepared_model(charter.task.model, charter.task.features, preparation)
+        return ModelState.start(prepared.initial(plan.seed), preparation.array)
+
+    return BlindJobs(
+        membership,
+        Parties.of(charter, membership.charter_hash),
+        sealing_key,
+        held,
+        parameters=model.parameters,
+        start=start,
+    )

@@ -1,0 +1,143 @@
+"""What a member keeps of jobs in mode `he`: keys, its last two states, and how often a sum was wrong.
+
+One SQLite file of the agent's, readable by its user only, `synchronous=FULL`: a signature on keys, and a new state,
+are on disk before anything about them leaves.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+HELD = "held.sqlite"
+# States of a job that are kept: the newest, and the one before, to which a round may go back.
+KEPT_STATES = 2
+# Jobs whose keys and states are kept; the oldest go.
+KEPT_JOBS = 8
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS keys (
+    job TEXT PRIMARY KEY, epoch INTEGER NOT NULL, maker TEXT NOT NULL, content BLOB NOT NULL,
+    signatures TEXT NOT NULL, ready INTEGER NOT NULL, used INTEGER NOT NULL, wrong INTEGER NOT NULL DEFAULT 0);
+CREATE TABLE IF NOT EXISTS states (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, job TEXT NOT NULL, round INTEGER NOT NULL,
+    tag TEXT NOT NULL, content BLOB NOT NULL);
+"""
+
+
+@dataclass(frozen=True)
+class HeldKeys:
+    """The newest keys of a job that this member signed for.
+
+    Parameters
+    ----------
+    content : the secret keys, as `secagg.key_setup` packs them
+    signatures : of members, those that were shown
+    ready : whether t of them were valid
+    used : whether an upload may have left under them
+    """
+
+    epoch: int
+    maker: str
+    content: bytes
+    signatures: Mapping[str, str]
+    ready: bool
+    used: bool
+
+
+@dataclass(frozen=True)
+class HeldState:
+    """One state of a job: applied rounds, tag, and its bytes."""
+
+    round: int
+    tag: str
+    content: bytes
+
+
+class HeldJobs:
+    """Opened once by the agent, which alone writes it; safe to call from several threads."""
+
+    def __init__(self, path: Path | str) -> None:
+        self._lock = threading.Lock()
+        if path != ":memory:":
+            # SQLite would make it readable by whoever the umask lets.
+            os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+        self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+        self._db.execute("PRAGMA journal_mode=WAL")
+        self._db.execute("PRAGMA synchronous=FULL")
+        self._db.execute("PRAGMA secure_delete=ON")
+        self._db.executescript(_SCHEMA)
+
+    def keys(self, job: str) -> HeldKeys | None:
+        """The newest keys of a job."""
+        with self._lock:
+            row = self._db.execute(
+                "SELECT epoch, maker, content, signatures, ready, used FROM keys WHERE job = ?", (job,)
+            ).fetchone()
+        if row is None:
+            return None
+        epoch, maker, content, signatures, ready, used = row
+        return HeldKeys(epoch, maker, bytes(content), json.loads(signatures), bool(ready), bool(used))
+
+    def keep_keys(self, job: str, keys: HeldKeys) -> None:
+        """Take keys in place of any before; those of the oldest jobs go."""
+        row = (keys.epoch, keys.maker, keys.content, json.dumps(dict(keys.signatures)), keys.ready, keys.used)
+        with self._lock, self._db:
+            self._db.execute("BEGIN IMMEDIATE")
+            self._db.execute(
+                "INSERT INTO keys (job, epoch, maker, content, signatures, ready, used) VALUES (?, ?, ?, ?, ?, ?, ?) "
+                "ON CONFLICT (job) DO UPDATE SET epoch = excluded.epoch, maker = excluded.maker, "
+                "content = excluded.content, signatures = excluded.signatures, ready = excluded.ready, "
+                "used = excluded.used",
+                (job, *row),
+            )
+            self._db.execute(
+                "DELETE FROM keys WHERE job NOT IN (SELECT job FROM keys ORDER BY rowid DESC LIMIT ?)",
+                (KEPT_JOBS,),
+            )
+            self._db.execute("DELETE FROM states WHERE job NOT IN (SELECT job FROM keys)")
+
+    def use(self, job: str) -> None:
+        """An upload under the job's keys may leave from here on."""
+        with self._lock:
+            self._db.execute("UPDATE keys SET used = 1 WHERE job = ? AND NOT used", (job,))
+
+    def states(self, job: str) -> list[HeldState]:
+        """The kept states of a job, the newest first."""
+        with self._lock:
+            rows = self._db.execute(
+                "SELECT round, tag, content FROM states WHERE job = ? ORDER BY id DESC", (job,)
+            ).fetchall()
+        return [HeldState(int(number), str(tag), bytes(content)) for number, tag, content in rows]
+
+    def keep_state(self, job: str, state: HeldState) -> None:
+        """Take a state as the newest one."""
+        with self._lock, self._db:
+            self._db.execute("BEGIN IMMEDIATE")
+            self._db.execute("DELETE FROM states WHERE job = ? AND tag = ?", (job, state.tag))
+            self._db.execute(
+                "INSERT INTO states (job, round, tag, content) VALUES (?, ?, ?, ?)",
+                (job, state.round, state.tag, state.content),
+            )
+            self._db.execute(
+                "DELETE FROM states WHERE job = ? AND id NOT IN "
+                "(SELECT id FROM states WHERE job = ? ORDER BY id DESC LIMIT ?)",
+                (job, job, KEPT_STATES),
+            )
+
+    def count_wrong(self, job: str) -> int:
+        """One more sum of the job was wrong; how many there were."""
+        with self._lock:
+            self._db.execute("UPDATE keys SET wrong = wrong + 1 WHERE job = ?", (job,))
+            row = self._db.execute("SELECT wrong FROM keys WHERE job = ?", (job,)).fetchone()
+        return int(row[0]) if row else 0
+
+    def close(self) -> None:
+        """Close the file."""
+        with self._lock:
+            self._db.close()

@@ -1,0 +1,92 @@
+"""A job's state at the server in mode `he`: its round, its tag, and copies that members sealed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+# Bytes of a sealed state beyond its numbers: names, shapes, nonce and tag.
+_ROOM = 4096
+
+
+def largest_sealed_state(parameters: int) -> int:
+    """Bytes of the largest sealed state: weights, two moments and their mean, a preparation beside them."""
+    return 8 * 5 * parameters + _ROOM
+
+
+@dataclass(frozen=True)
+class BlindState:
+    """What members hold between two rounds, as the server knows it.
+
+    Parameters
+    ----------
+    round : applied updates
+    tag : HMAC of the state under the members' group key; empty before round 1, when it is public
+    sealed : copies of the state, each sealed by another member, u8
+    before : tag and copies of the round before
+    preparation : what the contract check made of the columns, f64; known to everybody
+    """
+
+    round: int
+    tag: str = ""
+    sealed: tuple[Array, ...] = ()
+    before_tag: str = ""
+    before: tuple[Array, ...] = ()
+    preparation: Array = field(default_factory=lambda: np.zeros(0))
+
+    @classmethod
+    def start(cls, preparation: Array | None = None) -> BlindState:
+        """Round 0: every member makes it from the plan and the preparation."""
+        return cls(0, preparation=np.zeros(0) if preparation is None else preparation)
+
+    @property
+    def prepared(self) -> bool:
+        """Whether the contract check is behind this state."""
+        return self.preparation.size > 0
+
+    def followed_by(self, tag: str, sealed: tuple[Array, ...]) -> BlindState:
+        """The state of the next round."""
+        return replace(
+            self,
+            round=self.round + 1,
+            tag=tag,
+            sealed=sealed,
+            before_tag=self.tag,
+            before=self.sealed,
+        )
+
+    def arrays(self) -> dict[str, Array]:
+        """Flat arrays for a checkpoint: nothing of the model is in them."""
+        found: dict[str, Array] = {"round": np.array([self.round], dtype=np.int64)}
+        if self.prepared:
+            found["preparation"] = self.preparation
+        for name, tag, copies in (
+            ("sealed", self.tag, self.sealed),
+            ("before", self.before_tag, self.before),
+        ):
+            found[f"{name}-tag"] = np.frombuffer(bytes.fromhex(tag), dtype=np.uint8)
+            for number, copy in enumerate(copies):
+                found[f"{name}-{number}"] = copy
+        return found
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, Array]) -> BlindState:
+        """What `arrays` wrote."""
+
+        def copies(name: str) -> tuple[Array, ...]:
+            numbers = range(sum(it.startswith(f"{name}-") for it in arrays) - 1)
+            return tuple(np.asarray(arrays[f"{name}-{number}"], dtype=np.uint8) for number in numbers)
+
+        return cls(
+            round=int(arrays["round"][0]),
+            tag=np.asarray(arrays["sealed-tag"], dtype=np.uint8).tobytes().hex(),
+            sealed=copies("sealed"),
+            before_tag=np.asarray(arrays["before-tag"], dtype=np.uint8).tobytes().hex(),
+            before=copies("before"),
+            preparation=np.asarray(arrays.get("preparation", np.zeros(0)), dtype=np.float64),
+        )
