@@ -3,10 +3,10 @@
     word k of member i:  <r_k, x_i> + a_ik  modulo p,  k = 1, 2
 
 r comes from the group key and the attempt, a from these and the member's name, all uniform modulo p by rejection.
-The two words stand behind a member's update and are masked, encrypted and summed with it. A sum X with words W
-is taken when W_k = <r_k, X> + sum of a_ik over the members it is said to be the sum of: a vector that somebody
-without the group key adds, an error of decryption, other members than said: each passes with probability p^-2,
-2^-64 (Carter and Wegman 1981; Agrawal and Boneh 2009 for sums). Without a, the sum doubled, negated or replaced by zeros
+The two words stand behind a member's update and are masked, encrypted and summed with it. A sum X with words W is
+taken when W_k = <r_k, X> + sum of a_ik over the members that it is said to be the sum of. A vector that somebody
+without the group key adds, an error of decryption, other members than said: each passes with probability p^-2, 2^-64
+(Carter and Wegman 1981; for sums Agrawal and Boneh 2009). Without a, the sum doubled, negated or replaced by zeros
 would pass. Who knows the group key can make any sum pass: a member that sides with the server.
 """
 

@@ -1,6 +1,6 @@
 """The group key of a job in mode `he`: what all members have and the server never (PROTOCOL section 5).
 
-From it come keys for check words, for the tag of a state, and for sealing a state; each by HKDF under a label of its own.
+From it come keys for check words, for the tag of a state, and for sealing a state: each by HKDF with its own label.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class GroupKey:
         head = canonical_json([round, [[name, it.dtype.str, list(it.shape)] for name, it in listed]])
         found.update(len(head).to_bytes(8, "big") + head)
         for _, it in listed:
-            found.update(it.reshape(-1).view(np.uint8))
+            found.update(it.reshape(-1).view(np.uint8).data)
         return found.digest()
 
     def seal_state(
