@@ -9,13 +9,18 @@ the sum. It is safe because every plaintext under it is a uniform masked vector,
 Hence `encrypt` takes `Masked` words only, which `MemberAttempt.mask` gives out.
 
 What it does not do. Ciphertexts are malleable, and one that was damaged decrypts to some words without an error:
-check words (`check_words`) tell. A change in the lowest bits of a coefficient is lost in the noise and leaves
-the sum what it was, so it is not noticed and does no harm. The noise of one upload leaves 17 bits, of 1,000 uploads
-12 bits; a server that adds a sum to itself for ever destroys it, and check words tell.
+check words (`check_words`) tell. A change in the lower 20 of a coefficient's 54 bits is lost in the noise: the words
+stay what they were. A checksum tells damage of that kind, too, on the way or in store; against a server that computes
+it anew it does nothing, and need not. The noise of one upload leaves 17 bits, of 1,000 uploads 12 bits; a server
+that adds a sum to itself for ever destroys it, and check words tell. Whether a member took a sum with a little more
+noise says something of its key: few such answers may be had, hence the job stops after three bad sums.
+
+    ciphertexts of `CHUNK_BYTES`, the last one padded with zeros | CRC-32 u32, little-endian
 """
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -37,10 +42,12 @@ from hansa.secagg.ciphertexts import (
 )
 from hansa.secagg.masks import HE_PRIME, Masked
 
+_CHECKSUM_BYTES = 4
+
 
 def envelope_bytes(words: int) -> int:
-    """Length of so many words in their envelope: whole ciphertexts of `SLOTS` words."""
-    return -(-words // SLOTS) * CHUNK_BYTES
+    """Length of so many words in their envelope: whole ciphertexts of `SLOTS` words, and a checksum."""
+    return -(-words // SLOTS) * CHUNK_BYTES + _CHECKSUM_BYTES
 
 
 class Envelope:
@@ -81,16 +88,16 @@ class Envelope:
         content = np.empty(envelope_bytes(masked.words.size), dtype=np.uint8)
         for chunk, words in zip(_chunks(content), _slots(masked.words), strict=True):
             chunk[:] = encrypt_chunk(self._context, _centred(words))
-        return content
+        return _closed(content)
 
     def decrypt(self, content: NDArray[np.uint8], words: int) -> NDArray[np.uint32]:
         """So many words modulo p out of their envelope. Shape (words,).
 
         Raises
         ------
-        ValueError : not as long as that many words, or no ciphertexts
+        ValueError : not as long as that many words, damaged, or no ciphertexts
         """
-        _check_size(content, words)
+        _check(content, words)
         decryptor, opened = Decryptor(self._context), np.empty(words, dtype=np.uint32)
         for chunk, part in zip(_chunks(content), _slots(opened), strict=True):
             part[:] = decryptor.words(chunk)[: part.size]
@@ -114,16 +121,16 @@ class EnvelopeSum:
         """The sum as it travels; raises `ValueError` where there is none."""
         if self._content is None:
             raise ValueError("no upload is in the sum")
-        return self._content
+        return _closed(self._content)
 
     def add(self, upload: NDArray[np.uint8]) -> None:
         """Take one upload, or nothing of it.
 
         Raises
         ------
-        ValueError : of another length than the sum's words have, or no ciphertexts
+        ValueError : of another length than the sum's words have, damaged, or no ciphertexts
         """
-        _check_size(upload, self._words)
+        _check(upload, self._words)
         for chunk in _chunks(upload):
             coefficients_of(chunk)
         if self._content is None:
@@ -147,13 +154,25 @@ class EnvelopeSum:
             chunk[:] = add_values(context, chunk, _centred(part))
 
 
-def _check_size(content: NDArray[np.uint8], words: int) -> None:
+def _check(content: NDArray[np.uint8], words: int) -> None:
     if content.dtype != np.uint8 or content.shape != (envelope_bytes(words),):
         raise ValueError(f"{content.size} bytes of ciphertexts; {words} words have {envelope_bytes(words)}")
+    if bytes(content[-_CHECKSUM_BYTES:]) != _checksum(content):
+        raise ValueError("the ciphertexts were damaged: their checksum is another one")
+
+
+def _closed(content: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Ciphertexts with their checksum, written in place."""
+    content[-_CHECKSUM_BYTES:] = np.frombuffer(_checksum(content), np.uint8)
+    return content
+
+
+def _checksum(content: NDArray[np.uint8]) -> bytes:
+    return zlib.crc32(content[:-_CHECKSUM_BYTES].data).to_bytes(_CHECKSUM_BYTES, "little")
 
 
 def _chunks(content: NDArray[np.uint8]) -> Iterator[NDArray[np.uint8]]:
-    for start in range(0, content.size, CHUNK_BYTES):
+    for start in range(0, content.size - _CHECKSUM_BYTES, CHUNK_BYTES):
         yield content[start : start + CHUNK_BYTES]
 
 
