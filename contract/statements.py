@@ -26,3 +26,8 @@ def witness_statement(charter: str, witness: Witness) -> bytes:
 def finish_statement(job: str, attempt: int, order_digest: str) -> bytes:
     """What a member signs when it answered an attempt's unmasking."""
     return b"hansa/finish/1\x00" + canonical_json([job, attempt, order_digest])
+
+
+def keys_statement(job: str, epoch: int, maker: str, charter: str, digest: str) -> bytes:
+    """What a member signs of the keys of a job in mode `he` that it opened: their hash, and whose they are."""
+    return b"hansa/keys/1\x00" + canonical_json([job, epoch, maker, charter, digest])

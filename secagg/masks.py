@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
@@ -60,10 +61,29 @@ class MaskSecret:
         return Words(self, segment, modulus)
 
 
+@dataclass(frozen=True)
+class Masked:
+    """Words under masks modulo m. What may be done with masked words only takes them in this form.
+
+    Whoever makes one says that its words are uniform to anybody without the masks: `MemberAttempt.mask` does.
+    """
+
+    words: NDArray[np.uint32] = field(repr=False)
+    modulus: int
+
+
+class StreamKeys(Protocol):
+    """Gives each stream of words its key."""
+
+    def key(self, segment: str, modulus: int, stream: str) -> bytes:
+        """The AES key of one stream. 32 bytes."""
+        ...
+
+
 class Words:
     """Uniform words of [0, m), in order. For m below 2^32 by rejection: see PROTOCOL section 3."""
 
-    def __init__(self, secret: MaskSecret, segment: str, modulus: int) -> None:
+    def __init__(self, secret: StreamKeys, segment: str, modulus: int) -> None:
         if not 2**31 < modulus <= MODULUS:
             raise ValueError(f"masks are made modulo 2^31 < m <= 2^32, not {modulus}")
         self._secret, self._segment, self._modulus = secret, segment, modulus

@@ -21,7 +21,7 @@ from hansa.secagg.active_set import (
     open_circles,
 )
 from hansa.secagg.fixed_point import MODULUS
-from hansa.secagg.masks import MaskSecret, add_masks, pair_secret, pair_sign, self_secret
+from hansa.secagg.masks import Masked, MaskSecret, add_masks, pair_secret, pair_sign, self_secret
 from hansa.secagg.parties import Parties
 from hansa.secagg.prekeys import BadParcel, HeldShares, Prekey, PrekeySecrets, open_parcel
 
@@ -93,18 +93,26 @@ class MemberAttempt:
 
     def mask(
         self, segments: Mapping[str, NDArray[np.uint32]], moduli: Mapping[str, int] | None = None
-    ) -> None:
+    ) -> dict[str, Masked]:
         """Mask every segment of the upload in place, once; then the masks' secrets are forgotten.
 
         Parameters
         ----------
         moduli : modulus of each segment that is not summed modulo 2^32
+
+        Returns
+        -------
+        masked : the same arrays, as what takes nothing but masked words wants them (`Envelope.encrypt`)
         """
         with self._lock:
             self._step("accepted", "uploaded")
             masks, self._masks = self._masks, []
+        masked = {}
         for name, values in segments.items():
-            add_masks(values, masks, name, (moduli or {}).get(name, MODULUS))
+            modulus = (moduli or {}).get(name, MODULUS)
+            add_masks(values, masks, name, modulus)
+            masked[name] = Masked(values, modulus)
+        return masked
 
     def bind(self, active: Sequence[str]) -> None:
         """Take one active set for good; to be called before it is signed.
