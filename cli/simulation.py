@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 from hansa.cli.provisioning import make_charter, to_toml
 from hansa.clients.attempt import LocalWork
 from hansa.clients.attempt_log import AttemptLog
-from hansa.clients.blind import new_blind
 from hansa.clients.budget import Budget
 from hansa.clients.data.dataset import concatenate
 from hansa.clients.data.encode import encode
@@ -116,6 +115,8 @@ class SimulatedFederation:
         if self.charter.protection.masked:
             ring = new_ring(membership, self.sealing_keys[name], witnesses)
         if self.charter.protection.blind:
+            from hansa.clients.blind import new_blind
+
             path = log if log == ":memory:" else Path(log).with_suffix(".held.sqlite")
             blind = new_blind(membership, self.sealing_keys[name], HeldJobs(path), self.model)
         if ring is None and witnesses is not None:

@@ -6,15 +6,17 @@ it (PROTOCOL section 5, check words), applies it, and says by a tag which model 
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from numpy.typing import NDArray
 
 from hansa.clients.attempt_log import AttemptLog
-from hansa.clients.blind_states import read_state, state_bytes, state_digest
+from hansa.clients.blind_states import read_state, state_bytes
 from hansa.clients.held import HeldJobs, HeldKeys, HeldState
 from hansa.clients.membership import Membership
 from hansa.contract.blind_messages import (
@@ -32,15 +34,24 @@ from hansa.contract.errors import RefusalError
 from hansa.contract.jobs import JobPlan
 from hansa.contract.keys import to_text
 from hansa.contract.order import Order
-from hansa.contract.segments import PREPARATION, UPDATE, divisor, segment_specs
-from hansa.contract.statements import keys_statement
+from hansa.contract.segments import CHECK_WORDS, PREPARATION, UPDATE, divisor, segment_specs
 from hansa.contract.wire import Segments
 from hansa.models.model import Model
 from hansa.models.preparation import Preparation, prepared_model
-from hansa.secagg.key_setup import JobKeys, ready_signers
+from hansa.secagg.check_words import add_check_words, check_sum
+from hansa.secagg.group_key import BadSeal
+from hansa.secagg.key_setup import (
+    BadBundle,
+    JobKeys,
+    KeyPlace,
+    keys_agreed,
+    keys_signers,
+    open_bundle,
+    seal_bundle,
+)
+from hansa.secagg.masks import Masked
 from hansa.secagg.parties import Parties
 from hansa.strategies.apply import ModelState, apply
-from hansa.strategies.blind_state import largest_sealed_state
 from hansa.strategies.contract_check import released
 from hansa.strategies.grids import grid_of
 
@@ -49,6 +60,8 @@ Words = NDArray[np.uint32]
 MOST_WRONG = 3
 # Jobs whose keys are open in memory.
 _OPEN = 4
+# What a sealed state is called.
+_STATE = "state"
 
 
 class BlindJobs:
@@ -115,57 +128,52 @@ class BlindJobs:
                 {"epoch": known.epoch},
             )
         if known is not None and request.epoch == known.epoch:
-            return self._confirmed(request, known, seal=SEALED_KEYS not in segments)
+            return self._confirmed(request, known, hand_on=SEALED_KEYS not in segments)
+        place = self._place(request.job, request.epoch, request.maker)
         if SEALED_KEYS in segments:
-            opened = JobKeys.open(
-                self._parties,
-                me,
-                self._sealing_key,
-                request.job,
-                request.epoch,
-                segments[SEALED_KEYS].tobytes(),
-            )
+            bundle = segments[SEALED_KEYS].tobytes()
+            try:
+                opened = open_bundle(bundle, place, me, self._sealing_key, os.urandom)
+            except BadBundle as error:
+                raise RefusalError("bad-share", str(error), {"maker": request.maker}) from None
         elif request.maker == me:
-            opened = JobKeys.make()
+            opened = JobKeys.make(request.job, os.urandom)
+            bundle = seal_bundle(opened, place, self._membership.identity, os.urandom)
         else:
             raise RefusalError("keys-missing", "this member neither has these keys nor is their maker")
-        kept = HeldKeys(request.epoch, request.maker, opened.content, {}, ready=False, used=False)
+        kept = HeldKeys(request.epoch, request.maker, opened.content, bundle, {}, ready=False, used=False)
         self._held.keep_keys(request.job, kept)
         with self._lock:
             self._remember(request.job, request.epoch, opened)
-        return self._confirmed(request, kept, seal=SEALED_KEYS not in segments)
+        return self._confirmed(request, kept, hand_on=SEALED_KEYS not in segments)
 
-    def _confirmed(self, request: KeysRequest, kept: HeldKeys, *, seal: bool) -> tuple[KeysReply, Segments]:
-        opened, job = self._opened(request.job, kept), request.job
-        statement = keys_statement(job, kept.epoch, kept.maker, self._membership.charter_hash, opened.hash)
-        signature = to_text(self._membership.identity.sign(statement))
+    def _confirmed(
+        self, request: KeysRequest, kept: HeldKeys, *, hand_on: bool
+    ) -> tuple[KeysReply, Segments]:
+        """Sign the keys, count who else did, and give their bundle to whoever asks for no more than that."""
+        job, place = request.job, self._place(request.job, kept.epoch, kept.maker)
+        opened = self._opened(job, kept)
+        signature = to_text(self._membership.identity.sign(opened.statement(place)))
         shown = {**kept.signatures, **request.signatures, self._membership.name: signature}
-        valid = ready_signers(self._parties, statement, shown)
-        ready = kept.maker in valid and len(valid) >= self._parties.threshold
-        if ready != kept.ready or set(valid) != set(kept.signatures):
-            signatures = {name: shown[name] for name in valid}
-            kept = HeldKeys(kept.epoch, kept.maker, kept.content, signatures, ready=ready, used=kept.used)
+        shown = {name: shown[name] for name in keys_signers(opened, place, shown)}
+        if (ready := keys_agreed(opened, place, shown)) != kept.ready or shown != kept.signatures:
+            kept = replace(kept, signatures=shown, ready=ready)
             self._held.keep_keys(job, kept)
-        sealed = {}
-        # Whoever reads it learns nothing: each part is sealed to one member of the charter.
-        if seal and not request.signatures:
-            content = opened.seal(self._parties, job, kept.epoch)
-            sealed = {SEALED_KEYS: np.frombuffer(content, dtype=np.uint8)}
         reply = KeysReply(
-            job=job,
-            epoch=kept.epoch,
-            maker=kept.maker,
-            signature=signature,
-            ready=kept.ready,
-            signatures=dict(kept.signatures),
+            job=job, epoch=kept.epoch, maker=kept.maker, signature=signature, ready=ready, signatures=shown
         )
-        return reply, sealed
+        # Whoever reads it learns nothing: the keys in it are sealed to each member of the charter.
+        bundle = {SEALED_KEYS: np.frombuffer(kept.bundle, dtype=np.uint8)}
+        return reply, bundle if hand_on and not request.signatures else {}
+
+    def _place(self, job: str, epoch: int, maker: str) -> KeyPlace:
+        return KeyPlace(job, epoch, maker, self._parties)
 
     def _opened(self, job: str, kept: HeldKeys) -> JobKeys:
         with self._lock:
             found = self._open.get((job, kept.epoch))
             if found is None:
-                found = JobKeys.read(kept.content)
+                found = JobKeys.load(job, kept.content)
                 self._remember(job, kept.epoch, found)
             return found
 
@@ -224,12 +232,12 @@ class BlindJobs:
         """The update and its two check words, to be masked and encrypted together. Shape (d + 2,)."""
         _, keys = self._ready(order.job, order.epoch)
         self._held.use(order.job)
-        return keys.with_check_words(words, self._membership.name, attempt_label(order))
+        return add_check_words(words, keys.group, order.attempt, check_label(order), self._membership.name)
 
-    def encrypt(self, order: Order, masked: Words) -> NDArray[np.uint8]:
+    def encrypt(self, order: Order, masked: Masked) -> NDArray[np.uint8]:
         """The masked words under the envelope, as the segment of an upload."""
         _, keys = self._ready(order.job, order.epoch)
-        return np.frombuffer(keys.encrypt(masked), dtype=np.uint8)
+        return keys.envelope.encrypt(masked)
 
     # --- a sum ----------------------------------------------------------------------------------
 
@@ -273,9 +281,13 @@ class BlindJobs:
                 f"attempt {order.attempt} has another active set already",
                 {"attempt": order.attempt},
             )
-        total = keys.open_sum(content.tobytes(), self._parameters, request.active, attempt_label(order))
-        if total is not None:
-            return total
+        words = self._parameters + CHECK_WORDS
+        try:
+            opened = keys.envelope.decrypt(content, words)
+        except ValueError:
+            opened = np.zeros(words, dtype=np.uint32)
+        if check_sum(opened, keys.group, order.attempt, check_label(order), request.active):
+            return opened[:-CHECK_WORDS]
         wrong = self._held.count_wrong(order.job)
         sentence = f"the sum of attempt {order.attempt} is not that of the uploads shown with it"
         if wrong >= MOST_WRONG:
@@ -292,11 +304,11 @@ class BlindJobs:
         return self._state(plan.job, order.state, order.base)
 
     def _keep(self, keys: JobKeys, job: str, state: ModelState, *, seal: bool) -> tuple[ApplyReply, Segments]:
-        content, tag = state_bytes(state), keys.tag(job, state.round, state_digest(state))
+        content, tag = state_bytes(state), keys.group.state_tag(state.round, state.arrays()).hex()
         self._held.keep_state(job, HeldState(state.round, tag, content))
         sealed = {}
         if seal:
-            box = keys.seal_state(job, state.round, content)
+            box = keys.group.seal_state(_STATE, state.round, 0, content, os.urandom)
             sealed = {SEALED_STATE: np.frombuffer(box, dtype=np.uint8)}
         return ApplyReply(job=job, round=state.round, tag=tag), sealed
 
@@ -309,27 +321,24 @@ class BlindJobs:
         """
         kept = self._held.keys(plan.job)
         _, keys = self._ready(plan.job, 0 if kept is None else kept.epoch)
-        box = segments[SEALED_STATE]
-        content = None
-        if box.size <= largest_sealed_state(self._parameters):
-            content = keys.open_state(plan.job, request.round, box.tobytes())
-        if content is not None:
-            state = read_state(content, self._parameters)
-            if (
-                keys.tag(plan.job, state.round, state_digest(state)) == request.tag
-                and state.round == request.round
-            ):
-                return self._keep(keys, plan.job, state, seal=False)[0]
-        raise RefusalError(
-            "wrong-state",
-            "the sealed state is not one that a member of this job made",
-            {"round": request.round},
-        )
+        try:
+            content = keys.group.open_state(_STATE, request.round, 0, segments[SEALED_STATE].tobytes())
+        except BadSeal as error:
+            raise RefusalError("wrong-state", str(error), {"round": request.round}) from None
+        state = read_state(content, self._parameters)
+        if (
+            state.round != request.round
+            or keys.group.state_tag(state.round, state.arrays()).hex() != request.tag
+        ):
+            raise RefusalError(
+                "wrong-state", "the sealed state is another one than its tag says", {"round": request.round}
+            )
+        return self._keep(keys, plan.job, state, seal=False)[0]
 
 
-def attempt_label(order: Order) -> bytes:
-    """What check words hang on: the attempt, and the state that it started from."""
-    return f"{order.job} {order.attempt} {order.base} {order.state}".encode()
+def check_label(order: Order) -> str:
+    """What check words hang on beside the attempt: the state that it started from."""
+    return f"{UPDATE} {order.base} {order.state}"
 
 
 def new_blind(

@@ -22,7 +22,7 @@ KEPT_JOBS = 8
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS keys (
-    job TEXT PRIMARY KEY, epoch INTEGER NOT NULL, maker TEXT NOT NULL, content BLOB NOT NULL,
+    job TEXT PRIMARY KEY, epoch INTEGER NOT NULL, maker TEXT NOT NULL, content BLOB NOT NULL, bundle BLOB NOT NULL,
     signatures TEXT NOT NULL, ready INTEGER NOT NULL, used INTEGER NOT NULL, wrong INTEGER NOT NULL DEFAULT 0);
 CREATE TABLE IF NOT EXISTS states (
     id INTEGER PRIMARY KEY AUTOINCREMENT, job TEXT NOT NULL, round INTEGER NOT NULL,
@@ -37,6 +37,7 @@ class HeldKeys:
     Parameters
     ----------
     content : the secret keys, as `secagg.key_setup` packs them
+    bundle : the same as their maker sealed them, to be handed on
     signatures : of members, those that were shown
     ready : whether t of them were valid
     used : whether an upload may have left under them
@@ -45,6 +46,7 @@ class HeldKeys:
     epoch: int
     maker: str
     content: bytes
+    bundle: bytes
     signatures: Mapping[str, str]
     ready: bool
     used: bool
@@ -77,23 +79,27 @@ class HeldJobs:
         """The newest keys of a job."""
         with self._lock:
             row = self._db.execute(
-                "SELECT epoch, maker, content, signatures, ready, used FROM keys WHERE job = ?", (job,)
+                "SELECT epoch, maker, content, bundle, signatures, ready, used FROM keys WHERE job = ?",
+                (job,),
             ).fetchone()
         if row is None:
             return None
-        epoch, maker, content, signatures, ready, used = row
-        return HeldKeys(epoch, maker, bytes(content), json.loads(signatures), bool(ready), bool(used))
+        epoch, maker, content, bundle, signatures, ready, used = row
+        return HeldKeys(
+            epoch, maker, bytes(content), bytes(bundle), json.loads(signatures), bool(ready), bool(used)
+        )
 
     def keep_keys(self, job: str, keys: HeldKeys) -> None:
         """Take keys in place of any before; those of the oldest jobs go."""
-        row = (keys.epoch, keys.maker, keys.content, json.dumps(dict(keys.signatures)), keys.ready, keys.used)
+        signatures = json.dumps(dict(keys.signatures))
+        row = (keys.epoch, keys.maker, keys.content, keys.bundle, signatures, keys.ready, keys.used)
         with self._lock, self._db:
             self._db.execute("BEGIN IMMEDIATE")
             self._db.execute(
-                "INSERT INTO keys (job, epoch, maker, content, signatures, ready, used) VALUES (?, ?, ?, ?, ?, ?, ?) "
-                "ON CONFLICT (job) DO UPDATE SET epoch = excluded.epoch, maker = excluded.maker, "
-                "content = excluded.content, signatures = excluded.signatures, ready = excluded.ready, "
-                "used = excluded.used",
+                "INSERT INTO keys (job, epoch, maker, content, bundle, signatures, ready, used) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (job) DO UPDATE SET epoch = excluded.epoch, "
+                "maker = excluded.maker, content = excluded.content, bundle = excluded.bundle, "
+                "signatures = excluded.signatures, ready = excluded.ready, used = excluded.used",
                 (job, *row),
             )
             self._db.execute(

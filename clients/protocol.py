@@ -10,13 +10,12 @@ import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, assert_never
+from typing import TYPE_CHECKING, Any, assert_never
 
 from numpy.typing import NDArray
 
 from hansa.clients.approval import approved, check_known, check_not_frozen, propose
 from hansa.clients.attempt_log import AcceptedAttempt, AttemptLog
-from hansa.clients.blind import BlindJobs
 from hansa.clients.budget import Budget, Paid
 from hansa.clients.checks import (
     check_applied,
@@ -73,7 +72,7 @@ from hansa.contract.messages import (
     WitnessReply,
     WitnessRequest,
 )
-from hansa.contract.segments import BLIND_MODULUS, PREPARATION, UPDATE
+from hansa.contract.segments import HE_PRIME, PREPARATION, UPDATE
 from hansa.contract.statements import active_statement, finish_statement, receipt_statement
 from hansa.contract.statistics import preparation_length
 from hansa.contract.typed import clipped
@@ -95,6 +94,10 @@ from hansa.secagg.member import MemberAttempt
 from hansa.secagg.parties import Parties
 from hansa.secagg.ring import PrekeyRing
 from hansa.secagg.starts import Starts, seen_valid
+
+if TYPE_CHECKING:
+    # It brings TenSEAL, which only mode `he` needs.
+    from hansa.clients.blind import BlindJobs
 
 log = logging.getLogger("hansa.agent")
 
@@ -381,8 +384,8 @@ class Agent:
             masking.mask(outgoing)
             return
         outgoing[UPDATE] = self.blind.with_check_words(order, outgoing[UPDATE])
-        masking.mask(outgoing, {UPDATE: BLIND_MODULUS})
-        outgoing[UPDATE] = self.blind.encrypt(order, outgoing[UPDATE])
+        masked = masking.mask(outgoing, {UPDATE: HE_PRIME})
+        outgoing[UPDATE] = self.blind.encrypt(order, masked[UPDATE])
 
     def _check_paid(self, plan: JobPlan, order: Order) -> None:
         """Refuse what could not be paid while nothing is used up, so that the same request may come again."""

@@ -22,7 +22,7 @@ Hash = Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")]
 Mode = Literal["clear", "masked", "he"]
 Mechanism = Literal["gradient", "poisson", "moments"]
 # Modes that agents and strategy can do; a charter that asks for another one is never run in the clear instead.
-BUILT_MODES: tuple[Mode, ...] = ("clear", "masked")
+BUILT_MODES: tuple[Mode, ...] = ("clear", "masked", "he")
 
 
 class Member(Frozen):

@@ -20,7 +20,7 @@ STATISTICS = "statistics"
 PREPARATION = "preparation"
 # A segment is summed modulo 2^32; the update in mode `he` modulo this prime, which BFV's batching needs
 # (p = 1 mod 2 * 4096), and rounded in every mode as if by it, so that all modes end in the same bits.
-WORD_MODULUS, BLIND_MODULUS = 2**32, 4_294_828_033
+WORD_MODULUS, HE_PRIME = 2**32, 4_294_828_033
 # Words of an encrypted segment behind its coordinates (PROTOCOL section 5, check words).
 CHECK_WORDS = 2
 # A draw of noise beyond so many standard deviations is clamped (PROTOCOL section 4).
@@ -49,12 +49,12 @@ class SegmentSpec:
     @property
     def modulus(self) -> int:
         """What it is summed by."""
-        return BLIND_MODULUS if self.encrypted else WORD_MODULUS
+        return HE_PRIME if self.encrypted else WORD_MODULUS
 
     @property
     def within(self) -> int:
         """What sets the scale of its grid: the update's is the same in every mode."""
-        return BLIND_MODULUS if self.name == UPDATE else WORD_MODULUS
+        return HE_PRIME if self.name == UPDATE else WORD_MODULUS
 
     @property
     def words(self) -> int:

@@ -18,10 +18,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from hansa.contract.segments import CHECK_WORDS as CHECK_WORDS
 from hansa.secagg.group_key import GroupKey
 from hansa.secagg.masks import HE_PRIME, Words, new_room
-
-CHECK_WORDS = 2
 
 # Coordinates multiplied at a time: sums of so many products of 16-bit halves stay below 2^53, exact in float64.
 _CHUNK = 32_768

@@ -117,6 +117,11 @@ class EnvelopeSum:
         self._content: NDArray[np.uint8] | None = None
 
     @property
+    def words(self) -> int:
+        """Words in each upload, and in the sum."""
+        return self._words
+
+    @property
     def content(self) -> NDArray[np.uint8]:
         """The sum as it travels; raises `ValueError` where there is none."""
         if self._content is None:

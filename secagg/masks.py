@@ -21,12 +21,10 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from numpy.typing import NDArray
 
 from hansa.contract.messages import PROTOCOL
+from hansa.contract.segments import HE_PRIME as HE_PRIME
 from hansa.contract.typed import canonical_json
 from hansa.secagg.fixed_point import MODULUS, add_words, subtract_words
 from hansa.secagg.prekeys import Prekey
-
-# The plaintext prime of mode `he` (DESIGN section 5).
-HE_PRIME = 4_294_828_033
 
 _KEY_BYTES = 32
 # Words worked on at a time: the sum's part, the stream's part and the cipher stay in the processor's cache.

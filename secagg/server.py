@@ -6,6 +6,7 @@ The server never holds an update longer than it takes to add it, and of no membe
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
@@ -14,13 +15,35 @@ from numpy.typing import NDArray
 from hansa.contract.messages import Order
 from hansa.secagg.active_set import open_circles
 from hansa.secagg.fixed_point import MODULUS, add_into
-from hansa.secagg.masks import MaskSecret, add_masks, pair_secret, pair_sign, self_secret
+from hansa.secagg.masks import HE_PRIME, MaskSecret, add_masks, pair_secret, pair_sign, self_secret
 from hansa.secagg.parties import Parties
 from hansa.secagg.prekeys import Kind, Prekey, check_opening, key_of, seed_of, share_of
 from hansa.secagg.shamir import combine, weights_at_zero
 
 Circle = tuple[str, ...]
 Sums = dict[str, NDArray[np.uint32]]
+
+
+class EncryptedSum(Protocol):
+    """A sum that the server adds to and cannot read; `envelope.EnvelopeSum` is the real one."""
+
+    @property
+    def words(self) -> int:
+        """Words in each upload, and in the sum."""
+        ...
+
+    @property
+    def content(self) -> NDArray[np.uint8]:
+        """The sum as it travels."""
+        ...
+
+    def add(self, upload: NDArray[np.uint8]) -> None:
+        """Take one upload, or nothing of it; raises `ValueError` for what is none."""
+        ...
+
+    def add_words(self, words: NDArray[np.uint32]) -> None:
+        """Add words that are not encrypted; raises `ValueError` where that cannot be done."""
+        ...
 
 
 class BadShare(Exception):
@@ -38,29 +61,43 @@ class Summation:
     ----------
     circles : members whose uploads are summed together: the whole cohort, or its groups
     moduli : modulus of each segment that is not summed modulo 2^32
+    encrypted : segments that come in their envelopes, all in one circle; such an upload is bytes
     """
 
-    def __init__(self, circles: Sequence[Circle], moduli: Mapping[str, int] | None = None) -> None:
+    def __init__(
+        self,
+        circles: Sequence[Circle],
+        moduli: Mapping[str, int] | None = None,
+        encrypted: Mapping[str, EncryptedSum] | None = None,
+    ) -> None:
+        self.encrypted = dict(encrypted or {})
+        if self.encrypted and len(circles) != 1:
+            raise ValueError("encrypted segments are summed in one circle")
         self._circles = {name: circle for circle in circles for name in circle}
         self._moduli = dict(moduli or {})
         self._sums: dict[Circle, Sums] = {}
         self._added: set[str] = set()
 
-    def add(self, member: str, segments: Mapping[str, NDArray[np.uint32]]) -> None:
+    def add(self, member: str, upload: Mapping[str, NDArray[Any]]) -> None:
         """Take one member's upload, or nothing of it.
 
         Raises
         ------
         ValueError : a stranger, a second upload of one member, or segments of other names or lengths than
-            the circle's first; what a member may send is for the caller to check before
+            the circle's first, or no ciphertexts; what a member may send is for the caller to check before
         """
         if member in self._added or member not in self._circles:
             raise ValueError(f"'{member}' is not of the cohort, or its upload is in the sum already")
+        segments = {name: part for name, part in upload.items() if name not in self.encrypted}
+        if len(segments) + len(self.encrypted) != len(upload):
+            raise ValueError(f"the upload of '{member}' has not all encrypted segments")
         sums = self._sums.get(self._circles[member])
         if sums is None:
             sums = {name: np.zeros_like(part) for name, part in segments.items()}
         if _shapes(sums) != _shapes(segments):
             raise ValueError(f"the upload of '{member}' has other segments than those before it")
+        for name, total in self.encrypted.items():
+            total.add(upload[name])
         for name, part in segments.items():
             add_into(sums[name], part, self.modulus(name))
         self._sums[self._circles[member]] = sums
@@ -130,7 +167,8 @@ class Unmasking:
 
         Raises
         ------
-        ValueError : members must still give their shares, or the masks are off already
+        ValueError : members must still give their shares, or the masks are off already; or an encrypted sum
+            that is damaged
         BadShare : naming the member whose shares are right and give another secret than it promised, or whose
             one-time key is no public key
         """
@@ -142,6 +180,11 @@ class Unmasking:
         for circle, masks in opened.items():
             for segment, total in summation.of(circle).items():
                 add_masks(total, masks, segment, summation.modulus(segment))
+            for segment, encrypted in summation.encrypted.items():
+                # The server has no sum to take them off: it adds what they come to.
+                left = np.zeros(encrypted.words, dtype=np.uint32)
+                add_masks(left, masks, segment, HE_PRIME)
+                encrypted.add_words(left)
 
     def _masks(self, circle: Circle, weights: Sequence[int]) -> list[tuple[MaskSecret, int]]:
         """What stands on a circle's sum, with the signs that take it off."""

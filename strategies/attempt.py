@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -24,13 +24,21 @@ from hansa.contract.jobs import (
     Outcome,
     Participation,
 )
-from hansa.contract.messages import PREKEYS, Finish, Order, Receipt, RefusalReply, UploadReply
+from hansa.contract.messages import (
+    PREKEYS,
+    Finish,
+    Order,
+    Receipt,
+    RefusalReply,
+    SegmentHeader,
+    UploadReply,
+)
 from hansa.contract.segments import EVALUATION, STATISTICS, UPDATE, SegmentSpec, divisor
 from hansa.contract.wire import Segments, digest
 from hansa.models.scores import figures
 from hansa.secagg.active_set import least_noised, open_circles, receipt_valid
 from hansa.secagg.prekeys import Prekey, prekey_bytes
-from hansa.secagg.server import Circle, Summation
+from hansa.secagg.server import Circle, EncryptedSum, Summation
 from hansa.strategies.cohort_noise import Noise
 from hansa.strategies.grids import grid_of, noise_on
 from hansa.strategies.requests import Desk, Reply
@@ -78,7 +86,7 @@ class Attempt:
     _forks: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.summation = Summation(self.order.circles)
+        self.summation = Summation(self.order.circles, encrypted=_envelopes(self.specs))
         self._asked, self._size = digest(self.request), len(self.request)
 
     @property
@@ -172,14 +180,18 @@ class Attempt:
             raise MessageError(f"{member} answers an attempt with '{body.type}'")
         if problem := self._wrong_charges(member, body.receipt):
             raise MessageError(f"{member} sent a receipt {problem}")
-        parts = self._parts(member, reply.segments)
-        if self.prekeys or self.charter.privacy.noise != "none":
-            if not receipt_valid(member, self.order, body.receipt, self.desk.parties):
-                raise MessageError(f"{member} sent a receipt that it did not sign for this order")
+        parts = self._parts(member, reply.segments, reply.header.segments)
+        shown = bool(self.prekeys) or self.charter.privacy.noise != "none"
+        if shown and not receipt_valid(member, self.order, body.receipt, self.desk.parties):
+            raise MessageError(f"{member} sent a receipt that it did not sign for this order")
+        try:
+            self.summation.add(member, parts)
+        except ValueError as error:
+            raise MessageError(f"{member}: {error}") from None
+        if shown:
             self.receipts[member] = body.receipt
         if self.prekeys:
             self.restock(member, reply.segments)
-        self.summation.add(member, parts)
         if self.plan.rule.name in PER_UPDATE_RULES and UPDATE in parts and not self.prekeys:
             update = grid_of(self._spec(UPDATE), len(self.order.cohort)).decode(parts[UPDATE])
             self._single[member] = update / divisor(self.charter, self.plan, (member,))
@@ -208,14 +220,15 @@ class Attempt:
             return self.order.noise[segment]
         return self.noise[member][segment]
 
-    def _parts(self, member: str, segments: Segments) -> Segments:
+    def _parts(self, member: str, segments: Segments, headers: Sequence[SegmentHeader]) -> Segments:
         """What is summed of an upload: exactly the segments that the order asks for, beside the new prekey."""
-        expected = {spec.name: spec.length for spec in self.specs}
+        expected = {spec.name: ("u32", spec.length) for spec in self.specs if not spec.encrypted}
+        expected |= {spec.name: ("u8", _bytes_of(spec)) for spec in self.specs if spec.encrypted}
         beside = {PREKEYS} if self.prekeys else set()
         parts = {name: array for name, array in segments.items() if name not in beside}
-        found = {name: array.size for name, array in parts.items()}
-        if found != expected or any(array.dtype != np.dtype("<u4") for array in parts.values()):
-            raise MessageError(f"{member} sent segments {found}, the order needs {expected} as u32")
+        found = {it.name: (it.dtype, it.count) for it in headers if it.name in parts}
+        if found != expected:
+            raise MessageError(f"{member} sent segments {found}, the order needs {expected}")
         if beside:
             made, size = segments.get(PREKEYS), prekey_bytes(self.desk.parties)
             if made is None or made.dtype != np.uint8 or made.size != size:
@@ -228,7 +241,11 @@ class Attempt:
     def _segment_bytes(self) -> int:
         """Bytes of the segments of an upload."""
         prekey = prekey_bytes(self.desk.parties) if self.prekeys else 0
-        return sum(4 * spec.length for spec in self.specs) + prekey
+        return sum(_bytes_of(spec) for spec in self.specs) + prekey
+
+    def encrypted_sum(self) -> NDArray[np.uint8]:
+        """In mode `he`: the sum in its envelope, with its check words."""
+        return self.summation.encrypted[UPDATE].content
 
     def _note(
         self, member: str, outcome: Outcome, *, code: str = "", sentence: str = "", size: int = 0
@@ -345,3 +362,21 @@ class Attempt:
 
     def _spec(self, name: str) -> SegmentSpec:
         return next(spec for spec in self.specs if spec.name == name)
+
+
+def _envelopes(specs: Sequence[SegmentSpec]) -> dict[str, EncryptedSum]:
+    if not any(spec.encrypted for spec in specs):
+        return {}
+    # It brings TenSEAL, which only mode `he` needs.
+    from hansa.secagg.envelope import EnvelopeSum
+
+    return {spec.name: EnvelopeSum(spec.words) for spec in specs if spec.encrypted}
+
+
+def _bytes_of(spec: SegmentSpec) -> int:
+    """Bytes of one member's part of a segment."""
+    if not spec.encrypted:
+        return 4 * spec.length
+    from hansa.secagg.envelope import envelope_bytes
+
+    return envelope_bytes(spec.words)

@@ -32,7 +32,7 @@ from hansa.contract.messages import RefusalReply
 from hansa.contract.segments import PREPARATION
 from hansa.contract.typed import clipped
 from hansa.contract.wire import Segments, digest
-from hansa.secagg.key_setup import largest_sealed_keys
+from hansa.secagg.key_setup import bundle_bytes
 from hansa.strategies.attempt import Attempt
 from hansa.strategies.blind_state import BlindState, largest_sealed_state
 from hansa.strategies.exchange import Exchange, ExchangeError
@@ -292,7 +292,7 @@ class Custody:
         members, silent = {node: name for name, node in nodes.items()}, set(nodes)
         payload = self._desk.write(self._job, request, segments)
         asked = digest(payload)
-        most = max(largest_sealed_keys(self._desk.parties), largest_sealed_state(self._parameters))
+        most = max(bundle_bytes(self._desk.parties), largest_sealed_state(self._parameters))
         for node, answer in self._exchange.ask(
             dict.fromkeys(members, payload), deadline_s, self._journal.plan.reask_s, enough
         ):

@@ -10,6 +10,7 @@ import secrets
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -26,7 +27,6 @@ from hansa.contract.messages import (
 from hansa.contract.wire import Segments, digest
 from hansa.secagg.prekeys import Prekey, prekey_bytes
 from hansa.strategies.cohort_noise import UNPAID, Noise, fit, noise_problem
-from hansa.strategies.custody import Custody
 from hansa.strategies.exchange import Exchange, ExchangeError
 from hansa.strategies.ports import Journal, MemberPresence
 from hansa.strategies.requests import Desk, Reply
@@ -34,6 +34,9 @@ from hansa.strategies.selection import Selection, select
 from hansa.strategies.start_exchange import DEADLINE_S, StartExchange
 from hansa.strategies.stock import Restarted, Stock
 from hansa.strategies.waits import Waits
+
+if TYPE_CHECKING:
+    from hansa.strategies.custody import Custody
 
 # A node whose answer was none is asked again after this.
 HELLO_AGAIN_S = 5.0
@@ -110,6 +113,9 @@ class Roster:
         # Keys and sealed states of mode `he`; None in every other.
         self.custody: Custody | None = None
         if desk.charter.protection.blind:
+            # It brings TenSEAL, which only this mode needs.
+            from hansa.strategies.custody import Custody
+
             self.custody = Custody(
                 desk, exchange, journal, forget=self.forget, parameters=parameters, monotonic=monotonic
             )

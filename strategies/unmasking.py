@@ -98,6 +98,9 @@ class UnmaskPhase:
             self.roster.blame(bad.member, str(bad))
             attempt.failure = f"attempt {order.attempt}: {bad}"
             return
+        except ValueError as error:
+            attempt.failure = f"attempt {order.attempt}: masks do not come off the encrypted sum: {error}"
+            return
         for circle in set(order.circles) - set(attempt.open_circles):
             sentence = f"attempt {order.attempt}: too few of {', '.join(circle)} answered to open their sum"
             self.journal.event("group-closed", sentence)
