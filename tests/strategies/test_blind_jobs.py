@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from masked_jobs import MaskedJob, clear_weights, vanish
+from masked_jobs import MaskedJob, clear_weights
 
 from hansa.strategies.apply import ModelState
-from hansa.strategies.blind_state import BlindState
 
 
 def model_of(job: MaskedJob, name: str) -> ModelState:
