@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping
 from datetime import datetime
 
 from hansa.contract.blind_messages import ApplyRequest
-from hansa.contract.charter import BUILT_MODES, Charter
+from hansa.contract.charter import Charter
 from hansa.contract.errors import InputError, RefusalError
 from hansa.contract.jobs import JobPlan
 from hansa.contract.keys import from_text
@@ -74,17 +74,6 @@ def check_knobs(knobs: Mapping[str, float], charter: Charter, plan: JobPlan | No
             raise RefusalError(
                 "knob-out-of-range", f"{name} is pinned to {plan.pinned[name]:g} in this job", {"knob": name}
             )
-
-
-def check_mode(charter: Charter) -> None:
-    """Nothing leaves with less protection than the charter asks for."""
-    mode = charter.protection.mode
-    if mode not in BUILT_MODES:
-        raise RefusalError(
-            "mode-downgrade",
-            f"the charter asks for mode '{mode}', which this version cannot do",
-            {"mode": mode},
-        )
 
 
 def check_order(order: Order, charter: Charter, plan: JobPlan, me: str) -> None:

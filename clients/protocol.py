@@ -23,7 +23,6 @@ from hansa.clients.checks import (
     check_grid,
     check_grids,
     check_groups,
-    check_mode,
     check_operator,
     check_order,
     check_unmasked,
@@ -331,7 +330,6 @@ class Agent:
                 {"asked": order.attempt, "newest": newest.attempt},
             )
         charter = self.membership.charter
-        check_mode(charter)
         check_order(order, charter, plan, self.membership.name)
         check_groups(order, charter, self.membership.name)
         if order.kind == "statistics" and not (plan.check and self.budget is not None):

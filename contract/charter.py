@@ -21,8 +21,6 @@ PublicKey = Annotated[str, Field(pattern=r"^[A-Za-z0-9+/]{43}=$", description="3
 Hash = Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")]
 Mode = Literal["clear", "masked", "he"]
 Mechanism = Literal["gradient", "poisson", "moments"]
-# Modes that agents and strategy can do; a charter that asks for another one is never run in the clear instead.
-BUILT_MODES: tuple[Mode, ...] = ("clear", "masked", "he")
 
 
 class Member(Frozen):
@@ -328,9 +326,6 @@ def unbuilt(charter: Charter) -> str:
 
     A charter is never run as if such a field stood in it for nothing.
     """
-    mode = charter.protection.mode
-    if mode not in BUILT_MODES:
-        return f"field 'protection.mode': this version has no mode '{mode}'; it has {', '.join(BUILT_MODES)}"
     if charter.metrics.per_member:
         return (
             "field 'metrics.per_member': this version releases no figures of single members; set it to false"
