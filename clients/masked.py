@@ -108,11 +108,13 @@ class MaskedAttempts:
 
     def accept(self, order: Order, prekeys: Sequence[Prekey]) -> MemberAttempt:
         """Take part; the job's earlier attempt is over with that. Nothing is used up where it is refused."""
+        # Before the ring's look at the starts: of one that is signed meanwhile it is not known what came first.
+        accepted = self._monotonic()
         attempt = self.ring.accept(order, prekeys)
         with self._lock:
             self._drop_old()
             self._newest.pop(order.job, None)
-            self._newest[order.job] = _Newest(attempt, self._monotonic())
+            self._newest[order.job] = _Newest(attempt, accepted)
             while len(self._newest) > KEPT_ATTEMPTS:
                 del self._newest[next(iter(self._newest))]
         return attempt
