@@ -287,7 +287,7 @@ class Agent:
             raise RefusalError("not-approved", "the job plans no statistics release under noise")
         self._take_finished(order.job, body.finished)
         self._check_paid(plan, order)
-        masking, arrays = self._take_part(order, segments)
+        masking, arrays = self._take_part(plan, order, segments)
         self.attempts.accept(order.job, order.attempt, asked, order.cohort, order.digest)
         # From here on the attempt is paid, whatever becomes of it.
         paid = NOTHING_PAID if self.budget is None else self.budget.charge(plan, order)
@@ -335,7 +335,9 @@ class Agent:
             for attempt in proved:
                 self.budget.finish(job, attempt)
 
-    def _take_part(self, order: Order, segments: Segments) -> tuple[MemberAttempt | None, Segments]:
+    def _take_part(
+        self, plan: JobPlan, order: Order, segments: Segments
+    ) -> tuple[MemberAttempt | None, Segments]:
         """The last checks; in mode `masked` the prekeys are used up from here on. Returns the other segments."""
         if self._masked is None:
             check_unmasked(order, segments)
@@ -346,7 +348,7 @@ class Agent:
         prekeys = self._masked.decode(order, segments)
         arrays = {name: array for name, array in segments.items() if name != PREKEYS}
         self._work.check(order, arrays)
-        return self._masked.accept(order, prekeys), arrays
+        return self._masked.accept(order, prekeys, deadline_s=plan.deadline_s), arrays
 
     def _receipt(self, order: Order, receipt: Receipt) -> Receipt:
         name = self.membership.name
