@@ -60,8 +60,8 @@ class SidesRow(Frozen):
     """What decides, from here on, which of a data set's people train and which are held out.
 
     A grant counts the larger of what the two parts lost, because nobody is in both. Under another hold-out share,
-    entity column or key somebody may come to be in both: from a data set's second row of this kind on, what
-    both lost is added up, for good.
+    entity column or key somebody may come to be in both, and so where records are known by their content and
+    another column holds some: from a data set's second row of this kind on, what both lost is added up, for good.
     """
 
     row: Literal["sides"] = "sides"
