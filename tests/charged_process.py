@@ -74,7 +74,8 @@ class ChargedProcess:
         self.folder = instance.member_path(instance.members[0])
         self.config = read_toml(self.folder / "member.toml", MemberConfig)
         self.peers = {
-            name: SigningKey.load(instance.member_path(name) / "identity.key") for name in instance.members[1:]
+            name: SigningKey.load(instance.member_path(name) / "identity.key")
+            for name in instance.members[1:]
         }
         self.operator = SigningKey.load(instance.control / "operator.key")
         verified = verify_charter(instance.charter, instance.signatures)
