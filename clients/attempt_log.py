@@ -6,13 +6,13 @@ An attempt without a reply after a restart is lost for good: nothing is computed
 
 from __future__ import annotations
 
-import sqlite3
 import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from hansa.clients.durable import agent_records
 from hansa.contract.jobs import JobPlan
 from hansa.contract.messages import Seen
 
@@ -74,16 +74,18 @@ class Upload:
 
 
 class AttemptLog:
-    """Opened once by the agent, which alone writes it; safe to call from several threads."""
+    """Opened once by the agent, which alone writes it; safe to call from several threads.
+
+    Raises
+    ------
+    HansaError : the file is damaged; says what to do
+    """
 
     def __init__(self, path: Path | str) -> None:
         self._lock = threading.Lock()
-        self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+        self._file = agent_records(path)
         # A reply of some megabytes is written twice as fast in large pages, a small one 0.2 ms slower. New files only.
-        self._db.execute("PRAGMA page_size=32768")
-        self._db.execute("PRAGMA journal_mode=WAL")
-        self._db.execute("PRAGMA synchronous=FULL")
-        self._db.executescript(_SCHEMA)
+        self._db = self._file.open(_SCHEMA, page_size=32_768)
 
     def ask(self, plan: JobPlan) -> str:
         """Note a job that the operator proposes; returns its state. The first plan of a job stands."""
@@ -108,7 +110,7 @@ class AttemptLog:
     def plan(self, job: str) -> JobPlan | None:
         """The plan this member was shown for a job."""
         row = self._one("SELECT plan FROM jobs WHERE job = ?", job)
-        return JobPlan.model_validate_json(str(row[0])) if row else None
+        return self._file.read(JobPlan, row[0]) if row else None
 
     def jobs(self) -> list[tuple[str, str, str]]:
         """(job, state, reason) of every job that was ever proposed."""
@@ -198,7 +200,7 @@ class AttemptLog:
     def highest_receipt(self) -> Seen | None:
         """This member's own receipt with the highest head: a ledger that does not know that row is an older copy."""
         row = self._one("SELECT seen FROM receipts ORDER BY head DESC LIMIT 1")
-        return Seen.model_validate_json(str(row[0])) if row else None
+        return self._file.read(Seen, row[0]) if row else None
 
     def agree(self, job: str, attempt: int, active: tuple[str, ...]) -> bool:
         """Bind an attempt to one active set; False when it is bound to another already."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Annotated, Literal
 
-from pydantic import AwareDatetime, Field
+from pydantic import Field
 
 from hansa.clients.data.dataset import Dataset
 from hansa.clients.data.split import keyed_hashes
@@ -31,6 +31,7 @@ from hansa.privacy.records import (
     Epsilon,
     FreezeRow,
     GrantRow,
+    Instant,
     Said,
     SidesRow,
     Text,
@@ -49,7 +50,7 @@ class GrantOrder(Frozen):
     grant: Slug
     epsilon: Epsilon
     delta: Delta
-    expires: AwareDatetime
+    expires: Instant
     purpose: Text = ""
     legal_basis: Text = ""
     by: Said

@@ -28,7 +28,16 @@ Attempt = Annotated[int, Field(ge=1, lt=2**63)]
 Share = Annotated[float, Field(gt=0, le=1)]
 Text = Annotated[str, Field(max_length=500)]
 Said = Annotated[str, Field(min_length=1, max_length=500)]
-Instant = Annotated[AwareDatetime, AfterValidator(lambda moment: moment.astimezone(UTC))]
+
+
+def _in_utc(moment: datetime) -> datetime:
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("in UTC it lies outside the years 1 to 9999") from None
+
+
+Instant = Annotated[AwareDatetime, AfterValidator(_in_utc)]
 
 EntityHash = Annotated[str, Field(pattern=r"^[0-9a-f]{16,64}$")]
 ChargeKey = tuple[str, str, int, Purpose, Part]

@@ -89,8 +89,7 @@ class Office:
         """The agent is gone; its files stay."""
         self._running.close()
         if self.agent is not None:
-            self.budget.ledger.close()
-            self.agent.attempts.close()
+            self.agent.close()
         self.agent = None
 
     def restore(self, ledger: Path) -> None:
