@@ -33,7 +33,7 @@ CREATE TABLE IF NOT EXISTS attempts (
     active TEXT, reply BLOB, accepted REAL NOT NULL, PRIMARY KEY (job, attempt));
 CREATE TABLE IF NOT EXISTS uploads (
     id INTEGER PRIMARY KEY AUTOINCREMENT, at REAL NOT NULL, job TEXT NOT NULL, attempt INTEGER NOT NULL,
-    segment TEXT NOT NULL, releases INTEGER NOT NULL, noise TEXT NOT NULL);
+    segment TEXT NOT NULL, releases INTEGER NOT NULL, noise TEXT NOT NULL, multiplier REAL);
 CREATE TABLE IF NOT EXISTS receipts (head INTEGER PRIMARY KEY, seen TEXT NOT NULL);
 CREATE TRIGGER IF NOT EXISTS uploads_stay BEFORE DELETE ON uploads
     BEGIN SELECT RAISE(ABORT, 'the record of uploads is append-only'); END;
@@ -71,6 +71,9 @@ class Upload:
     releases: int
     # The charter's, when it left.
     noise: str
+    # Standard deviation of the noise over the sensitivity, of each sum; None without noise, or of times before it was
+    # kept.
+    multiplier: float | None = None
 
 
 class AttemptLog:
@@ -86,6 +89,8 @@ class AttemptLog:
         self._file = agent_records(path)
         # A reply of some megabytes is written twice as fast in large pages, a small one 0.2 ms slower. New files only.
         self._db = self._file.open(_SCHEMA, page_size=32_768)
+        if "multiplier" not in {name for _, name, *_ in self._db.execute("PRAGMA table_info(uploads)")}:
+            self._db.execute("ALTER TABLE uploads ADD COLUMN multiplier REAL")
 
     def ask(self, plan: JobPlan) -> str:
         """Note a job that the operator proposes; returns its state. The first plan of a job stands."""
@@ -162,7 +167,14 @@ class AttemptLog:
                 (job, job, KEPT_ATTEMPTS - 1),
             )
 
-    def keep_reply(self, reply: bytes, seen: Seen, released: Mapping[str, int], noise: str) -> None:
+    def keep_reply(
+        self,
+        reply: bytes,
+        seen: Seen,
+        released: Mapping[str, int],
+        noise: str,
+        multipliers: Mapping[str, float],
+    ) -> None:
         """Keep a reply's bytes, so that the same request gets the same bytes again, and that they may have left.
 
         Parameters
@@ -170,6 +182,7 @@ class AttemptLog:
         seen : the attempt and its receipt
         released : of each segment, how many sums over records are in it
         noise : the charter's
+        multipliers : of each segment with noise, how much was added
         """
         now = time.time()
         with self._lock, self._db:
@@ -178,8 +191,12 @@ class AttemptLog:
                 "UPDATE attempts SET reply = ? WHERE job = ? AND attempt = ?", (reply, seen.job, seen.attempt)
             )
             self._db.executemany(
-                "INSERT INTO uploads (at, job, attempt, segment, releases, noise) VALUES (?, ?, ?, ?, ?, ?)",
-                [(now, seen.job, seen.attempt, name, count, noise) for name, count in released.items()],
+                "INSERT INTO uploads (at, job, attempt, segment, releases, noise, multiplier) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?)",
+                [
+                    (now, seen.job, seen.attempt, name, count, noise, multipliers.get(name))
+                    for name, count in released.items()
+                ],
             )
             if seen.receipt.head is not None:
                 self._db.execute(
@@ -192,7 +209,8 @@ class AttemptLog:
         """The next uploads behind a number, in their order: all that ever may have left."""
         with self._lock:
             rows = self._db.execute(
-                "SELECT id, at, job, attempt, segment, releases, noise FROM uploads WHERE id > ? ORDER BY id LIMIT ?",
+                "SELECT id, at, job, attempt, segment, releases, noise, multiplier FROM uploads "
+                "WHERE id > ? ORDER BY id LIMIT ?",
                 (after, most),
             ).fetchall()
         return [Upload(*row) for row in rows]

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from contextlib import closing
-from dataclasses import fields
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
 from pydantic import TypeAdapter, ValidationError
@@ -28,11 +26,9 @@ def read_uploads(path: Path) -> list[Upload]:
     ------
     HansaError : the file cannot be read, or holds what is no such thing
     """
-    query = "SELECT id, at, job, attempt, segment, releases, noise FROM uploads ORDER BY id"
-    names = [field.name for field in fields(Upload)]
-    rows = [dict(zip(names, row, strict=True)) for row in _read(agent_records(path), "uploads", query)]
+    rows = _read(agent_records(path), "uploads", "SELECT * FROM uploads ORDER BY id")
     try:
-        return _UPLOADS.validate_python(rows)
+        return _UPLOADS.validate_python([dict(row) for row in rows])
     except ValidationError as error:
         agent_records(path).damaged(f"uploads: {explain(error)}")
 
@@ -61,12 +57,13 @@ def read_shown_receipts(path: Path) -> list[Seen]:
     return [file.read(Seen, content) for (content,) in rows]
 
 
-def _read(file: DurableFile, table: str, query: str) -> list[tuple[Any, ...]]:
+def _read(file: DurableFile, table: str, query: str) -> list[sqlite3.Row]:
     if not Path(file.path).exists():
         return []
     address = f"file:{quote(str(file.path))}?mode=ro"
     try:
         with closing(sqlite3.connect(address, uri=True, isolation_level=None)) as db:
+            db.row_factory = sqlite3.Row
             known = db.execute("SELECT 1 FROM sqlite_master WHERE name = ?", (table,)).fetchone()
             return [] if known is None else db.execute(query).fetchall()
     except BROKEN as error:

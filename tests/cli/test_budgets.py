@@ -261,6 +261,21 @@ def test_half_of_the_releases_uncharged_is_named(run: Run, a: Office) -> None:
     )
 
 
+@pytest.mark.parametrize("running", [True, False])
+def test_noise_of_a_tenth_of_what_was_charged_for_is_named(run: Run, a: Office, running: bool) -> None:
+    trained(run, a, 1)
+    a.work(a.propose(), 2, quiet=0.1)
+    if not running:
+        a.stop()
+    code, out, err = run("budgets", "verify", "--folder", a.folder, "--json")
+    assert code == 1
+    quieter = json.loads(out)["uploads"]["quieter"]
+    assert [(it["attempt"], it["segment"]) for it in quieter] == [(2, "update"), (2, "evaluation")]
+    assert all(it["multiplier"] == pytest.approx(0.1 * it["charged"]) for it in quieter)
+    assert "attempt 2" in err
+    assert "with a noise multiplier of" in err
+
+
 def test_a_mechanism_charged_for_every_second_round_is_named(run: Run, a: Office) -> None:
     plan = a.propose()
     do(run, "jobs", "approve", JOB, "--folder", a.folder)

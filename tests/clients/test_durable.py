@@ -13,6 +13,7 @@ from hansa.clients.attempt_log import AttemptLog
 from hansa.clients.heads import Heads
 from hansa.clients.uploads import read_newest_receipt, read_shown_receipts, read_uploads
 from hansa.contract.errors import HansaError
+from hansa.contract.messages import Receipt, Seen
 
 Open = Callable[[Path], object]
 
@@ -99,3 +100,28 @@ def test_a_row_of_another_kind_is_one_sentence(
     for read in readers:
         with pytest.raises(HansaError, match=r"kept\.sqlite: .* cannot be read \((seen|uploads): "):
             read(path)
+
+
+def test_a_record_of_uploads_from_before_multipliers_were_kept_is_read_and_goes_on(tmp_path: Path) -> None:
+    path = tmp_path / "kept.sqlite"
+    db = sqlite3.connect(path)
+    db.executescript(
+        "CREATE TABLE uploads (id INTEGER PRIMARY KEY AUTOINCREMENT, at REAL NOT NULL, job TEXT NOT NULL, "
+        "attempt INTEGER NOT NULL, segment TEXT NOT NULL, releases INTEGER NOT NULL, noise TEXT NOT NULL);"
+        "INSERT INTO uploads VALUES (1, 7.0, 'job', 1, 'update', 10, 'local');"
+    )
+    db.close()
+    before = read_uploads(path)
+    assert [it.multiplier for it in before] == [None]
+    log = AttemptLog(path)
+    assert log.uploads() == before
+    log.keep_reply(
+        b"reply",
+        Seen(job="ab" * 16, attempt=2, order="0" * 64, receipt=Receipt()),
+        {"update": 10, "evaluation": 1},
+        "local",
+        {"update": 6.5, "evaluation": 2.25},
+    )
+    log.close()
+    AttemptLog(path).close()
+    assert [it.multiplier for it in read_uploads(path)] == [None, 6.5, 2.25]
