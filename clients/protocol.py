@@ -303,7 +303,7 @@ class Agent:
             asked, UploadReply(job=order.job, attempt=order.attempt, receipt=receipt), outgoing
         )
         seen = Seen(job=order.job, attempt=order.attempt, order=order.digest, receipt=receipt)
-        self.attempts.keep_reply(reply, seen, released, charter.privacy.noise)
+        self.attempts.keep_reply(reply, seen, released, charter.privacy.noise, paid.noise)
         return reply
 
     def _check_paid(self, plan: JobPlan, order: Order) -> None:
