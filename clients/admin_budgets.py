@@ -48,7 +48,7 @@ class RecoverOrder(Frozen):
 
 NO_ENTITY = (
     "the contract names no entity column: what is protected is one record, not a person who has several, "
-    "and a corrected record counts as another one"
+    "and a corrected record counts as another one, as all do where a column gets its first values"
 )
 
 

@@ -337,7 +337,7 @@ class Agent:
         self._take_finished(order.job, body.finished)
         self._check_paid(plan, order)
         segments = self._with_model(plan, order, segments)
-        masking, arrays = self._take_part(order, segments)
+        masking, arrays = self._take_part(plan, order, segments)
         self.attempts.accept(order.job, order.attempt, asked, order.cohort, order.digest)
         # From here on the attempt is paid, whatever becomes of it.
         paid = NOTHING_PAID if self.budget is None else self.budget.charge(plan, order)
@@ -353,7 +353,7 @@ class Agent:
             asked, UploadReply(job=order.job, attempt=order.attempt, receipt=receipt), outgoing
         )
         seen = Seen(job=order.job, attempt=order.attempt, order=order.digest, receipt=receipt)
-        self.attempts.keep_reply(reply, seen, released, charter.privacy.noise)
+        self.attempts.keep_reply(reply, seen, released, charter.privacy.noise, paid.noise)
         return reply
 
     def _with_model(self, plan: JobPlan, order: Order, segments: Segments) -> Segments:
@@ -414,7 +414,9 @@ class Agent:
             for attempt in proved:
                 self.budget.finish(job, attempt)
 
-    def _take_part(self, order: Order, segments: Segments) -> tuple[MemberAttempt | None, Segments]:
+    def _take_part(
+        self, plan: JobPlan, order: Order, segments: Segments
+    ) -> tuple[MemberAttempt | None, Segments]:
         """The last checks; in mode `masked` the prekeys are used up from here on. Returns the other segments."""
         if self._masked is None:
             check_unmasked(order, segments)
@@ -425,7 +427,7 @@ class Agent:
         prekeys = self._masked.decode(order, segments)
         arrays = {name: array for name, array in segments.items() if name != PREKEYS}
         self._work.check(order, arrays)
-        return self._masked.accept(order, prekeys), arrays
+        return self._masked.accept(order, prekeys, deadline_s=plan.deadline_s), arrays
 
     def _receipt(self, order: Order, receipt: Receipt) -> Receipt:
         name = self.membership.name

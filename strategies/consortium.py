@@ -301,15 +301,19 @@ class ConsortiumStrategy(FlowerHooks):
         plan = attempt.plan
         for node, answer in self.exchange.ask(attempt.requests, plan.deadline_s, plan.reask_s):
             attempt.receive(node, answer)
+        self.note_uploads(attempt)
+
+    def note_uploads(self, attempt: Attempt) -> None:
+        """Write down what the answers say, once nobody is waited for any more, however they came."""
         attempt.drop_request()
         self.roster.took_part(attempt.active)
-        self._finishes.shown(attempt.finished, attempt.active)
         order = attempt.order
+        self._finishes.shown(order.attempt, attempt.finished, attempt.active)
         for name, sentence in self.journal.receipts(order.attempt, order.digest, attempt.receipts).items():
             self.roster.blame(name, sentence)
-        self.note_lost(attempt)
+        self._note_lost(attempt)
 
-    def note_lost(self, attempt: Attempt) -> None:
+    def _note_lost(self, attempt: Attempt) -> None:
         """Greet anew whoever did not answer; say whose budget does not pay, and who complained of whose prekeys."""
         for name in attempt.lost:
             self.roster.forget(name)

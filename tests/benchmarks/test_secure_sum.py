@@ -14,6 +14,7 @@ PARAMETERS, MEMBERS = 200_000, 4
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_masks_are_cheaper_than_ckks_and_memory_stays_within_three_vectors() -> None:
     options = ("--parameters", PARAMETERS, "--members", MEMBERS, "--repeat", 1, "--memory", "--json")
     command = [sys.executable, str(BENCHMARK), *map(str, options)]

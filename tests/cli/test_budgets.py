@@ -153,6 +153,14 @@ WRONG = {
     ),
     "negative delta": (("grant", "x", "--epsilon", "1", "--delta", "-1e-6"), "delta"),
     "an expired grant": (("grant", "x", "--epsilon", "1", "--expires", "2020-01-01"), "2020-01-01"),
+    "a day after all days": (
+        ("grant", "x", "--epsilon", "1", "--expires", "9999-12-31T23:59:59-14:00"),
+        "in UTC it lies outside the years",
+    ),
+    "a day before all days": (
+        ("grant", "x", "--epsilon", "1", "--expires", "0001-01-01T00:00:00+14:00"),
+        "in UTC it lies outside the years",
+    ),
     "no day": (("grant", "x", "--epsilon", "1", "--expires", "soon"), "expected a day"),
     "a time without zone": (
         ("grant", "x", "--epsilon", "1", "--expires", "2999-01-01T10:00:00"),
@@ -251,6 +259,21 @@ def test_half_of_the_releases_uncharged_is_named(run: Run, a: Office) -> None:
         f"attempt 2 of job {JOB} released 20 noised sums of records as 'update', and the ledger holds charges for 10"
         in err
     )
+
+
+@pytest.mark.parametrize("running", [True, False])
+def test_noise_of_a_tenth_of_what_was_charged_for_is_named(run: Run, a: Office, running: bool) -> None:
+    trained(run, a, 1)
+    a.work(a.propose(), 2, quiet=0.1)
+    if not running:
+        a.stop()
+    code, out, err = run("budgets", "verify", "--folder", a.folder, "--json")
+    assert code == 1
+    quieter = json.loads(out)["uploads"]["quieter"]
+    assert [(it["attempt"], it["segment"]) for it in quieter] == [(2, "update"), (2, "evaluation")]
+    assert all(it["multiplier"] == pytest.approx(0.1 * it["charged"]) for it in quieter)
+    assert "attempt 2" in err
+    assert "with a noise multiplier of" in err
 
 
 def test_a_mechanism_charged_for_every_second_round_is_named(run: Run, a: Office) -> None:
@@ -371,6 +394,21 @@ def test_a_regulator_can_check_the_export_by_its_own_words(run: Run, a: Office) 
     assert document["jobs"][0]["approvals"][0]["by"] == "head of data"
     code, _, err = run("budgets", "export", "--out", "ledger.json", "--folder", a.folder)
     assert (code, "--force replaces it" in err) == (2, True)
+
+
+@pytest.mark.parametrize("name", ["agent.sqlite", "heads.sqlite"])
+def test_records_that_cannot_be_read_are_named_by_verify(run: Run, a: Office, name: str) -> None:
+    trained(run, a)
+    a.stop()
+    path = a.member.folder / name
+    for suffix in ("-wal", "-shm"):
+        path.with_name(name + suffix).unlink(missing_ok=True)
+    path.write_bytes(b"nothing that SQLite wrote" * 400)
+    code, out, err = run("budgets", "verify", "--folder", a.folder)
+    assert (code, out) == (1, "")
+    assert f"{path}: " in err
+    assert f"move {path}* away" in err
+    assert len(err.strip().splitlines()) == 1
 
 
 def test_history_is_the_same_from_the_agent_and_from_its_files(run: Run, a: Office) -> None:

@@ -200,21 +200,22 @@ def test_another_hold_out_adds_up_what_both_sides_lost_for_good() -> None:
 
 def test_what_puts_people_on_sides_has_a_fingerprint() -> None:
     features, secret = funded().charter.task.features, b"s" * 32
-    one = Sides.of(features, secret)
-    assert Sides.of(features, secret) == one
-    # Ranges move nobody; share, key, columns and who counts as one do.
-    columns = features.columns
+    columns, names = features.columns, [column.name for column in features.columns]
+    one = Sides.of(features, secret, names)
+    assert Sides.of(features, secret, names) == one
+    # Ranges move nobody; share, key, columns, those that hold a value and who counts as one do.
     wider = columns[0].model_copy(update={"high": 1e6})
-    assert Sides.of(features.model_copy(update={"columns": (wider, *columns[1:])}), secret) == one
+    assert Sides.of(features.model_copy(update={"columns": (wider, *columns[1:])}), secret, names) == one
     others = [
-        Sides.of(features.model_copy(update={"holdout": 0.3}), secret),
-        Sides.of(features.model_copy(update={"columns": columns[:-1]}), secret),
-        Sides.of(features.model_copy(update={"entity": "person"}), secret),
-        Sides.of(features, b"t" * 32),
+        Sides.of(features.model_copy(update={"holdout": 0.3}), secret, names),
+        Sides.of(features.model_copy(update={"columns": columns[:-1]}), secret, names),
+        Sides.of(features.model_copy(update={"entity": "person"}), secret, names),
+        Sides.of(features, b"t" * 32, names),
+        Sides.of(features, secret, names[1:]),
     ]
-    assert len({it.fingerprint for it in (one, *others)}) == 5
+    assert len({it.fingerprint for it in (one, *others)}) == 6
     by_person = features.model_copy(update={"entity": "person", "columns": columns[:-1]})
-    assert Sides.of(by_person, secret) == others[2]
+    assert Sides.of(by_person, secret, names[1:]) == others[2]
 
 
 def test_a_grant_over_records_without_an_entity_column_warns() -> None:

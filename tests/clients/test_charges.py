@@ -114,6 +114,7 @@ def test_steps_at_home_are_as_many_releases_in_one_charge() -> None:
     assert charged.amount == pytest.approx(5 / side.noise[UPDATE] ** 2)
     [upload] = side.agent.attempts.uploads()
     assert (upload.segment, upload.releases, upload.noise) == (UPDATE, 5, "local")
+    assert upload.multiplier == charged.noise_multiplier
 
 
 def test_local_noise_is_charged_by_the_members_own_and_distributed_by_the_orders() -> None:
