@@ -91,6 +91,11 @@ def check_order(order: Order, charter: Charter, plan: JobPlan, me: str) -> None:
     check_left_out(order, charter)
     check_evaluation(order, charter)
     check_preparation(order, plan)
+    check_all_knobs(order, charter, plan)
+
+
+def check_all_knobs(order: Order, charter: Charter, plan: JobPlan) -> None:
+    """Every knob of the charter is set, as `check_knobs` allows."""
     check_knobs(order.knobs, charter, plan)
     missing = sorted(set(charter.knobs) - set(order.knobs))
     if missing:
@@ -150,7 +155,7 @@ def check_cohort_size(cohort: tuple[str, ...], charter: Charter) -> None:
         )
 
 
-def check_applied(request: ApplyRequest, charter: Charter) -> None:
+def check_applied(request: ApplyRequest, charter: Charter, plan: JobPlan) -> None:
     """The sum is one that an order of this charter can have led to: a train attempt, enough of its cohort active."""
     order, active = request.order, request.active
     if order.kind != "train" or not set(active) <= set(order.cohort) or len(set(active)) != len(active):
@@ -167,7 +172,7 @@ def check_applied(request: ApplyRequest, charter: Charter) -> None:
             f"a sum of {len(controllers)} controllers is below the charter's least of {charter.least_active}",
             {"active": len(controllers), "least": charter.least_active},
         )
-    check_knobs(order.knobs, charter, None)
+    check_all_knobs(order, charter, plan)
 
 
 def check_groups(order: Order, charter: Charter, me: str) -> None:

@@ -172,10 +172,14 @@ class Agent:
 
     @property
     def largest_request(self) -> int:
-        """Bytes of the largest request that can be in order: header, two models, a preparation and prekeys."""
-        numbers = 2 * self._work.parameters + preparation_length(self.membership.charter.task.features)
+        """Bytes of the largest request that can be in order: header, two models and prekeys or what mode `he`
+        brings, and a preparation."""
         prekeys = 0 if self._masked is None else self._masked.largest_segment
-        return PREFIX.size + MAX_HEADER_BYTES + SIGNATURE_BYTES + 8 * numbers + prekeys
+        segments = 16 * self._work.parameters + prekeys
+        if self.blind is not None:
+            segments = max(segments, self.blind.largest_segments)
+        preparation = 8 * preparation_length(self.membership.charter.task.features)
+        return PREFIX.size + MAX_HEADER_BYTES + SIGNATURE_BYTES + segments + preparation
 
     @property
     def ring(self) -> PrekeyRing | None:
@@ -263,14 +267,15 @@ class Agent:
         check_known(job, self.attempts)
         with self._jobs.alone(job, turn):
             if isinstance(body, KeysRequest | ApplyRequest | ReloadRequest):
-                return self._reply(asked, *self._held_jobs(approved(job, self.attempts), body, segments))
+                plan = approved(job, self.attempts)
+                return self._reply(asked, *self._held_jobs(plan, body, segments, asked))
             if isinstance(body, CloseRequest):
                 # What is kept of the records takes as long as there are many.
                 turn.compute(began)
             return self._reply(asked, self._follow_up(body, asked, segments), {})
 
     def _held_jobs(
-        self, plan: JobPlan, body: KeysRequest | ApplyRequest | ReloadRequest, segments: Segments
+        self, plan: JobPlan, body: KeysRequest | ApplyRequest | ReloadRequest, segments: Segments, asked: str
     ) -> tuple[Reply, Segments]:
         """In mode `he`: keys, sums and states; they hang on no record of this member's."""
         if self.blind is None:
@@ -286,12 +291,16 @@ class Agent:
             return self.blind.keys(body, segments)
         if isinstance(body, ReloadRequest):
             return self.blind.reload(plan, body, segments), {}
-        check_applied(body, self.membership.charter)
+        check_applied(body, self.membership.charter, plan)
         brought = {it.name: it.sha256 for it in describe(segments) if it.name == PREPARATION}
-        if not brought.items() <= body.order.arrays.items():
+        # Later states hold it.
+        named = {
+            name: it for name, it in body.order.arrays.items() if name == PREPARATION and not body.order.base
+        }
+        if brought != named:
             raise RefusalError("bad-size", "the preparation is not the one that the order named")
         self._work.check_preparation(segments)
-        return self.blind.apply(plan, body, segments, self.attempts)
+        return self.blind.apply(plan, body, segments, self.attempts, asked)
 
     def _hello(self, body: HelloRequest) -> tuple[HelloReply, Segments]:
         masked = self._masked
@@ -457,6 +466,10 @@ class Agent:
             if self.attempts.state(body.job) == "closed":
                 return CloseReply(job=body.job)
             plan = approved(body.job, self.attempts)
+            if self.blind is not None and segments:
+                raise RefusalError(
+                    "mode-downgrade", "the charter asks for mode 'he', and a model comes with the end"
+                )
             if self.blind is not None and body.rounds:
                 segments = self.blind.released(plan.job, body.state, body.rounds)
             self._work.keep(plan, segments)
