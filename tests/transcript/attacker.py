@@ -20,17 +20,20 @@ from recorded import Transcript
 
 from hansa.contract.charter import Charter
 from hansa.contract.jobs import JobPlan
-from hansa.contract.segments import EVALUATION, TAIL, UPDATE, segment_specs
+from hansa.contract.messages import Order
+from hansa.contract.segments import EVALUATION, TAIL, UPDATE, SegmentSpec, segment_specs
+from hansa.models.registry import load_model
 from hansa.secagg.masks import MaskSecret, add_masks, pair_secret, pair_sign, self_secret
 from hansa.secagg.parties import Parties
 from hansa.secagg.prekeys import PrekeySecrets
 from hansa.strategies.grids import grid_of, noise_on
 
 Words = NDArray[np.uint32]
-# What a segment is computed from: the first of these arrays that the order has.
+Total = NDArray[np.int64]
+# What a segment is computed from: the first of these arrays that the order has. In mode `he` it names a state instead.
 _INPUTS = {UPDATE: ("weights",), EVALUATION: ("released", "weights")}
 # (attempt, segment) -> members -> the sum of their integers.
-Findings = dict[tuple[int, str], dict[frozenset[str], NDArray[np.int64]]]
+Findings = dict[tuple[int, str], dict[frozenset[str], Total]]
 
 
 @dataclass(frozen=True)
@@ -71,7 +74,7 @@ class Attacker:
     colluders: Sequence[Colluder]
     weak_bits: int = 16
     evidence: Evidence = field(init=False)
-    _masks: dict[tuple[MaskSecret, str, int], Words] = field(default_factory=dict)
+    _masks: dict[tuple[MaskSecret, str, int, int], Words] = field(default_factory=dict)
     _secrets: dict[Place, MaskSecret | None] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -82,6 +85,7 @@ class Attacker:
             self.evidence.know(colluder.prekeys)
         self.evidence.combine()
         self.evidence.search_seeds(self.weak_bits)
+        self._parameters = load_model(self.charter.task.model, self.charter.task.features).parameters
 
     def findings(self) -> Findings:
         """Every set of honest members whose sum comes out, in every attempt and segment."""
@@ -102,7 +106,7 @@ class Attacker:
 
     def differences(self) -> Findings:
         """What two sums from one state of the model tell of the members that are in one of them only."""
-        states = {it.order.attempt: it.order.arrays for it in self.evidence.uploads}
+        states = {it.order.attempt: it.order for it in self.evidence.uploads}
         found: Findings = defaultdict(dict)
         for ((one, segment), sums), ((other, its), others) in permutations(self.findings().items(), 2):
             if (
@@ -117,19 +121,32 @@ class Attacker:
                         found[one, segment][members] = total
         return dict(found)
 
-    def _open(self, uploads: Sequence[Upload], segment: str) -> NDArray[np.int64] | None:
+    def _words(self, upload: Upload, segment: str) -> Words | None:
+        """One upload's words as they are summed, masks and all; None where it cannot be read."""
+        return upload.segments[segment]
+
+    def _open(self, uploads: Sequence[Upload], segment: str) -> Total | None:
         """The sum of these uploads without masks, if it comes out."""
-        bare = np.zeros_like(uploads[0].segments[segment])
+        spec = self._spec(uploads[0].order, segment)
+        bare = np.zeros(spec.words, np.int64)
         for upload in uploads:
-            bare = bare + upload.segments[segment]
+            words = self._words(upload, segment)
+            if words is None:
+                return None
+            bare += words
         left = self._left_over(uploads)
         for kinds in (("self", "pair"), ("pair",), ("self",), ()):
             masks = {place: sign for place, sign in left.items() if place.kind in kinds}
-            for total in self._without(bare, masks, segment):
-                signed = total.view(np.int32).astype(np.int64)
-                if self._plausible(signed, segment, uploads):
+            for total in self._without(bare, masks, spec):
+                # Behind the coordinates of an encrypted segment stand its check words.
+                signed = centred(total, spec.modulus)[: spec.length]
+                if self._plausible(signed, spec, uploads):
                     return signed
         return None
+
+    def _spec(self, order: Order, segment: str) -> SegmentSpec:
+        specs = segment_specs(self.charter, self.plan, order, self._parameters)
+        return next(it for it in specs if it.name == segment)
 
     def _left_over(self, uploads: Sequence[Upload]) -> dict[Place, int]:
         """Masks that do not cancel in the sum of these uploads, each with its factor."""
@@ -150,7 +167,7 @@ class Attacker:
                 factors[place] += 1 if name == upload.member else pair_sign(upload.member, name)
         return {place: factor for place, factor in factors.items() if factor}
 
-    def _without(self, bare: Words, masks: Mapping[Place, int], segment: str) -> Iterator[Words]:
+    def _without(self, bare: Total, masks: Mapping[Place, int], spec: SegmentSpec) -> Iterator[Total]:
         """The sum with these masks taken off, for every way to fill in those that are not known."""
         total, unknown = bare.copy(), []
         for place, factor in masks.items():
@@ -158,7 +175,7 @@ class Attacker:
             if secret is None:
                 unknown.append((place, factor))
             else:
-                total -= self._mask(secret, segment, total.size) * np.uint32(factor % 2**32)
+                total -= factor * self._mask(secret, spec).astype(np.int64)
         if not unknown:
             yield total
             return
@@ -166,8 +183,7 @@ class Attacker:
         for guess in self.evidence.raw_secrets:
             guessed = total.copy()
             for place, factor in unknown:
-                mask = self._mask(MaskSecret(guess, place.prekeys), segment, total.size)
-                guessed -= mask * np.uint32(factor % 2**32)
+                guessed -= factor * self._mask(MaskSecret(guess, place.prekeys), spec).astype(np.int64)
             yield guessed
 
     def _secret(self, place: Place) -> MaskSecret | None:
@@ -195,23 +211,21 @@ class Attacker:
                 )
         return None
 
-    def _mask(self, secret: MaskSecret, segment: str, length: int) -> Words:
-        key = (secret, segment, length)
+    def _mask(self, secret: MaskSecret, spec: SegmentSpec) -> Words:
+        key = (secret, spec.name, spec.words, spec.modulus)
         if key not in self._masks:
-            words = np.zeros(length, np.uint32)
-            add_masks(words, [(secret, 1)], segment)
+            words = np.zeros(spec.words, np.uint32)
+            add_masks(words, [(secret, 1)], spec.name, spec.modulus)
             self._masks[key] = words
         return self._masks[key]
 
-    def _plausible(self, total: NDArray[np.int64], segment: str, uploads: Sequence[Upload]) -> bool:
+    def _plausible(self, total: Total, spec: SegmentSpec, uploads: Sequence[Upload]) -> bool:
         """Whether these members' true vectors can have this sum: a masked one is spread over all of the grid.
 
         Of the bound a member reaches what it has records for; the charter has that to one digit.
         """
-        per_record = self.charter.training.clip if segment == UPDATE else 1.0
-        order, circle = uploads[0].order, len(uploads[0].circle)
-        specs = segment_specs(self.charter, self.plan, order, total.size)
-        spec = next(it for it in specs if it.name == segment)
+        per_record = self.charter.training.clip if spec.name == UPDATE else 1.0
+        circle = len(uploads[0].circle)
         scale = grid_of(spec, circle).scale
         noise = 0.0
         if spec.multiplier:
@@ -220,10 +234,17 @@ class Attacker:
         most = sum(
             scale * min(spec.bound, 2 * it.records * per_record) + 1 for it in members if it is not None
         )
-        least = -most if segment == UPDATE else -len(uploads)
+        least = -most if spec.name == UPDATE else -len(uploads)
         return bool((total <= most + noise).all() and (total >= least - noise).all())
 
 
-def _input(segment: str, arrays: Mapping[str, str]) -> str | None:
-    """Hash of the array that a segment is computed from."""
-    return next((arrays[name] for name in _INPUTS[segment] if name in arrays), None)
+def centred(total: Total | Words, modulus: int) -> Total:
+    """Integers modulo m as those between -m/2 and m/2."""
+    words = total.astype(np.int64) % modulus
+    return words - modulus * (words >= modulus // 2)
+
+
+def _input(segment: str, order: Order) -> str:
+    """Hash of the array, or tag of the state, that a segment is computed from."""
+    named = (order.arrays[name] for name in _INPUTS[segment] if name in order.arrays)
+    return next(named, f"{order.base} {order.state}")
