@@ -6,6 +6,7 @@ The server never holds an update longer than it takes to add it, and of no membe
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Protocol
 
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from hansa.contract.messages import Order
 from hansa.secagg.active_set import open_circles
 from hansa.secagg.fixed_point import MODULUS, add_into
-from hansa.secagg.masks import MaskSecret, add_masks, pair_secret, pair_sign, self_secret
+from hansa.secagg.masks import HE_PRIME, MaskSecret, add_masks, pair_secret, pair_sign, self_secret
 from hansa.secagg.parties import Parties
 from hansa.secagg.prekeys import Kind, Prekey, check_opening, key_of, seed_of, share_of
 from hansa.secagg.shamir import combine, weights_at_zero
@@ -29,6 +30,19 @@ class BadShare(Exception):
     def __init__(self, member: str, sentence: str) -> None:
         super().__init__(sentence)
         self.member = member
+
+
+class Enveloped(Protocol):
+    """A sum that one can add words to without seeing it: `envelope.EnvelopeSum`."""
+
+    @property
+    def words(self) -> int:
+        """How many."""
+        ...
+
+    def add_words(self, words: NDArray[np.uint32]) -> None:
+        """Add words modulo HE_PRIME. Shape (words,)."""
+        ...
 
 
 class Summation:
@@ -125,8 +139,14 @@ class Unmasking:
         if self.missing:
             self._given[giver] = {name: share_of(opening) for name, opening in shares.items()}
 
-    def unmask(self, summation: Summation) -> None:
+    def unmask(
+        self, summation: Summation, enveloped: Mapping[Circle, Mapping[str, Enveloped]] | None = None
+    ) -> None:
         """Take the masks off the sums of every open circle, in place, once.
+
+        Parameters
+        ----------
+        enveloped : sums modulo HE_PRIME that are not in the summation, by circle and segment (mode `he`)
 
         Raises
         ------
@@ -142,6 +162,10 @@ class Unmasking:
         for circle, masks in opened.items():
             for segment, total in summation.of(circle).items():
                 add_masks(total, masks, segment, summation.modulus(segment))
+            for segment, hidden in (enveloped or {}).get(circle, {}).items():
+                words = np.zeros(hidden.words, dtype=np.uint32)
+                add_masks(words, masks, segment, HE_PRIME)
+                hidden.add_words(words)
 
     def _masks(self, circle: Circle, weights: Sequence[int]) -> list[tuple[MaskSecret, int]]:
         """What stands on a circle's sum, with the signs that take it off."""
