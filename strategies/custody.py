@@ -239,13 +239,14 @@ class Custody:
             turn = {it: at for it, at in lacking.items() if self._reloads[it] % len(state.sealed) == number}
             request = ReloadRequest(job=self._job, round=state.round, tag=state.tag)
             for answer in self._ask(turn, request, {SEALED_STATE: copy}, enough=self._goes_on):
-                del lacking[answer.member]
                 if isinstance(answer.body, ApplyReply):
+                    del lacking[answer.member]
                     self._take_tag(answer)
                     self._journal.event(
                         "reloaded", f"holds the model of round {answer.body.round}", member=answer.member
                     )
                 else:
+                    # The next copy is its turn.
                     self._reloads[answer.member] += 1
 
     def apply(self, attempt: Attempt, addresses: Mapping[str, int]) -> BlindState | None:
@@ -313,7 +314,7 @@ class Custody:
         needed, number = self._desk.charter.threshold, attempt.order.attempt
         tag, count = _most(tags)
         if count < needed:
-            found = f"; {', '.join(bad)} say that the sum is not that of its uploads" if bad else ""
+            found = f"; {', '.join(sorted(bad))} say that the sum is not that of its uploads" if bad else ""
             attempt.failure = clipped(
                 f"attempt {number}: {count} members hold the same new model, the charter needs {needed}{found}"
             )
