@@ -157,7 +157,7 @@ def test_where_nobody_sealed_the_state_another_is_asked_for_it() -> None:
     for name in "ab":
         job.faults[name] = says(job, name, "apply", unsealed)
     job.faults["d"] = gone(
-        lambda body: body.type == "apply" and body.order.base == 0 and not body.sealing == ("d",)
+        lambda body: body.type == "apply" and body.order.base == 0 and body.sealing != ("d",)
     )
     job.run()
     assert [it.status for it in job.job.results[:2]] == ["applied"] * 2
