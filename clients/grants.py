@@ -32,8 +32,8 @@ from hansa.privacy.records import (
     FreezeRow,
     GrantRow,
     Instant,
-    Said,
     SidesRow,
+    Stated,
     Text,
     UnfreezeRow,
 )
@@ -51,9 +51,9 @@ class GrantOrder(Frozen):
     epsilon: Epsilon
     delta: Delta
     expires: Instant
-    purpose: Text = ""
-    legal_basis: Text = ""
-    by: Said
+    purpose: Stated
+    legal_basis: Stated
+    by: Stated
     reason: Text = ""
     data_set: Slug | None = None
     cap_epsilon: Epsilon | None = None
@@ -63,11 +63,19 @@ class GrantOrder(Frozen):
 
 
 class FreezeOrder(Frozen):
-    """What `hansa budgets freeze` and `unfreeze` say."""
+    """What `hansa budgets freeze` says."""
+
+    grant: Slug
+    reason: Stated
+    by: Stated
+
+
+class UnfreezeOrder(Frozen):
+    """What `hansa budgets unfreeze` says."""
 
     grant: Slug
     reason: Text = ""
-    by: Said
+    by: Stated
 
 
 def people_of(records: Dataset, secret: bytes) -> tuple[str, ...]:
@@ -204,7 +212,7 @@ class Grants:
         """Nothing is charged to a grant any more."""
         self.ledger.record(FreezeRow(grant=order.grant, reason=order.reason, by=order.by))
 
-    def unfreeze(self, order: FreezeOrder) -> None:
+    def unfreeze(self, order: UnfreezeOrder) -> None:
         """A grant may be charged again."""
         self.ledger.record(UnfreezeRow(grant=order.grant, reason=order.reason, by=order.by))
 

@@ -30,6 +30,16 @@ Text = Annotated[str, Field(max_length=500)]
 Said = Annotated[str, Field(min_length=1, max_length=500)]
 
 
+def _not_blank(text: str) -> str:
+    if not text.strip():
+        raise ValueError("say it in words")
+    return text
+
+
+# As a person gives it; what stands in a ledger already may be blank.
+Stated = Annotated[Text, AfterValidator(_not_blank)]
+
+
 def _in_utc(moment: datetime) -> datetime:
     try:
         return moment.astimezone(UTC)

@@ -136,10 +136,13 @@ def test_an_approval_names_its_grant_and_its_ceiling(run: Run, a: Office) -> Non
         a.folder,
     )
     a.propose()
-    do(run, "jobs", "approve", JOB, "--grant", "small", "--max-epsilon", "0.2", "--folder", a.folder)
+    out = do(run, "jobs", "approve", JOB, "--grant", "small", "--max-epsilon", "0.2", "--folder", a.folder)
     [job] = show(run, a)["jobs"]  # type: ignore[misc]
     assert job["grant"] == "small"
     assert job["most"] == pytest.approx(GDP.budget(0.2, 1e-5))
+    percent = 100 * GDP.budget(0.2, 1e-5) / GDP.budget(1.0, 1e-5)
+    assert f"a takes part in job {JOB}; at most {percent:.3g} % of grant 'small', epsilon 0.2 at" in out
+    assert f"noise: update {job['noise']['update']:.4g}, evaluation" in out
 
 
 WRONG = {
@@ -177,7 +180,11 @@ WRONG = {
     "an unknown currency": (("grant", "x", "--epsilon", "1", "--currency", "gold"), "currency"),
     "a name with spaces": (("grant", "my grant", "--epsilon", "1"), "grant"),
     "nobody decides": (("grant", "x", "--epsilon", "1", "--by", " "), "--by"),
-    "freezing what is not there": (("freeze", "x"), "there is no grant 'x'"),
+    "no purpose": (("grant", "x", "--epsilon", "1", "--purpose", ""), "--purpose: say what"),
+    "no legal basis": (("grant", "x", "--epsilon", "1", "--legal-basis", " "), "--legal-basis: say on"),
+    "freezing without a reason": (("freeze", "first"), "--reason: say why"),
+    "freezing for an empty reason": (("freeze", "first", "--reason", ""), "--reason: say why"),
+    "freezing what is not there": (("freeze", "x", "--reason", "y"), "there is no grant 'x'"),
     "unfreezing what is not frozen": (("unfreeze", "first"), "not frozen"),
 }
 
@@ -188,7 +195,8 @@ def test_wrong_input_gets_a_sentence_code_2_and_nothing_written(run: Run, a: Off
     more: tuple[str, ...] = ()
     if arguments[0] == "grant":
         more = () if "--by" in arguments else ("--by", "DPO")
-        more += ("--purpose", "p", "--legal-basis", "l")
+        more += () if "--purpose" in arguments else ("--purpose", "p")
+        more += () if "--legal-basis" in arguments else ("--legal-basis", "l")
         more += () if "--expires" in arguments else ("--expires", next_year())
     before = a.budget.ledger.head
     code, out, err = run("budgets", *arguments, *more, "--folder", a.folder)
@@ -223,7 +231,7 @@ def test_a_wrong_approval_gets_a_sentence_and_code_2(run: Run, a: Office, name: 
 @pytest.mark.parametrize("command", ["show", "freeze", "grant", "recover"])
 def test_what_needs_the_agent_says_that_it_does_not_run(run: Run, a: Office, command: str) -> None:
     a.stop()
-    more = {"freeze": ("first",), "grant": ("x", "--epsilon", "1", "--expires", next_year(), *GRANT)}
+    more = {"freeze": ("first", "--reason", "y"), "grant": ("x", "--epsilon", "1", "--expires", next_year(), *GRANT)}
     code, _, err = run("budgets", command, *more.get(command, ()), "--folder", a.folder)
     assert (code, "is the agent running?" in err) == (1, True)
     assert len(err.strip().splitlines()) == 1

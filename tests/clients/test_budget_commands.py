@@ -218,6 +218,18 @@ def test_what_puts_people_on_sides_has_a_fingerprint() -> None:
     assert Sides.of(by_person, secret, names[1:]) == others[2]
 
 
+@pytest.mark.parametrize("blank", ["", " \t"])
+def test_who_decides_says_what_for_on_what_ground_and_why(blank: str) -> None:
+    it = Organisation()
+    for field in ("purpose", "legal_basis", "by"):
+        assert f"field '{field}'" in it.refused("grant", **grant(epsilon=0.1, **{field: blank}))
+    said = {"grant": "first", "reason": "a question", "by": "officer"}
+    for field in ("reason", "by"):
+        assert f"field '{field}'" in it.refused("freeze-grant", **{**said, field: blank})
+    assert "field 'by'" in it.refused("unfreeze-grant", **{**said, "by": blank})
+    assert "field 'reason' is missing" in it.refused("freeze-grant", grant="first", by="officer")
+
+
 def test_a_grant_over_records_without_an_entity_column_warns() -> None:
     it = empty()
     assert "no entity column" in it.done("grant", **grant())["warning"]
@@ -230,7 +242,7 @@ def test_a_clock_that_went_back_is_named_and_a_small_correction_is_none() -> Non
     it.done("grant", **grant(grant="second", epsilon=1.0))
     it.clock.now -= timedelta(hours=1)
     assert "the clock went back" in it.refused("grant", **grant(grant="third", epsilon=1.0))
-    assert "the clock went back" in it.refused("freeze-grant", grant="spring", reason="", by="officer")
+    assert "the clock went back" in it.refused("freeze-grant", grant="spring", reason="why", by="officer")
 
 
 def test_a_frozen_grant_pays_nothing_until_it_is_unfrozen() -> None:
@@ -238,7 +250,7 @@ def test_a_frozen_grant_pays_nothing_until_it_is_unfrozen() -> None:
     noise = propose(it.federation, it.agent)
     payload = attempt_request(it.federation, noised_order(it.federation, 1, noise))
     it.done("freeze-grant", grant="first", reason="an incident", by="officer")
-    assert "frozen already" in it.refused("freeze-grant", grant="first", reason="", by="officer")
+    assert "frozen already" in it.refused("freeze-grant", grant="first", reason="again", by="officer")
     refused = answer_of(it.agent, payload)
     assert refused.said == "grant-frozen"
     assert "an incident" in refused.body.sentence  # type: ignore[union-attr]
@@ -247,7 +259,7 @@ def test_a_frozen_grant_pays_nothing_until_it_is_unfrozen() -> None:
     assert "not frozen" in it.refused("unfreeze-grant", grant="first", reason="", by="officer")
     # The refused request used nothing up: the very same bytes are obeyed now.
     assert answer_of(it.agent, payload).said == "upload"
-    assert "no grant 'second'" in it.refused("freeze-grant", grant="second", reason="", by="officer")
+    assert "no grant 'second'" in it.refused("freeze-grant", grant="second", reason="why", by="officer")
 
 
 def test_a_job_that_waits_for_its_member_is_approved_by_hand_with_a_grant_and_a_ceiling() -> None:
@@ -258,7 +270,7 @@ def test_a_job_that_waits_for_its_member_is_approved_by_hand_with_a_grant_and_a_
     assert "no grant 'other'" in it.refused("approve", job=JOB, grant="other", by="head of data")
     for epsilon in (-1.0, 0.0, float("inf")):
         assert "max_epsilon" in it.refused("approve", job=JOB, max_epsilon=epsilon, by="head of data")
-    it.done("approve", job=JOB, max_epsilon=2.0, by="head of data")
+    answer = it.done("approve", job=JOB, max_epsilon=2.0, by="head of data")
     assert answer_of(it.agent, asked).said == "job"
     shown = it.done("budgets")
     [job], [first] = shown["jobs"], shown["grants"]
@@ -268,6 +280,9 @@ def test_a_job_that_waits_for_its_member_is_approved_by_hand_with_a_grant_and_a_
     assert job["state"] == "approved"
     assert job["round_cost"] == pytest.approx(job["most"] / 3)
     assert set(job["noise"]) == {"update", "evaluation"}
+    assert (answer["grant"], answer["most"], answer["noise"]) == ("first", job["most"], job["noise"])
+    assert answer["percent"] == pytest.approx(100 * job["most"] / first["amount"])
+    assert answer["epsilon"] == pytest.approx(2.0, rel=1e-6)
     assert "never proposed" in it.refused("approve", job="0" * 32, by="head of data")
 
 

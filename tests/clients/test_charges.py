@@ -353,7 +353,8 @@ def test_two_jobs_share_a_grant_and_neither_overspends_it() -> None:
 def test_of_several_grants_the_one_with_most_left_is_taken_and_stays() -> None:
     side = Side(funded(grant=FirstGrant(epsilon=2.0, cap_epsilon=8.0)))
     budget = budget_of(side.agent)
-    order = {"delta": 1e-5, "expires": side.now + timedelta(days=9), "by": "officer"}
+    why = {"purpose": "fraud", "legal_basis": "consent", "by": "officer"}
+    order = {"delta": 1e-5, "expires": side.now + timedelta(days=9), **why}
     budget.grants.grant(GrantOrder.model_validate({"grant": "larger", "epsilon": 3.0, **order}))
     side.approved()
     assert side.paid(1).charges[0].grant == "larger"

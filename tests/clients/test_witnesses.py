@@ -12,7 +12,7 @@ from masked_side import Attempt
 from noised_side import NoisedServer, on_disk
 
 from hansa.clients.admin import Administration
-from hansa.clients.grants import FreezeOrder
+from hansa.clients.grants import FreezeOrder, UnfreezeOrder
 from hansa.contract.frames import Peer
 from hansa.contract.keys import to_text
 from hansa.contract.messages import Order, RefusalReply, UnmaskReply, Witness, WitnessRequest
@@ -232,8 +232,8 @@ def forked(server: NoisedServer, *, hidden: bool) -> Attempt:
     witnesses.shown = lambda seen: None  # type: ignore[method-assign]
     budget.finish(server.jobs[0], 1)
     if hidden:
-        budget.grants.freeze(FreezeOrder(grant="first", by="its own officer"))
-        budget.grants.unfreeze(FreezeOrder(grant="first", by="its own officer"))
+        budget.grants.freeze(FreezeOrder(grant="first", reason="a look", by="its own officer"))
+        budget.grants.unfreeze(UnfreezeOrder(grant="first", by="its own officer"))
     server.exchange(VICTIM)
     return server.train(server.with_proofs(server.start(3), first))
 
