@@ -40,7 +40,8 @@ he_bytes_per_parameter
 With --memory, in a pass of its own: the peak that each side holds at a time beyond its inputs, in model vectors of
 8 bytes a parameter (`round_client_vectors`: inputs are the request and the update; `round_server_vectors`: inputs are
 the weights, the released model and one reply at a time). `_evaluated`: an attempt of a job's tail, in which a released
-model that is not the weights is sent along and evaluated. It is the process's resident memory, so what libraries take
+model that is not the weights is sent along and evaluated. `_noised`: one in which every member adds noise on the grid,
+charges its ledger for it and keeps the others' receipts. It is the process's resident memory, so what libraries take
 counts too. Of mode `he`, in bytes a parameter: `he_client_memory` (upload or opening, whichever holds more, beside the
 update) and `he_server_memory` (one upload at a time, the sum, masks off).
 
@@ -76,6 +77,9 @@ from hansa.contract.messages import Receipt
 from hansa.contract.segments import UPDATE, divisor
 from hansa.contract.statements import active_statement, receipt_statement
 from hansa.secagg.server import Summation, Unmasking
+
+# Attempts whose memory is measured: one that only trains, one that evaluates another model too, one with noise.
+KINDS = ("", "_evaluated", "_noised")
 
 
 @dataclass(frozen=True)
@@ -203,20 +207,24 @@ def measure(members: int, parameters: int, repeat: int) -> dict[str, Any]:
     }
 
 
-def measure_memory(members: int, parameters: int, evaluate: bool) -> dict[str, float]:
-    """Peaks of one attempt in model vectors, after one that is not counted."""
+def measure_memory(members: int, parameters: int, kind: str) -> dict[str, float]:
+    """Peaks of one attempt in model vectors, after one that is not counted.
+
+    Parameters
+    ----------
+    kind : one of `KINDS`, which the figures' names end with
+    """
     rng = np.random.default_rng(0)
     update, weights = rng.normal(size=parameters), rng.normal(size=parameters)
-    released = rng.normal(size=parameters) if evaluate else None
+    released = rng.normal(size=parameters) if kind == "_evaluated" else None
     give_back_at_once()
     with tempfile.TemporaryDirectory() as folder:
-        consortium = Consortium.start(members, update, Path(folder))
+        consortium = Consortium.start(members, update, Path(folder), noised=kind == "_noised")
         for attempt in (1, 2):
             clients, server = Gauge(together=False), Gauge(together=True)
             consortium.attempt(attempt, weights, server, clients, released)
         consortium.close()
     vector = 8 * parameters
-    kind = "_evaluated" if evaluate else ""
     return {
         f"round_client_vectors{kind}": round(clients.peak / vector, 3),
         f"round_server_vectors{kind}": round(server.peak / vector, 3),
@@ -245,9 +253,9 @@ def main() -> None:
     found = measure(options.members, options.parameters, options.repeat)
     if options.memory:
         # A process of its own: what the allocator kept of the measurement above would hide what is needed here.
-        for evaluate in (False, True):
+        for kind in KINDS:
             with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-                asked = pool.submit(measure_memory, options.members, options.parameters, evaluate)
+                asked = pool.submit(measure_memory, options.members, options.parameters, kind)
                 found |= asked.result()
         with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
             found |= pool.submit(measure_he_memory, options.members, options.parameters).result()

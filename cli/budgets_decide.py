@@ -76,7 +76,9 @@ def grant(
 
 def freeze(
     name: GrantName,
-    reason: Annotated[str, typer.Option(help="Why; kept in the ledger, and said to whoever is refused.")] = "",
+    reason: Annotated[
+        str, typer.Option(help="Why; kept in the ledger, and said to whoever is refused.")
+    ] = "",
     by: By = None,
     org: Org = None,
     folder: Folder = None,

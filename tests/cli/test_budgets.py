@@ -231,7 +231,10 @@ def test_a_wrong_approval_gets_a_sentence_and_code_2(run: Run, a: Office, name: 
 @pytest.mark.parametrize("command", ["show", "freeze", "grant", "recover"])
 def test_what_needs_the_agent_says_that_it_does_not_run(run: Run, a: Office, command: str) -> None:
     a.stop()
-    more = {"freeze": ("first", "--reason", "y"), "grant": ("x", "--epsilon", "1", "--expires", next_year(), *GRANT)}
+    more = {
+        "freeze": ("first", "--reason", "y"),
+        "grant": ("x", "--epsilon", "1", "--expires", next_year(), *GRANT),
+    }
     code, _, err = run("budgets", command, *more.get(command, ()), "--folder", a.folder)
     assert (code, "is the agent running?" in err) == (1, True)
     assert len(err.strip().splitlines()) == 1
