@@ -314,7 +314,7 @@ def _agent(membership: Membership, sealing_key: X25519PrivateKey, work: ReadyWor
             charter,
             data_set="records",
             people=people,
-            sides=Sides.of(charter.task.features, b"secret"),
+            sides=Sides.of(charter.task.features, b"secret", charter.task.features.encoded),
         )
         grants.begin(FirstGrant())
         budget = Budget(grants, charter)

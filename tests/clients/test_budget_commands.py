@@ -221,8 +221,8 @@ def test_what_puts_people_on_sides_has_a_fingerprint() -> None:
 @pytest.mark.parametrize("blank", ["", " \t"])
 def test_who_decides_says_what_for_on_what_ground_and_why(blank: str) -> None:
     it = Organisation()
-    for field in ("purpose", "legal_basis", "by"):
-        assert f"field '{field}'" in it.refused("grant", **grant(epsilon=0.1, **{field: blank}))
+    for name in ("purpose", "legal_basis", "by"):
+        assert f"field '{name}'" in it.refused("grant", **grant(epsilon=0.1, **{name: blank}))
     said = {"grant": "first", "reason": "a question", "by": "officer"}
     for field in ("reason", "by"):
         assert f"field '{field}'" in it.refused("freeze-grant", **{**said, field: blank})
