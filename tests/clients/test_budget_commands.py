@@ -224,8 +224,8 @@ def test_who_decides_says_what_for_on_what_ground_and_why(blank: str) -> None:
     for name in ("purpose", "legal_basis", "by"):
         assert f"field '{name}'" in it.refused("grant", **grant(epsilon=0.1, **{name: blank}))
     said = {"grant": "first", "reason": "a question", "by": "officer"}
-    for field in ("reason", "by"):
-        assert f"field '{field}'" in it.refused("freeze-grant", **{**said, field: blank})
+    for name in ("reason", "by"):
+        assert f"field '{name}'" in it.refused("freeze-grant", **{**said, name: blank})
     assert "field 'by'" in it.refused("unfreeze-grant", **{**said, "by": blank})
     assert "field 'reason' is missing" in it.refused("freeze-grant", grant="first", by="officer")
 
