@@ -1,4 +1,4 @@
-"""All that the server process saw of a job in mode `he`: no update, no sum, no model; with one member, the sum of the others."""
+"""All that the server process saw of a job in mode `he`: no update, sum or model; with a member, the others' sum."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def test_with_one_member_it_has_sums_and_models_and_no_single_update(job: Record
 
 
 def test_the_search_finds_what_the_server_does_hold(job: RecordedJob) -> None:
-    """Encrypted sums and uploads, sealed states and the sealed keys: in messages and memory, states in the store too."""
+    """Encrypted sums, sealed states and the sealed keys: in messages and memory, states in the store too."""
     carried = attacker(job).carried
     last = {sealed for number, sealed in carried.states if number == ROUNDS}
     made = windows("sum", blocks(carried.sums[-1].content.tobytes()))
