@@ -12,12 +12,14 @@ import inspect
 import math
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hansa.clients.attempt import LocalWork
+from hansa.clients.audit_batches import batch_findings
+from hansa.clients.audit_orders import KINDS, Request, requests, summands
 from hansa.clients.audit_own import rows_within
 from hansa.clients.auditing import Claim, Subject, audit_plan, audited_charter, split_of
 from hansa.clients.canaries import MORE_ROWS
@@ -25,16 +27,18 @@ from hansa.clients.data.dataset import Dataset, concatenate
 from hansa.clients.data.split import Split
 from hansa.contract.charter import Charter
 from hansa.contract.jobs import AttemptKind, JobPlan
-from hansa.contract.messages import Order
 from hansa.contract.segments import EVALUATION, STATISTICS, UPDATE, SegmentSpec, segment_specs, walks_at_home
 from hansa.models.registry import load_model
 from hansa.privacy.noise import NoiseGenerator
+from hansa.secagg.fixed_point import Grid
 from hansa.strategies.grids import grid_of
 
 Array = NDArray[np.float64]
 
 # Made-up people, by how many times as far out as the contract allows their rows stand.
 PEOPLE, FAR_OUT = 24, (1.0, 4.0, 20.0, 1e3, 1e6)
+# So many of them are held out, chosen from ids of which one in twenty at least is.
+HELD_OUT, OFFERED = 8, 1000
 # Own people who are there either way.
 COMPANY = 40
 # Beside the clip: what single precision and sums in another order may add.
@@ -67,12 +71,15 @@ def audit_moves(subject: Subject, claim: Claim, *, seed: int) -> list[Moves]:
     bench = _Bench.of(
         subject, charter.model_copy(update={"training": often}) if batches else charter, claim, seed
     )
-    found: dict[str, float] = {}
-    unkeyed: set[str] = set()
-    for weights in bench.weights():
-        for kind in ("train", "statistics"):
-            _compare(bench, kind, weights, found, unkeyed)
+    seen = _Seen()
+    for turn, weights in enumerate(bench.weights()):
+        for kind in KINDS:
+            _compare(bench, kind, turn, weights, seen)
+    found, unkeyed = seen.largest, seen.unkeyed
     findings: dict[str, list[str]] = {name: [] for name in found}
+    both_sides = seen.on_both_sides()
+    if both_sides is not None:
+        findings[EVALUATION].append(both_sides)
     for name, largest in found.items():
         if name in unkeyed:
             findings[name].append("the same key drew other noise: it comes from elsewhere than the generator")
@@ -87,25 +94,44 @@ def audit_moves(subject: Subject, claim: Claim, *, seed: int) -> list[Moves]:
     problem = _Bench.of(subject, charter, claim, seed).batch_problem() if batches else None
     if problem is not None:
         findings[UPDATE].append(problem)
+    findings[UPDATE] += batch_findings(subject, charter, claim) if batches else []
     people = len(bench.people)
     return [Moves(name, people, largest, tuple(findings[name])) for name, largest in found.items()]
 
 
-def _compare(
-    bench: _Bench, kind: AttemptKind, weights: Array, found: dict[str, float], unkeyed: set[str]
-) -> None:
-    """Enter by how much each person moves each segment of an attempt of that kind."""
-    for number, (with_it, without, told) in enumerate(bench.pairs(kind)):
+@dataclass
+class _Seen:
+    """How far people moved each segment, over what is charged for, and which segments each of them moved at all."""
+
+    largest: dict[str, float] = field(default_factory=dict)
+    unkeyed: set[str] = field(default_factory=set)
+    moved: dict[int, set[str]] = field(default_factory=dict)
+
+    def on_both_sides(self) -> str | None:
+        """Whether somebody is trained on and held out as well: the ledger counts the larger of both parts."""
+        both = [names for names in self.moved.values() if EVALUATION in names and len(names) > 1]
+        if not both:
+            return None
+        others = " and ".join(f"'{it}'" for it in sorted(set[str]().union(*both) - {EVALUATION}))
+        return f"{len(both)} of {len(self.moved)} people move {others} as well: nobody may be on both sides"
+
+
+def _compare(bench: _Bench, kind: AttemptKind, turn: int, weights: Array, seen: _Seen) -> None:
+    """Enter by how much each person moves each segment of an attempt of that kind, asked for in all ways by turns."""
+    ways = bench.requests(kind)
+    for number, (person, (with_it, without, told)) in enumerate(bench.pairs(kind)):
+        request = ways[(number + turn) % len(ways)]
         key = number.to_bytes(4, "big")
-        there, gone = (bench.run(kind, it, weights, key) for it in (with_it, without))
-        again = bench.run(kind, without, weights, key) if number == 0 else gone
-        for name, allowed in bench.allowed(kind).items():
-            if name not in told:
-                continue
+        there, gone = (bench.run(request, it, weights, key) for it in (with_it, without))
+        again = bench.run(request, without, weights, key) if number == 0 else gone
+        for name, (allowed, rounding) in bench.allowed(request).items():
+            moved = float(np.linalg.norm(there[name] - gone[name]))
             if not np.array_equal(again[name], gone[name]):
-                unkeyed.add(name)
-            moved = float(np.linalg.norm(there[name] - gone[name])) / allowed
-            found[name] = max(found.get(name, 0.0), moved)
+                seen.unkeyed.add(name)
+            if moved > rounding and name not in seen.unkeyed:
+                seen.moved.setdefault(person, set()).add(name)
+            if name in told:
+                seen.largest[name] = max(seen.largest.get(name, 0.0), moved / allowed)
 
 
 @dataclass(frozen=True)
@@ -148,82 +174,76 @@ class _Bench:
         start = self.work.model.initial(0)
         return [start, start + self.rng.normal(size=start.size), 8.0 * self.rng.normal(size=start.size)]
 
-    def pairs(self, kind: AttemptKind) -> Iterator[tuple[Dataset, Dataset, set[str]]]:
-        """Tables with and without one person, and the segments that these tell about.
+    def requests(self, kind: AttemptKind) -> list[Request]:
+        """The ways to ask for an attempt, the planned one first."""
+        # Always the same ones: people take turns at them.
+        rng = np.random.default_rng(0)
+        return requests(self.subject, self.charter, self.plan, self.work.model, kind, self.noise, rng)
+
+    def pairs(self, kind: AttemptKind) -> Iterator[tuple[int, tuple[Dataset, Dataset, set[str]]]]:
+        """Numbers of people, tables with and without them, and the segments that these tell about.
 
         Steps at home are told about by one person alone, or another: alone, since others answer a person's step
         with steps of their own; another one, since who draws batches draws for as many people.
         """
-        for one in self.people:
+        for number, one in enumerate(self.people):
             if kind == "train" and self.walks:
-                yield one, self._turned(one), {UPDATE}
-                yield one, replace(one, X=-one.X), {UPDATE}
-                yield concatenate([self.company, one]), self.company, {EVALUATION}
+                yield number, (one, self._turned(one), {UPDATE})
+                yield number, (one, replace(one, X=-one.X), {UPDATE})
+                yield number, (concatenate([self.company, one]), self.company, {EVALUATION})
             else:
-                yield concatenate([self.company, one]), self.company, {UPDATE, EVALUATION, STATISTICS}
+                table = concatenate([self.company, one])
+                yield number, (table, self.company, {UPDATE, EVALUATION, STATISTICS})
 
     def _turned(self, one: Dataset) -> Dataset:
         low, high = _labels(self.charter)
         return replace(one, y=np.where(one.y == low, high, low))
 
-    def allowed(self, kind: AttemptKind) -> dict[str, float]:
-        """How far one person may move each segment, in its own units."""
+    def allowed(self, request: Request) -> dict[str, tuple[float, float]]:
+        """How far one person may move each segment, in its own units, and how far rounding moves it."""
         found = {}
-        for spec in self._specs(kind):
-            rounding = math.sqrt(spec.length) / grid_of(spec, self._summands).scale
-            found[spec.name] = spec.clip + rounding
+        for spec in self._specs(request):
+            rounding = math.sqrt(spec.length) / self._grid(spec, request).scale
+            found[spec.name] = (spec.clip + rounding, rounding)
             if spec.name == UPDATE and self.walks:
                 # As one person goes another comes.
-                found[spec.name] = 2.0 * (self._step * self.plan.steps + rounding)
+                found[spec.name] = (2.0 * (self._step(request) * request.plan.steps + rounding), rounding)
         return found
 
-    @property
-    def _step(self) -> float:
+    def _step(self, request: Request) -> float:
         """By how much one clip moves a delta that is weighted by the member's public number of records."""
         own, training = self.charter.member(self.subject.name), self.charter.training
         assert own is not None
         divisor = own.records * (1.0 - self.charter.task.features.holdout)
         if training.mechanism == "poisson":
             divisor = max(1.0, divisor * training.sampling_rate)
-        return own.records * self.subject.knobs.get("client_rate", 1.0) / divisor * training.clip
+        return own.records * request.order.knobs.get("client_rate", 1.0) / divisor * training.clip
 
-    @property
-    def _summands(self) -> int:
-        return len(self.charter.members)
+    def _grid(self, spec: SegmentSpec, request: Request) -> Grid:
+        return grid_of(spec, summands(request.order, self.subject.name))
 
-    def _order(self, kind: AttemptKind) -> Order:
-        return Order(
-            job=self.plan.job,
-            attempt=1,
-            kind=kind,
-            base=0,
-            cohort=tuple(member.name for member in self.charter.members),
-            knobs=self.subject.knobs,
-            noise=self.noise,
-            evaluate=kind == "train",
-        )
+    def _specs(self, request: Request) -> tuple[SegmentSpec, ...]:
+        return segment_specs(self.charter, request.plan, request.order, self.work.parameters)
 
-    def _specs(self, kind: AttemptKind) -> tuple[SegmentSpec, ...]:
-        return segment_specs(self.charter, self.plan, self._order(kind), self.work.parameters)
-
-    def run(self, kind: AttemptKind, table: Dataset, weights: Array, key: bytes) -> dict[str, Array]:
+    def run(self, request: Request, table: Dataset, weights: Array, key: bytes) -> dict[str, Array]:
         """What is uploaded over that table, in its own units; the same noise for the same key."""
         parts = split_of(self.subject, self.charter, table)
-        return self._uploads(kind, parts, weights, _generators(key))
+        return self._uploads(request, parts, weights, _generators(key))
 
     def _uploads(
-        self, kind: AttemptKind, parts: Split, weights: Array, generator: Callable[[], NoiseGenerator]
+        self, request: Request, parts: Split, weights: Array, generator: Callable[[], NoiseGenerator]
     ) -> dict[str, Array]:
         work = replace(self.work, records=parts, generator=generator)
-        segments = {"weights": weights} if kind == "train" else {}
-        upload = work.run(self.plan, self._order(kind), segments, self.noise)
+        order = request.at(2, every=self.charter.metrics.every)
+        upload = work.run(request.plan, order, request.segments(weights), self.noise)
         return {
-            spec.name: grid_of(spec, self._summands).decode(upload[spec.name]) for spec in self._specs(kind)
+            spec.name: self._grid(spec, request).decode(upload[spec.name]) for spec in self._specs(request)
         }
 
     def idle_bits(self) -> dict[str, int]:
         """How many of the key's bits change nothing, by segment."""
         start, seen = self.work.model.initial(0), dict[str, set[bytes]]()
+        planned = [self.requests(kind)[0] for kind in ("train", "statistics")]
         for flipped in range(KEY_BITS + 1):
             number = (1 << flipped) >> 1
             key = number.to_bytes(KEY_BITS // 8, "big")
@@ -231,8 +251,8 @@ class _Bench:
             def generator(bits: bytes = key) -> NoiseGenerator:
                 return NoiseGenerator(lambda count: bits[:count])
 
-            for kind in ("train", "statistics"):
-                for name, values in self._uploads(kind, self.work.records, start, generator).items():
+            for request in planned:
+                for name, values in self._uploads(request, self.work.records, start, generator).items():
                     seen.setdefault(name, set()).add(values.tobytes())
         return {name: KEY_BITS + 1 - len(uploads) for name, uploads in seen.items()}
 
@@ -241,10 +261,11 @@ class _Bench:
         rate, start = self.charter.training.sampling_rate, self.work.model.initial(0)
         one = max(self.people, key=lambda it: float(np.abs(it.X).sum() if np.abs(it.X).max() < 100 else 0))
         parts = [split_of(self.subject, self.charter, it) for it in (one, self._turned(one))]
+        request = self.requests("train")[0]
         batches, there = min(max(BATCHES, round(IN_BATCHES / rate)), MOST_BATCHES), 0
         for number in range(batches):
             key = b"batch" + number.to_bytes(4, "big")
-            first, second = (self._uploads("train", it, start, _generators(key))[UPDATE] for it in parts)
+            first, second = (self._uploads(request, it, start, _generators(key))[UPDATE] for it in parts)
             there += not np.array_equal(first, second)
         if there > rate * batches + FAR * math.sqrt(rate * (1.0 - rate) * batches):
             return f"one person is in {there / batches:.3g} of the batches, charged for is {rate:g}"
@@ -266,8 +287,7 @@ def _generators(key: bytes) -> Callable[[], NoiseGenerator]:
 
 def _people(subject: Subject, charter: Charter, rng: np.random.Generator) -> Iterator[Dataset]:
     """People of one row, of as many as count and of more, within the contract and far out, on both sides."""
-    ids = np.array([f"person {number}".encode() for number in range(PEOPLE)], dtype="S32")
-    made = rows_within(charter.task.features, ids, rng)
+    made = rows_within(charter.task.features, _ids(subject, charter, rng), rng)
     for number in range(PEOPLE):
         row = made.take(np.array([number]))
         if number % 3 == 1:
@@ -276,6 +296,15 @@ def _people(subject: Subject, charter: Charter, rng: np.random.Generator) -> Ite
         far = FAR_OUT[number % len(FAR_OUT)]
         copies = (1, charter.training.max_records, charter.training.max_records + MORE_ROWS)[number % 3]
         yield replace(row, X=far * row.X).take(np.zeros(copies, dtype=np.intp))
+
+
+def _ids(subject: Subject, charter: Charter, rng: np.random.Generator) -> NDArray[np.bytes_]:
+    """Ids of people, a part of them held out, in any order. Shape [PEOPLE]."""
+    ids = np.array([f"person {number}".encode() for number in range(OFFERED)], dtype="S32")
+    offered = Dataset(np.zeros((OFFERED, 1)), np.zeros(OFFERED), ids)
+    held = np.isin(ids, split_of(subject, charter, offered).holdout.entities)
+    few = ids[held][:HELD_OUT]
+    return rng.permutation(np.concatenate([few, ids[~held][: PEOPLE - len(few)]]))
 
 
 def _labels(charter: Charter) -> tuple[float, float]:

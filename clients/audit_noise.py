@@ -7,16 +7,17 @@ thousand of them. The organisation runs its own code, so it may look at the nois
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hansa.clients.attempt import LocalWork
+from hansa.clients.audit_orders import KINDS, Request, requests, summands
 from hansa.clients.auditing import Claim, Subject, audit_plan, audited_charter, split_of
 from hansa.clients.data.split import Split
+from hansa.contract.charter import Charter
 from hansa.contract.jobs import AttemptKind, JobPlan
-from hansa.contract.messages import Order
 from hansa.contract.segments import EVALUATION, STATISTICS, UPDATE, SegmentSpec, segment_specs, walks_at_home
 from hansa.models.registry import load_model
 from hansa.strategies.grids import grid_of, noise_share
@@ -30,7 +31,8 @@ ENTITIES, ENTITIES_AT_HOME = 40, 6
 MOST_ALIKE = 2
 # Numbers of a long upload that are looked at, evenly spread.
 MOST_LOOKED_AT = 20_000
-KINDS: tuple[AttemptKind, ...] = ("train", "statistics")
+# Draws of each other way of asking, and how many more over records; a finding there comes once in so many looks.
+ELSEWHERE, ELSEWHERE_OVER, ONE_IN = 30, 10, 1e-8
 # A finding must be so many standard errors away from what the noise should be: by chance once in a million audits.
 FAR = 5.5
 # Coordinates of which the covariance is looked at, and the share of the variance under which no direction may be.
@@ -56,82 +58,140 @@ def audit_noise(subject: Subject, claim: Claim, *, draws: int = DRAWS) -> list[N
     """Draw the noise of `update`, `evaluation` and `statistics` so often and look at it.
 
     A fifth of the draws are over a few own records, whose sums are taken off again: noise must not hang on them.
-    These are numbered from the first attempt again, as attempts that are repeated.
+    These are numbered from the first attempt again, as attempts that are repeated. Some more are of whatever else
+    may be asked for (`audit_orders`).
     """
-    charter = audited_charter(subject.charter)
-    model = load_model(charter.task.model, charter.task.features)
-    at_home = walks_at_home(charter, audit_plan(claim))
-    names = np.unique(subject.records.entities)[: ENTITIES_AT_HOME if at_home else ENTITIES]
-    few = split_of(subject, charter, subject.records.take(np.isin(subject.records.entities, names)))
-    empty = subject.records.take(np.zeros(0, dtype=np.intp))
-    works = [LocalWork(subject.name, charter, model, it) for it in (Split(empty, empty), few)]
-    found = []
-    for kind in KINDS:
-        for spec, halves in _drawn(works, subject, claim, kind, draws):
-            share = math.sqrt(noise_share(charter, len(charter.members)))
-            expected = _expected_sd(works[0], audit_plan(claim), subject, claim, spec, share)
-            found.append(_look(spec, halves, expected))
-    return found
-
-
-def _drawn(
-    works: list[LocalWork], subject: Subject, claim: Claim, kind: AttemptKind, draws: int
-) -> list[tuple[SegmentSpec, list[Array]]]:
-    """So many uploads of each of two tables, by segment, in its own units; some numbers of it, where it is long."""
-    charter, plan = works[0].charter, audit_plan(claim)
-    noise = dict.fromkeys((UPDATE, EVALUATION, STATISTICS), claim.multiplier)
-    names = tuple(member.name for member in charter.members)
-    start = works[0].model.initial(0)
-    order = Order(
-        job=plan.job,
-        attempt=1,
-        kind=kind,
-        base=0,
-        cohort=names,
-        knobs=subject.knobs,
-        noise=noise,
-        evaluate=kind == "train",
-    )
-    specs = segment_specs(charter, plan, order, works[0].parameters)
-    halves: dict[str, list[Array]] = {spec.name: [] for spec in specs}
+    bench = _Bench.of(subject, claim)
     over = round(OVER_RECORDS * draws)
-    for repeated, (work, most) in enumerate(zip(works, (draws - over, over), strict=True)):
-        drawn: dict[str, list[Array]] = {spec.name: [] for spec in specs}
-        for number in range(1, most + 1):
-            now = order.model_copy(update={"attempt": number, "base": 0 if repeated else number - 1})
-            upload = work.run(plan, now, {"weights": start} if kind == "train" else {}, noise)
+    found: dict[str, NoiseAudit] = {}
+    for kind in KINDS:
+        planned, *others = bench.requests(kind)
+        if kind == "evaluate":
+            # Its segment was looked at with training's; that it is asked for by itself is another way of asking.
+            others = [planned, *others]
+        else:
+            bare = bench.drawn(planned, bench.empty, draws - over)
+            with_records = bench.drawn(replace(planned, repeated=True), bench.few, over)
+            for spec in bench.specs(planned):
+                halves = [bare[spec.name], with_records[spec.name]]
+                found[spec.name] = _look(spec, halves, bench.expected_sd(planned, spec))
+        for request in others:
+            for name, sentences in bench.findings(request).items():
+                found[name] = replace(found[name], findings=found[name].findings + sentences)
+    return list(found.values())
+
+
+@dataclass(frozen=True)
+class _Bench:
+    """The organisation's own code, over no records and over few, and how much noise is charged for."""
+
+    subject: Subject
+    claim: Claim
+    plan: JobPlan
+    empty: LocalWork
+    few: LocalWork
+
+    @classmethod
+    def of(cls, subject: Subject, claim: Claim) -> _Bench:
+        charter, plan = audited_charter(subject.charter), audit_plan(claim)
+        model = load_model(charter.task.model, charter.task.features)
+        at_home = walks_at_home(charter, plan)
+        names = np.unique(subject.records.entities)[: ENTITIES_AT_HOME if at_home else ENTITIES]
+        few = split_of(subject, charter, subject.records.take(np.isin(subject.records.entities, names)))
+        nobody = subject.records.take(np.zeros(0, dtype=np.intp))
+        works = [LocalWork(subject.name, charter, model, it) for it in (Split(nobody, nobody), few)]
+        return cls(subject, claim, plan, *works)
+
+    @property
+    def charter(self) -> Charter:
+        return self.empty.charter
+
+    @property
+    def noise(self) -> dict[str, float]:
+        return dict.fromkeys((UPDATE, EVALUATION, STATISTICS), self.claim.multiplier)
+
+    def requests(self, kind: AttemptKind) -> list[Request]:
+        # Which weights are far off decides nothing here.
+        rng = np.random.default_rng(0)
+        return requests(self.subject, self.charter, self.plan, self.empty.model, kind, self.noise, rng)
+
+    def specs(self, request: Request) -> tuple[SegmentSpec, ...]:
+        return segment_specs(self.charter, request.plan, request.order, self.empty.parameters)
+
+    def drawn(self, request: Request, work: LocalWork, draws: int) -> dict[str, Array]:
+        """So many uploads, [draws, numbers] by segment, in its own units; some numbers of it, where it is long."""
+        start, every = work.model.initial(0), self.charter.metrics.every
+        specs, together = self.specs(request), summands(request.order, work.name)
+        found: dict[str, list[Array]] = {spec.name: [] for spec in specs}
+        for number in range(1, draws + 1):
+            order = request.at(number, every=every)
+            upload = work.run(request.plan, order, request.segments(start), self.noise)
             for spec in specs:
-                values = grid_of(spec, len(names)).decode(upload[spec.name])
+                values = grid_of(spec, together).decode(upload[spec.name])
                 some = np.linspace(0, values.size - 1, min(values.size, MOST_LOOKED_AT)).astype(np.intp)
-                drawn[spec.name].append(values[some])
-        for name, values_of in drawn.items():
-            halves[name].append(np.stack(values_of))
-    return [(spec, halves[spec.name]) for spec in specs]
+                found[spec.name].append(values[some])
+        return {name: np.stack(values) for name, values in found.items()}
+
+    def expected_sd(self, request: Request, spec: SegmentSpec) -> float | None:
+        """Standard deviation of every number, derived here anew from charter, claim and order."""
+        training, multiplier = self.charter.training, self.claim.multiplier
+        if spec.name != UPDATE or not walks_at_home(self.charter, request.plan):
+            share = noise_share(self.charter, summands(request.order, self.subject.name))
+            return math.sqrt(share) * multiplier * spec.clip
+        own = self.charter.member(self.subject.name)
+        assert own is not None
+        divisor = own.records * (1.0 - self.charter.task.features.holdout)
+        if training.mechanism == "poisson":
+            divisor = max(1.0, divisor * training.sampling_rate)
+        step = request.order.knobs.get("client_rate", 1.0) / divisor * multiplier * training.clip
+        way = step * math.sqrt(request.plan.steps)
+        if way * math.sqrt(self.empty.parameters) > training.delta_clip / 2.0:
+            return None
+        return own.records * way
+
+    def findings(self, request: Request) -> dict[str, tuple[str, ...]]:
+        """What is wrong with the noise of attempts that are asked for like that, by segment."""
+        bare = self.drawn(request, self.empty, ELSEWHERE)
+        # What few records answer to noise is little only at the rates that are planned.
+        steady = request.order.knobs == self.subject.knobs
+        over = self.drawn(request, self.few, ELSEWHERE_OVER) if steady else {}
+        found: dict[str, tuple[str, ...]] = {}
+        for spec in self.specs(request):
+            expected, values = self.expected_sd(request, spec), bare[spec.name]
+            halves = [(values, values.size)]
+            if steady:
+                halves.append((_without_mean(over[spec.name]), over[spec.name][1:].size))
+            powers = [(float(np.mean(half**2)), numbers) for half, numbers in halves]
+            least = min(power for power, _ in powers)
+            sentences = []
+            if len(values) - len(np.unique(values, axis=0)) > MOST_ALIKE:
+                sentences.append(f"the same draws come again {request.where}")
+            if least == 0 or (
+                expected is not None and any(_too_small(it / expected**2, numbers) for it, numbers in powers)
+            ):
+                level = math.sqrt(least) / (expected or 1.0)
+                sentences.append(f"{level:.3g} times as large as what is charged for {request.where}")
+            found[spec.name] = tuple(sentences)
+        return found
 
 
-def _expected_sd(
-    work: LocalWork, plan: JobPlan, subject: Subject, claim: Claim, spec: SegmentSpec, share: float
-) -> float | None:
-    """Standard deviation of every number, derived here anew from charter and claim."""
-    charter = work.charter
-    if spec.name != UPDATE or not walks_at_home(charter, plan):
-        return share * claim.multiplier * spec.clip
-    own = charter.member(work.name)
-    assert own is not None
-    divisor = own.records * (1.0 - charter.task.features.holdout)
-    if charter.training.mechanism == "poisson":
-        divisor = max(1.0, divisor * charter.training.sampling_rate)
-    step = subject.knobs.get("client_rate", 1.0) / divisor * claim.multiplier * charter.training.clip
-    way = step * math.sqrt(claim.steps)
-    if way * math.sqrt(work.parameters) > charter.training.delta_clip / 2.0:
-        return None
-    return own.records * way
+def _too_small(power: float, numbers: int) -> bool:
+    """Whether so little noise is no chance: a mean of that many squares of normal numbers, by Chernoff's bound."""
+    if not 0 < power < 1:
+        return power <= 0
+    return 0.5 * numbers * (math.log(power) + 1.0 - power) < math.log(ONE_IN)
+
+
+def _without_mean(values: Array) -> Array:
+    """Draws over the same records, without what these add; as large as the noise. Shape [draws, numbers]."""
+    left: Array = (values - values.mean(axis=0)) * math.sqrt(1.0 + 1.0 / (len(values) - 1))
+    return left
 
 
 def _look(spec: SegmentSpec, halves: list[Array], expected: float | None) -> NoiseAudit:
     bare, with_records = halves
     # What records add is the same in each draw, and goes with the mean of the draws over them.
-    fresh = (with_records - with_records.mean(axis=0)) * math.sqrt(1.0 + 1.0 / (len(with_records) - 1))
+    fresh = _without_mean(with_records)
     values = np.concatenate([bare, fresh])
     draws, length = values.shape
     alike = draws - len(np.unique(bare, axis=0)) - len(np.unique(with_records, axis=0))

@@ -5,6 +5,7 @@ Each takes a `pytest.MonkeyPatch` and changes the code that rounds run; nothing 
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,11 +15,16 @@ import pytest
 from numpy.typing import NDArray
 
 import hansa.clients.attempt as attempt
+import hansa.clients.auditing as auditing
+import hansa.clients.data.split as splits
 import hansa.clients.statistics as statistics
 import hansa.clients.training as training
 import hansa.privacy.grid_noise as grid_noise
-from hansa.clients.data.dataset import Dataset
+from hansa.clients.data.dataset import Dataset, concatenate
+from hansa.clients.data.split import Split
+from hansa.clients.prepared import View
 from hansa.contract.messages import Order
+from hansa.contract.segments import STATISTICS
 from hansa.models.linear import LinearModel
 from hansa.privacy.noise import NoiseGenerator
 
@@ -32,6 +38,9 @@ _gradient_sum = LinearModel.gradient_sum
 _sampled = training.sampled
 _on_grid = attempt.LocalWork._on_grid
 _run = attempt.LocalWork.run
+_values = attempt.LocalWork._values
+_histogram = attempt.LocalWork._histogram
+_split = splits.split
 _add = grid_noise.GridNoise.add
 
 
@@ -215,21 +224,6 @@ def noise_by_attempt(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(attempt.LocalWork, "run", run)
 
 
-def no_noise_when_repeated(patch: pytest.MonkeyPatch) -> None:
-    """Attempts after the first one of a round are sent without noise."""
-
-    def run(self: attempt.LocalWork, plan: object, order: Order, *rest: object) -> object:
-        with pytest.MonkeyPatch.context() as inner:
-            if order.attempt > order.base + 1:
-                inner.setattr(
-                    grid_noise, "discrete_gaussian", lambda count, *_: np.zeros(count, dtype=np.int64)
-                )
-                inner.setattr(NoiseGenerator, "add_normal", lambda *_: None)
-            return _run(self, plan, order, *rest)  # type: ignore[arg-type]
-
-    patch.setattr(attempt.LocalWork, "run", run)
-
-
 def no_noise_at_every_second_step(patch: pytest.MonkeyPatch) -> None:
     """Every second step at home is taken without noise, the last one among them."""
     added = iter(range(10**9))
@@ -253,6 +247,108 @@ def noise_of_the_round_before(patch: pytest.MonkeyPatch) -> None:
         return waiting[0]
 
     patch.setattr(grid_noise, "discrete_gaussian", again)
+
+
+def _no_noise_where(matters: Callable[[attempt.LocalWork, Order], bool]) -> Breaking:
+    """Attempts of such orders are sent without noise."""
+
+    def apply(patch: pytest.MonkeyPatch) -> None:
+        def run(self: attempt.LocalWork, plan: object, order: Order, *rest: object) -> object:
+            with pytest.MonkeyPatch.context() as inner:
+                if matters(self, order):
+                    inner.setattr(
+                        grid_noise, "discrete_gaussian", lambda count, *_: np.zeros(count, dtype=np.int64)
+                    )
+                    inner.setattr(NoiseGenerator, "add_normal", lambda *_: None)
+                return _run(self, plan, order, *rest)  # type: ignore[arg-type]
+
+        patch.setattr(attempt.LocalWork, "run", run)
+
+    return apply
+
+
+def no_noise_at_the_first_step(patch: pytest.MonkeyPatch) -> None:
+    """The first step at home is taken without noise."""
+    begun: set[int] = set()
+    begin = NoiseGenerator.__init__
+
+    def fresh(self: NoiseGenerator, *entropy: Callable[[int], bytes]) -> None:
+        begun.discard(id(self))
+        begin(self, *entropy)
+
+    def later(self: NoiseGenerator, values: Floats, sd: float) -> None:
+        if id(self) in begun:
+            _add_normal(self, values, sd)
+        begun.add(id(self))
+
+    patch.setattr(NoiseGenerator, "__init__", fresh)
+    patch.setattr(NoiseGenerator, "add_normal", later)
+
+
+def held_out_people_train(patch: pytest.MonkeyPatch) -> None:
+    """All records are trained on, those that are held out as well."""
+
+    def both(*arguments: object, **named: object) -> Split:
+        parts = _split(*arguments, **named)  # type: ignore[arg-type]
+        return Split(concatenate([parts.train, parts.holdout]), parts.holdout)
+
+    for module in (splits, auditing):
+        patch.setattr(module, "split", both)
+
+
+def check_sums_everybody(patch: pytest.MonkeyPatch) -> None:
+    """The contract check is over held-out records, too."""
+
+    def values(self: attempt.LocalWork, name: str, *rest: object) -> Floats:
+        if name == STATISTICS:
+            records = concatenate([self.records.train, self.records.holdout])
+            return statistics.statistics_sum(records, self.charter.task.features)
+        return _values(self, name, *rest)  # type: ignore[arg-type]
+
+    patch.setattr(attempt.LocalWork, "_values", values)
+
+
+def figures_over_training_records(patch: pytest.MonkeyPatch) -> None:
+    """Scores are counted of the records that were trained on."""
+
+    def histogram(self: attempt.LocalWork, view: View, weights: Floats) -> Floats:
+        parts = Split(view.records.train, view.records.train)
+        return _histogram(self, replace(view, records=parts), weights)
+
+    patch.setattr(attempt.LocalWork, "_histogram", histogram)
+
+
+def one_sample_for_all_steps(patch: pytest.MonkeyPatch) -> None:
+    """A Poisson sample is drawn once and used at every step of every round."""
+    kept: dict[int, tuple[Dataset, Dataset]] = {}
+
+    def again(dataset: Dataset, rate: float, generator: NoiseGenerator) -> Dataset:
+        # The table is kept as well, so that no other one gets its number.
+        return kept.setdefault(id(dataset), (dataset, _sampled(dataset, rate, generator)))[1]
+
+    patch.setattr(training, "sampled", again)
+
+
+def batches_in_turn(patch: pytest.MonkeyPatch) -> None:
+    """Each step takes the next tenth of the people."""
+    taken = itertools.count()
+
+    def turn(dataset: Dataset, rate: float, _: NoiseGenerator) -> Dataset:
+        every = round(1 / rate)
+        return dataset.of_entities(np.arange(dataset.entity_count) % every == next(taken) % every)
+
+    patch.setattr(training, "sampled", turn)
+
+
+def batches_of_one_size(patch: pytest.MonkeyPatch) -> None:
+    """Each step takes as many people, anew but without putting anybody back."""
+    rng = np.random.default_rng(0)
+
+    def some(dataset: Dataset, rate: float, _: NoiseGenerator) -> Dataset:
+        count = dataset.entity_count
+        return dataset.of_entities(rng.permutation(count) < round(rate * count))
+
+    patch.setattr(training, "sampled", some)
 
 
 def _within_a_ball(noise: Floats) -> Floats:
@@ -285,7 +381,21 @@ BROKEN: dict[str, Breaking] = {
     "noise where something stands": noise_where_something_stands,
     "noise scaled by the records": noise_scaled_by_the_records,
     "noise by attempt": noise_by_attempt,
-    "no noise when repeated": no_noise_when_repeated,
+    "no noise when repeated": _no_noise_where(lambda _, order: order.attempt > order.base + 1),
     "no noise at every second step": no_noise_at_every_second_step,
     "noise of the round before": noise_of_the_round_before,
+    "no noise in evaluations": _no_noise_where(lambda _, order: order.kind == "evaluate"),
+    "no noise in smaller cohorts": _no_noise_where(
+        lambda it, order: len(order.cohort) < len(it.charter.members)
+    ),
+    "no noise late in a job": _no_noise_where(lambda _, order: order.attempt > 1000),
+    "no noise without an evaluation": _no_noise_where(lambda _, order: not order.evaluate),
+    "no noise at a high rate": _no_noise_where(lambda _, order: order.knobs.get("client_rate", 0.0) > 1.5),
+    "no noise at the first step": no_noise_at_the_first_step,
+    "held-out people train": held_out_people_train,
+    "check sums everybody": check_sums_everybody,
+    "figures over training records": figures_over_training_records,
+    "one sample for all steps": one_sample_for_all_steps,
+    "batches in turn": batches_in_turn,
+    "batches of one size": batches_of_one_size,
 }

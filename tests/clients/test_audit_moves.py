@@ -67,6 +67,21 @@ FOUND = [
         )
     ],
     ("no noise at every second step", HOME, {"update"}),
+    *[("no noise at the first step", it, {"update"}) for it in (HOME, BATCHES)],
+    *[("no noise in evaluations", it, {"evaluation"}) for it in (ONE, HOME)],
+    *[
+        (broken, it, {"update", "evaluation", "statistics"})
+        for it in (ONE, HOME)
+        for broken in ("no noise in smaller cohorts", "no noise late in a job")
+    ],
+    *[("no noise without an evaluation", it, {"update"}) for it in (ONE, HOME)],
+    *[("no noise at a high rate", it, {"update", "evaluation"}) for it in (ONE, HOME)],
+    *[("held-out people train", it, {"evaluation"}) for it in (ONE, HOME, BATCHES)],
+    *[("check sums everybody", it, {"evaluation"}) for it in (ONE, HOME)],
+    *[("figures over training records", it, {"evaluation"}) for it in (ONE, HOME, BATCHES)],
+    ("one sample for all steps", BATCHES, {"update"}),
+    ("batches in turn", BATCHES, {"update"}),
+    ("batches of one size", BATCHES, {"update"}),
 ]
 
 
