@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PublicKey
@@ -18,7 +19,7 @@ from recorded import Transcript
 from recorded_job import RecordedJob
 
 from hansa.contract.messages import Order
-from hansa.contract.segments import UPDATE, update_bound
+from hansa.contract.segments import HE_PRIME, UPDATE, update_bound
 from hansa.secagg.active_set import open_circles
 from hansa.secagg.fixed_point import MODULUS, Grid
 from hansa.secagg.masks import MaskSecret, pair_secret, self_secret
@@ -78,9 +79,9 @@ def needles_of(job: RecordedJob, colluders: Collection[str]) -> dict[str, bytes]
     made: dict[str, bytes] = {}
     honest = [name for name in job.federation.records if name not in colluders]
     for name in honest:
-        made |= _texts(f"sealing key of {name}", job.federation.sealing_keys[name].private_bytes_raw())
+        made |= texts(f"sealing key of {name}", job.federation.sealing_keys[name].private_bytes_raw())
         identity = job.federation.identities[name]._private.private_bytes_raw()
-        made |= _texts(f"identity key of {name}", identity)
+        made |= texts(f"identity key of {name}", identity)
     made |= plain_needles(job, honest)
     made |= _kept_secrets(job, honest)
     return made
@@ -95,7 +96,8 @@ def plain_needles(job: RecordedJob, honest: Collection[str]) -> dict[str, bytes]
             made |= windows(f"update of {name} in attempt {attempt}", segments[UPDATE])
             # The grid's scale hangs on the number of members that are summed.
             for summands in range(1, len(job.federation.records) + 1):
-                real = Grid(bound, summands).decode(segments[UPDATE])
+                grid = Grid(bound, summands, modulus=job.truth.modulus(UPDATE), within=HE_PRIME)
+                real = grid.decode(segments[UPDATE])
                 made |= windows(f"update of {name} in attempt {attempt} over {summands}", real)
     for number, (name, real) in enumerate(job.truth.real):
         if name in honest:
@@ -155,16 +157,20 @@ def _one_time(name: str, secrets: PrekeySecrets, given: Collection[tuple[bytes, 
     for kind, raw in (("key", secrets.private.private_bytes_raw()), ("seed", secrets.seed)):
         if (secrets.prekey.id, kind) not in given:
             what = f"{kind} {secrets.prekey.number} of {name}"
-            made |= _texts(what, raw)
+            made |= texts(what, raw)
             made[f"{what} as a number"] = _digits(int.from_bytes(raw, "little"))
     return made
 
 
 def _mask_keys(what: str, secret: MaskSecret) -> dict[str, bytes]:
-    return {f"{what}: {name}": secret.key(name, MODULUS, "main") for name in (UPDATE, "evaluation")}
+    made = {f"{what}: {name}": secret.key(name, MODULUS, "main") for name in (UPDATE, "evaluation")}
+    # In mode `he` updates are summed modulo p.
+    made |= {f"{what}: {it} modulo p": secret.key(UPDATE, HE_PRIME, it) for it in ("main", "refill")}
+    return made
 
 
-def _texts(what: str, raw: bytes) -> dict[str, bytes]:
+def texts(what: str, raw: bytes) -> dict[str, bytes]:
+    """A secret as it may be written."""
     return {
         f"{what} raw": raw,
         f"{what} in hex": raw.hex().encode(),
@@ -178,7 +184,7 @@ def _digits(number: int) -> bytes:
     return np.array(digits, "<u4").tobytes()
 
 
-def windows(what: str, vector: NDArray[np.uint32] | NDArray[np.float64]) -> dict[str, bytes]:
+def windows(what: str, vector: NDArray[Any]) -> dict[str, bytes]:
     """A few neighbouring coordinates from beginning, middle and end of a vector."""
     starts = np.linspace(0, vector.size - _WINDOW, 5).astype(int)
     return {f"{what} from {it}": vector[it : it + _WINDOW].tobytes() for it in starts.tolist()}

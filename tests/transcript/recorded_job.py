@@ -1,4 +1,4 @@
-"""A recorded job of mode `masked` with real agents, and the truth that only the members know."""
+"""A recorded job with real agents, and the truth that only the members know."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from attacker import Colluder
+from attacker import Colluder, Total, centred
+from blind_truth import HeldTruth, noted_by_members
 from federation import JOB, make_federation, make_plan
 from numpy.typing import NDArray
 from recorded import Recorder, Transcript
@@ -33,6 +34,7 @@ from hansa.contract.features import BinaryLabel, FeatureContract, NumericColumn
 from hansa.contract.frames import serve_frames
 from hansa.contract.jobs import JobPlan
 from hansa.contract.messages import Order, Request, TrainRequest, UnmaskRequest
+from hansa.contract.segments import HE_PRIME, UPDATE, WORD_MODULUS
 from hansa.contract.wire import Segments, request_header, unpack
 from hansa.models.registry import load_model
 from hansa.secagg import ring as members_side
@@ -76,11 +78,19 @@ class Truth:
     # (member, update as real numbers)
     real: list[tuple[str, NDArray[np.float64]]] = field(default_factory=list)
     prekeys: list[PrekeySecrets] = field(default_factory=list)
+    # Whether updates are summed modulo p: mode `he`.
+    blind: bool = False
+    held: HeldTruth = field(default_factory=HeldTruth)
 
-    def total(self, attempt: int, members: Sequence[str], segment: str) -> NDArray[np.int64]:
+    def modulus(self, segment: str) -> int:
+        """What a segment is summed by."""
+        return HE_PRIME if self.blind and segment == UPDATE else WORD_MODULUS
+
+    def total(self, attempt: int, members: Sequence[str], segment: str) -> Total:
         """The true sum of these members' integers."""
+        modulus = self.modulus(segment)
         return sum(
-            (self.plain[name, attempt][segment].view(np.int32).astype(np.int64) for name in members),
+            (centred(self.plain[name, attempt][segment], modulus) for name in members),
             start=np.zeros(1, np.int64),
         )
 
@@ -110,6 +120,9 @@ class _NotedWork:
     def check(self, order: Order, segments: Segments) -> None:
         self.work.check(order, segments)
 
+    def check_preparation(self, segments: Segments) -> None:
+        self.work.check_preparation(segments)
+
     def run(self, plan: JobPlan, order: Order, segments: Segments, noise: Mapping[str, float]) -> Segments:
         made = self.work.run(plan, order, segments, noise)
         self.truth.plain[self.name, order.attempt] = {name: part.copy() for name, part in made.items()}
@@ -133,7 +146,7 @@ def noted(truth: Truth) -> Iterator[None]:
         truth.real.append((str(named["member"]), update.copy()))
         return update
 
-    with pytest.MonkeyPatch.context() as patch:
+    with noted_by_members(truth.held), pytest.MonkeyPatch.context() as patch:
         patch.setattr(members_side, "make_prekey", made)
         patch.setattr(local_attempt, "local_update", computed)
         yield
@@ -214,7 +227,8 @@ def run_recorded(
     server.mkdir()
     plan = make_plan(rounds, deadline_s=deadline_s, reask_s=deadline_s)
     write_settings(server, federation.charter, federation.hash, federation.operator, plan)
-    recorder, truth = Recorder(server), Truth()
+    blind = federation.charter.protection.blind
+    recorder, truth = Recorder(server), Truth(blind=blind)
     with noted(truth):
         members = _Members(federation, truth, recorder, script or {})
         if own_process:
@@ -229,9 +243,9 @@ def run_recorded(
         assert job.status == "finished", job.reason
         state = store.history.checkpoint(JOB, rounds)
         assert state is not None
-        return RecordedJob(
-            federation, plan, recorder.transcript, truth, store.history.attempts(JOB), state["weights"]
-        )
+        assert ("weights" in state) != blind
+        weights = truth.held.state(rounds).weights if blind else state["weights"]
+        return RecordedJob(federation, plan, recorder.transcript, truth, store.history.attempts(JOB), weights)
     finally:
         store.close()
 
