@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SCENARIO ?= consortium
 
-.PHONY: install up test unit lint types e2e compose clean
+.PHONY: install up test unit lint types slow e2e compose clean
 
 install: $(VENV)/.installed
 
@@ -34,9 +34,13 @@ types: install
 	@ln -sf ../../hansa/__init__.py ../../hansa/py.typed .types/hansa/
 	MYPYPATH=.types $(BIN)/mypy --package hansa
 
-# Real processes with TLS and node authentication; kills.
+# What takes more than a few seconds, in one process or a few.
+slow: install
+	$(BIN)/pytest -n 2 -m 'slow and not e2e and not alone'
+
+# Real processes with TLS and node authentication, kills, and what is measured: nothing else runs beside them.
 e2e: install
-	$(BIN)/pytest -m 'e2e or slow'
+	$(BIN)/pytest -m 'e2e or alone'
 
 # Needs a working Docker engine with Compose v2.
 compose: install

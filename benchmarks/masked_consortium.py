@@ -1,7 +1,8 @@
 """A consortium in mode `masked` in this process: real charter, keys, agents and messages, updates that are ready.
 
-Nothing is trained: an agent's work only puts a given update on the grid. Everything else is what an organisation
-runs, its log on disk included; the server writes and reads as the strategy does, without a network between.
+Nothing is trained: an agent's work only puts a given update on the grid, with noise where that is wanted. Everything
+else is what an organisation runs, its log on disk included, and its ledger where there is noise; the server writes and
+reads as the strategy does, without a network between.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Protocol
@@ -20,9 +21,14 @@ from numpy.typing import NDArray
 
 from hansa.cli.simulation import LocalOperator
 from hansa.clients.attempt_log import AttemptLog
+from hansa.clients.budget import Budget
+from hansa.clients.grants import Grants, Sides
+from hansa.clients.heads import Heads
+from hansa.clients.ledger import Ledger
 from hansa.clients.membership import Membership, new_ring
 from hansa.clients.protocol import Agent
-from hansa.contract.charter import Charter, Member, ModelChoice, Protection, Task
+from hansa.clients.witnesses import Witnesses
+from hansa.contract.charter import Charter, Member, ModelChoice, PrivacyPlan, Protection, Task
 from hansa.contract.errors import RefusalError
 from hansa.contract.features import BinaryLabel, FeatureContract, NumericColumn
 from hansa.contract.jobs import JobPlan
@@ -32,6 +38,7 @@ from hansa.contract.messages import (
     PREKEYS,
     HelloReply,
     HelloRequest,
+    JobReply,
     JobRequest,
     Order,
     RefusalReply,
@@ -43,19 +50,16 @@ from hansa.contract.messages import (
     WitnessReply,
     WitnessRequest,
 )
-from hansa.contract.segments import (
-    EVALUATION,
-    UPDATE,
-    evaluation_bound,
-    evaluation_length,
-    segment_specs,
-    update_bound,
-)
+from hansa.contract.scenario import FirstGrant
+from hansa.contract.segments import EVALUATION, UPDATE, segment_specs, update_bound
 from hansa.contract.wire import Segments, describe, digest
-from hansa.secagg.fixed_point import Grid
+from hansa.privacy.noise import NoiseGenerator
+from hansa.privacy.people import sketch
+from hansa.secagg.fixed_point import MODULUS, Grid
 from hansa.secagg.prekeys import Prekey, prekey_bytes
 from hansa.secagg.server import Unmasking
 from hansa.strategies.attempt import Attempt
+from hansa.strategies.grids import grid_of, noise_on
 from hansa.strategies.requests import Desk, Reply
 from hansa.strategies.stock import Stock
 
@@ -77,7 +81,6 @@ class ReadyWork:
     """Work without training: the update is there, and is encoded."""
 
     update: NDArray[np.float64]
-    bound: float
     charter: Charter
 
     @property
@@ -92,11 +95,17 @@ class ReadyWork:
                 raise RefusalError("bad-size", "these are not the model's weights")
 
     def run(self, plan: JobPlan, order: Order, segments: Segments, noise: Mapping[str, float]) -> Segments:
-        """The update on the grid, and a histogram where the order has the model evaluated."""
-        upload = {UPDATE: Grid(self.bound, len(order.cohort)).encode(self.update)}
-        if order.evaluate:
-            grid = Grid(evaluation_bound(self.charter), len(order.cohort))
-            upload[EVALUATION] = grid.encode(np.zeros(histogram_size(self.charter)))
+        """The update on the grid, with an empty histogram where one is asked for; noised as `LocalWork` does it."""
+        summands = len(order.cohort)
+        upload = {}
+        for spec in segment_specs(self.charter, plan, order, self.parameters):
+            values = self.update if spec.name == UPDATE else np.zeros(spec.length)
+            upload[spec.name] = grid_of(spec, summands).encode(values)
+            if spec.multiplier:
+                added = noise_on(spec, self.charter, summands, noise[spec.name])
+                upload[spec.name] = added.add(
+                    upload[spec.name], NoiseGenerator(), modulus=MODULUS, summands=summands
+                )
         return upload
 
     def keep(self, plan: JobPlan, segments: Segments) -> None:
@@ -120,27 +129,36 @@ class Consortium:
     desk: Desk
     grid: Grid
     stock: Stock
+    # Noise multipliers by segment; the same for everybody.
+    noise: dict[str, float] = field(default_factory=dict)
 
     @classmethod
-    def start(cls, members: int, update: NDArray[np.float64], folder: Path) -> Consortium:
-        """Make keys and charter, start the agents with logs in `folder`, let them sign each other's start."""
+    def start(
+        cls, members: int, update: NDArray[np.float64], folder: Path, *, noised: bool = False
+    ) -> Consortium:
+        """Make keys and charter, start the agents with logs in `folder`, let them sign each other's start.
+
+        Parameters
+        ----------
+        noised : every member adds noise, charged to a ledger in `folder`
+        """
         names = [f"member-{number:03}" for number in range(members)]
         operator = SigningKey.generate()
         identities = {name: SigningKey.generate() for name in names}
         sealing = {name: X25519PrivateKey.generate() for name in names}
-        charter = _charter(identities, sealing, operator)
-        bound = update_bound(charter, JOB)
+        charter = _charter(identities, sealing, operator, noised=noised)
         agents = {
             name: _agent(
                 Membership(name, charter, HASH, identities[name]),
                 sealing[name],
-                ReadyWork(update, bound, charter),
-                folder / f"{name}.sqlite",
+                ReadyWork(update, charter),
+                folder / name,
             )
             for name in names
         }
         desk = Desk(charter, HASH, LocalOperator(operator))
-        consortium = cls(charter, agents, desk, Grid(bound, members), Stock(desk.parties))
+        grid = Grid(update_bound(charter, JOB), members)
+        consortium = cls(charter, agents, desk, grid, Stock(desk.parties))
         consortium._exchange_starts()
         return consortium
 
@@ -223,6 +241,7 @@ class Consortium:
             update={
                 "arrays": {it.name: it.sha256 for it in headers},
                 "evaluate": released is not None,
+                "noise": self._noise(evaluate=released is not None),
             }
         )
         return Attempt(
@@ -234,13 +253,21 @@ class Consortium:
             addresses={name: node for node, name in enumerate(self.agents)},
             prekeys=prekeys,
             restock=lambda name, segments: self.stock.add(name, segments[PREKEYS], 1),
+            noise=dict.fromkeys(order.cohort, self.noise),
         )
+
+    def _noise(self, *, evaluate: bool) -> dict[str, float]:
+        """The multipliers that an order names: of the segments that it asks for."""
+        wanted = {UPDATE, EVALUATION} if evaluate else {UPDATE}
+        return {name: it for name, it in self.noise.items() if name in wanted}
 
     def _exchange_starts(self) -> None:
         """Job, hello, and the witnesses of every member on every other; prekeys come with the last answer."""
         starts = {}
         for name in self.agents:
-            self.ask(name, JobRequest(plan=JOB))
+            approval = self.ask(name, JobRequest(plan=JOB)).header.body
+            assert isinstance(approval, JobReply)
+            self.noise = dict(approval.noise)
             hello = self.ask(name, HelloRequest(nonce="00" * 16)).header.body
             assert isinstance(hello, HelloReply)
             starts[name] = hello.start
@@ -259,12 +286,7 @@ class Consortium:
     def close(self) -> None:
         """Close the agents' logs."""
         for agent in self.agents.values():
-            agent.attempts.close()
-
-
-def histogram_size(charter: Charter) -> int:
-    """Length of the evaluation histogram."""
-    return evaluation_length(charter.task.features, charter.metrics.bins)
+            agent.close()
 
 
 def accepted(reply: Reply) -> Reply:
@@ -281,8 +303,23 @@ def _unmask_request(attempt: Attempt) -> UnmaskRequest:
     )
 
 
-def _agent(membership: Membership, sealing_key: X25519PrivateKey, work: ReadyWork, log: Path) -> Agent:
-    attempts = AttemptLog(log)
+def _agent(membership: Membership, sealing_key: X25519PrivateKey, work: ReadyWork, files: Path) -> Agent:
+    """An agent whose files are called `files` and what they are."""
+    attempts, budget, witnesses = AttemptLog(files.with_suffix(".sqlite")), None, None
+    charter = membership.charter
+    if charter.privacy.noise != "none":
+        people = sketch(f"{word:016x}" for word in range(100))
+        grants = Grants(
+            Ledger(files.with_suffix(".ledger")),
+            charter,
+            data_set="records",
+            people=people,
+            sides=Sides.of(charter.task.features, b"secret", charter.task.features.encoded),
+        )
+        grants.begin(FirstGrant())
+        budget = Budget(grants, charter)
+        heads = Heads(files.with_suffix(".heads"), charter)
+        witnesses = Witnesses(heads, budget.ledger, event=lambda kind, sentence: None)
     return Agent(
         membership,
         attempts,
@@ -290,12 +327,18 @@ def _agent(membership: Membership, sealing_key: X25519PrivateKey, work: ReadyWor
         # Uploads of real data leave on a beat; here that would only be waiting.
         pace=lambda _: None,
         monotonic=time.monotonic,
-        ring=new_ring(membership, sealing_key),
+        ring=new_ring(membership, sealing_key, witnesses),
+        budget=budget,
+        witnesses=witnesses,
     )
 
 
 def _charter(
-    identities: dict[str, SigningKey], sealing: dict[str, X25519PrivateKey], operator: SigningKey
+    identities: dict[str, SigningKey],
+    sealing: dict[str, X25519PrivateKey],
+    operator: SigningKey,
+    *,
+    noised: bool,
 ) -> Charter:
     features = FeatureContract(columns=(NumericColumn(name="x", low=0, high=1),), label=BinaryLabel())
     return Charter(
@@ -315,6 +358,7 @@ def _charter(
         ),
         task=Task(title="none", features=features, model=ModelChoice(name="linear")),
         protection=Protection(mode="masked"),
+        privacy=PrivacyPlan(noise="local" if noised else "none"),
         knobs={},
         approval="automatic",
     )

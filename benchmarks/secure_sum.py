@@ -29,38 +29,47 @@ round_client_ms, round_server_ms
     reply bytes of train and of unmask; at the server both requests, every reply, the masks off, and the sum as real
     numbers. In: signatures, hashes, prekeys, parcels, the agent's log on disk (two transactions that wait for it).
     Out: training, which is not done, and the network.
+he_client_ms, he_server_ms
+    Mode `he`, as masked_client_ms and server_ms: from an update to its upload, with check words, masks and the
+    envelope of BFV, as bytes that travel; every upload added, masks off by plain additions, the sum as bytes.
+he_decrypt_ms, he_check_ms
+    What a member pays for the sum: bytes to words modulo p; its check words against them.
+he_bytes_per_parameter
+    The envelope alone.
 
 With --memory, in a pass of its own: the peak that each side holds at a time beyond its inputs, in model vectors of
 8 bytes a parameter (`round_client_vectors`: inputs are the request and the update; `round_server_vectors`: inputs are
 the weights, the released model and one reply at a time). `_evaluated`: an attempt of a job's tail, in which a released
-model that is not the weights is sent along and evaluated. It is the process's resident memory, so what libraries take
-counts too.
+model that is not the weights is sent along and evaluated. `_noised`: one in which every member adds noise on the grid,
+charges its ledger for it and keeps the others' receipts. It is the process's resident memory, so what libraries take
+counts too. Of mode `he`, in bytes a parameter: `he_client_memory` (upload or opening, whichever holds more, beside the
+update) and `he_server_memory` (one upload at a time, the sum, masks off).
 
 Expected on one core, at 1,000,000 parameters: with 10 members masked_client_ms <= 20 and 4 bytes a parameter, with
-100 masked_client_ms <= 150 and server_ms <= 200; memory within 3 vectors.
+100 masked_client_ms <= 150 and server_ms <= 200; memory within 3 vectors. In mode `he` with 10 members he_client_ms
+<= 600, he_decrypt_ms <= 200, he_bytes_per_parameter <= 15.2; memory of a member within two uploads and three vectors
+(54 bytes a parameter), of the server within two uploads (30).
 """
 
 from __future__ import annotations
 
 import argparse
-import ctypes
 import json
 import os
 import statistics
 import tempfile
-import time
 from collections import defaultdict
-from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from ckks_sum import CkksSum
+from he_sum import HeMeters, HeSum, measure_he_memory
 from masked_consortium import JOB, Consortium
+from meters import Gauge, Watch, give_back_at_once
 from numpy.typing import NDArray
 
 from hansa.contract.keys import to_text
@@ -69,51 +78,8 @@ from hansa.contract.segments import UPDATE, divisor
 from hansa.contract.statements import active_statement, receipt_statement
 from hansa.secagg.server import Summation, Unmasking
 
-# glibc's name for mallopt(3).
-_MMAP_THRESHOLD = -3
-
-
-@dataclass
-class Watch:
-    """Milliseconds of each of its blocks."""
-
-    blocks: list[float] = field(default_factory=list)
-
-    @property
-    def ms(self) -> float:
-        """All blocks together."""
-        return sum(self.blocks)
-
-    @contextmanager
-    def running(self) -> Iterator[None]:
-        """Count this block."""
-        began = time.perf_counter()
-        yield
-        self.blocks.append((time.perf_counter() - began) * 1e3)
-
-
-@dataclass
-class Gauge:
-    """Most bytes held at a time by one process, or by the greediest of several of which each runs in a block.
-
-    Parameters
-    ----------
-    together : the blocks are one process's: what one leaves behind counts in those that follow
-    """
-
-    together: bool
-    held: int = 0
-    peak: int = 0
-
-    @contextmanager
-    def running(self) -> Iterator[None]:
-        """Count this block."""
-        Path("/proc/self/clear_refs").write_text("5")  # the peak starts again (proc(5))
-        before = _resident("VmRSS")
-        yield
-        self.peak = max(self.peak, self.held + _resident("VmHWM") - before)
-        if self.together:
-            self.held += _resident("VmRSS") - before
+# Attempts whose memory is measured: one that only trains, one that evaluates another model too, one with noise.
+KINDS = ("", "_evaluated", "_noised")
 
 
 @dataclass(frozen=True)
@@ -195,23 +161,29 @@ def measure(members: int, parameters: int, repeat: int) -> dict[str, Any]:
     taken: dict[str, list[float]] = defaultdict(list)
     with tempfile.TemporaryDirectory() as folder:
         consortium = Consortium.start(members, update, Path(folder))
-        threshold = consortium.desk.parties.threshold
+        threshold, he = consortium.desk.parties.threshold, HeSum(consortium)
         dropouts = {"one": 1, "most": members - threshold} if members > threshold else {}
         for turn in range(repeat + 1):
             if turn == 1:
                 taken.clear()
-            masked = masked_sum(consortium, 4 * turn + 1, update)
+            masked = masked_sum(consortium, 5 * turn + 1, update)
             taken["masked_client_ms"] += masked.clients
             taken["agreement_ms"] += masked.agreements
             taken["server_ms"].append(masked.server)
             for place, (name, missing) in enumerate(dropouts.items(), start=2):
-                lost = masked_sum(consortium, 4 * turn + place, update, missing)
+                lost = masked_sum(consortium, 5 * turn + place, update, missing)
                 taken[f"server_dropped_ms {name}"].append(lost.server)
             ckks_client, ckks_one, ckks_bytes = ckks_sum(ckks, update)
             taken["ckks_client_ms"].append(ckks_client)
             taken["ckks_server_ms"].append(members * ckks_one)
+            client, server, opening, checking = Watch(), Watch(), Watch(), Watch()
+            he_bytes = he.attempt(5 * turn + 4, update, HeMeters(client, server, opening, checking))
+            taken["he_client_ms"] += client.blocks
+            taken["he_server_ms"].append(server.ms)
+            taken["he_decrypt_ms"].append(opening.ms)
+            taken["he_check_ms"].append(checking.ms)
             clients, server = Watch(), Watch()
-            found = consortium.attempt(4 * turn + 4, weights, server, clients)
+            found = consortium.attempt(5 * turn + 5, weights, server, clients)
             _check_mean(found.mean, update, consortium)
             # The trains come first, then the unmaskings, in the same order.
             trains, unmaskings = clients.blocks[:members], clients.blocks[members:]
@@ -227,6 +199,7 @@ def measure(members: int, parameters: int, repeat: int) -> dict[str, Any]:
         "server_dropped_ms": dropped_ms,
         "masked_bytes_per_parameter": found.upload_bytes / parameters,
         "ckks_bytes_per_parameter": ckks_bytes / parameters,
+        "he_bytes_per_parameter": he_bytes / parameters,
         "client_ratio": medians["ckks_client_ms"] / medians["masked_client_ms"],
         "bytes_ratio": ckks_bytes / found.upload_bytes,
         # Processes that wanted to run, mean of the last minute: above 1, the times are too long.
@@ -234,21 +207,24 @@ def measure(members: int, parameters: int, repeat: int) -> dict[str, Any]:
     }
 
 
-def measure_memory(members: int, parameters: int, evaluate: bool) -> dict[str, float]:
-    """Peaks of one attempt in model vectors, after one that is not counted."""
+def measure_memory(members: int, parameters: int, kind: str) -> dict[str, float]:
+    """Peaks of one attempt in model vectors, after one that is not counted.
+
+    Parameters
+    ----------
+    kind : one of `KINDS`, which the figures' names end with
+    """
     rng = np.random.default_rng(0)
     update, weights = rng.normal(size=parameters), rng.normal(size=parameters)
-    released = rng.normal(size=parameters) if evaluate else None
-    # Every freed array goes back to the kernel at once: the next one would not be seen in what the process kept.
-    ctypes.CDLL(None).mallopt(_MMAP_THRESHOLD, 65_536)
+    released = rng.normal(size=parameters) if kind == "_evaluated" else None
+    give_back_at_once()
     with tempfile.TemporaryDirectory() as folder:
-        consortium = Consortium.start(members, update, Path(folder))
+        consortium = Consortium.start(members, update, Path(folder), noised=kind == "_noised")
         for attempt in (1, 2):
             clients, server = Gauge(together=False), Gauge(together=True)
             consortium.attempt(attempt, weights, server, clients, released)
         consortium.close()
     vector = 8 * parameters
-    kind = "_evaluated" if evaluate else ""
     return {
         f"round_client_vectors{kind}": round(clients.peak / vector, 3),
         f"round_server_vectors{kind}": round(server.peak / vector, 3),
@@ -260,12 +236,6 @@ def _check_mean(mean: NDArray[np.float64], update: NDArray[np.float64], consorti
     total = len(members) * update / divisor(consortium.charter, JOB, members)
     if not np.allclose(mean, total, rtol=0, atol=1 / consortium.grid.scale):
         raise SystemExit("the round's mean update is not the mean")
-
-
-def _resident(field: str) -> int:
-    """A figure of this process's memory in bytes, `VmRSS` or its peak `VmHWM`."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(f"{field}:"))
 
 
 def main() -> None:
@@ -283,10 +253,12 @@ def main() -> None:
     found = measure(options.members, options.parameters, options.repeat)
     if options.memory:
         # A process of its own: what the allocator kept of the measurement above would hide what is needed here.
-        for evaluate in (False, True):
+        for kind in KINDS:
             with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-                asked = pool.submit(measure_memory, options.members, options.parameters, evaluate)
+                asked = pool.submit(measure_memory, options.members, options.parameters, kind)
                 found |= asked.result()
+        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+            found |= pool.submit(measure_he_memory, options.members, options.parameters).result()
     if options.json:
         print(json.dumps(found))
         return

@@ -55,8 +55,8 @@ def grant(
         epsilon=epsilon,
         delta=delta,
         expires=_moment("--expires", expires),
-        purpose=purpose,
-        legal_basis=legal_basis,
+        purpose=_stated("--purpose", purpose, "what the data may be used for"),
+        legal_basis=_stated("--legal-basis", legal_basis, "on what ground"),
         by=who_decides(by),
         reason=reason,
         data_set=data_set,
@@ -76,7 +76,9 @@ def grant(
 
 def freeze(
     name: GrantName,
-    reason: Reason = "",
+    reason: Annotated[
+        str, typer.Option(help="Why; kept in the ledger, and said to whoever is refused.")
+    ] = "",
     by: By = None,
     org: Org = None,
     folder: Folder = None,
@@ -84,7 +86,15 @@ def freeze(
     as_json: JsonOption = False,
 ) -> None:
     """At an organisation: let nothing be charged to a grant, from now on."""
-    answer = _command("freeze-grant", org, folder, instance, grant=name, reason=reason, by=who_decides(by))
+    answer = _command(
+        "freeze-grant",
+        org,
+        folder,
+        instance,
+        grant=name,
+        reason=_stated("--reason", reason, "why"),
+        by=who_decides(by),
+    )
     _say(answer, f"grant '{name}' is frozen: no job computes on it until 'hansa budgets unfreeze'", as_json)
 
 
@@ -119,13 +129,28 @@ def recover(
 def who_decides(by: str | None) -> str:
     """Who decides, as the ledger will name them."""
     if by is not None:
-        if not by.strip():
-            raise InputError("--by: name who decides")
-        return by
+        return _stated("--by", by, "who decides")
     try:
         return getpass.getuser()
     except (KeyError, OSError):
         raise InputError("--by: name who decides; this user has no name") from None
+
+
+def approved(answer: dict[str, Any]) -> str:
+    """What an organisation's yes lets a job take, for people; from its agent's answer."""
+    if "grant" not in answer:
+        return "nothing is charged: the charter has no noise"
+    noise = ", ".join(f"{name} {value:.4g}" for name, value in answer["noise"].items())
+    return (
+        f"at most {answer['percent']:.3g} % of grant '{answer['grant']}', epsilon {answer['epsilon']:.3g} at delta "
+        f"{answer['delta']:g}; noise: {noise}"
+    )
+
+
+def _stated(option: str, text: str, what: str) -> str:
+    if not text.strip():
+        raise InputError(f"{option}: say {what}; the ledger keeps it")
+    return text
 
 
 def _command(

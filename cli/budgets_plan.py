@@ -6,14 +6,16 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from hansa.contract.charter import PrivacyPlan
-from hansa.contract.errors import InputError
+from hansa.contract.charter import Mechanism, PrivacyPlan, SamplingRate
+from hansa.contract.errors import InputError, RefusalError
 from hansa.contract.features import BinaryLabel
+from hansa.contract.plan import check_mechanism, check_privacy
 from hansa.contract.typed import Frozen
 from hansa.privacy.currency import GDP, Currency, rdp_currency, release
 from hansa.privacy.planning import (
     JobBudget,
     Verdict,
+    check_floor,
     evaluations,
     noise_floor,
     outlook,
@@ -29,18 +31,22 @@ class PlanInput(Frozen):
     evaluate_every: Annotated[int, Field(ge=1, le=100_000)] = 1
     check: bool = False
     epsilon: Annotated[float, Field(gt=0, le=100)] = 8.0
-    delta: Annotated[float, Field(gt=0, lt=0.01)] = 1e-5
+    delta: Annotated[float, Field(ge=1e-15, lt=0.01)] = 1e-5
     currency: Literal["gdp", "rdp"] = "gdp"
     share: Annotated[float, Field(gt=0, le=1)] = 0.3
-    sampling_rate: Annotated[float, Field(gt=0, le=1)] = 1.0
+    sampling_rate: SamplingRate = 1.0
+    mechanism: Mechanism = "gradient"
     noise: Literal["local", "distributed"] = "local"
     s: Annotated[int, Field(ge=1)] | None = None
+    # The charter's: largest delta of a grant, fewest rounds of a job, most charges of one.
+    most_delta: Annotated[float, Field(gt=0, le=0.01)] = 0.01
     fewest_rounds: Annotated[int, Field(ge=1)] = PrivacyPlan().fewest_rounds
+    charges_per_job: Annotated[int, Field(ge=1)] = PrivacyPlan().charges_per_job
     members: Annotated[int, Field(ge=2, le=1000)] = 5
     # Training records of all members together.
-    records: Annotated[float, Field(gt=0, le=1e12)] | None = None
+    records: Annotated[float, Field(ge=1, le=1e12)] | None = None
     # Share of the positive class; without it there is no kappa.
-    prevalence: Annotated[float, Field(gt=0, lt=1)] | None = None
+    prevalence: Annotated[float, Field(ge=1e-9, lt=1)] | None = None
     # Length of the noised sum.
     parameters: Annotated[int, Field(ge=1, le=10**9)] | None = None
 
@@ -67,7 +73,8 @@ class BudgetPlan(Frozen):
     epsilon_spent: float
     mu: float
     kappa: float | None
-    verdict: Verdict | None
+    # `refused`: no member would take such a job; the advice says why.
+    verdict: Verdict | Literal["refused"] | None
     advice: str
 
 
@@ -96,7 +103,9 @@ def plan_budget(given: PlanInput) -> BudgetPlan:
     spent = max(training + plan.amounts.check, budget.evaluations * plan.amounts.holdout)
     mu = currency.mu(training)
     round_cost = plan.round_cost(given.steps)
+    floor = noise_floor(currency, amount, budget, given.fewest_rounds)
     kappa, verdict, advice = _outlook(given, mu)
+    refusal = _refusal(given, plan.train, floor)
     return BudgetPlan(
         given=given,
         order=currency.order,
@@ -107,15 +116,15 @@ def plan_budget(given: PlanInput) -> BudgetPlan:
         check=plan.check,
         update=plan.train,
         evaluation=plan.evaluate,
-        floor=noise_floor(currency, amount, budget, given.fewest_rounds),
+        floor=floor,
         round_cost=round_cost,
         round_percent=100.0 * round_cost / amount,
         percent_left=100.0 * (1.0 - spent / amount),
         epsilon_spent=currency.epsilon(spent, given.delta),
         mu=mu,
         kappa=kappa,
-        verdict=verdict,
-        advice=advice,
+        verdict="refused" if refusal else verdict,
+        advice=refusal or advice,
     )
 
 
@@ -138,7 +147,10 @@ def scenario_facts(name: str) -> dict[str, object]:
         "delta": grant.delta,
         "currency": grant.currency,
         "sampling_rate": training.sampling_rate if training.mechanism == "poisson" else 1.0,
+        "mechanism": training.mechanism,
+        "most_delta": scenario.privacy.delta,
         "fewest_rounds": scenario.privacy.fewest_rounds,
+        "charges_per_job": scenario.privacy.charges_per_job,
         "members": len(scenario.members),
         "records": records,
         "parameters": load_model(scenario.model, features).parameters,
@@ -155,6 +167,32 @@ def _currency(given: PlanInput) -> Currency:
     if given.currency == "gdp":
         return GDP
     return rdp_currency(given.epsilon, given.delta, [release(1.0, 1, given.sampling_rate)])
+
+
+def _refusal(given: PlanInput, multiplier: float, floor: float) -> str:
+    """Why control, or every member, would refuse such a job; empty where none has anything against it."""
+    from hansa.contract.scenario import ScenarioJob
+
+    if given.delta > given.most_delta:
+        return f"a delta of {given.delta:g} is above the charter's public bound, {given.most_delta:g}"
+    privacy = PrivacyPlan(
+        noise=given.noise, fewest_rounds=given.fewest_rounds, charges_per_job=given.charges_per_job
+    )
+    job = ScenarioJob(
+        rounds=given.rounds, steps=given.steps, evaluate_every=given.evaluate_every, check=given.check
+    )
+    mechanism = "poisson" if given.sampling_rate < 1 else given.mechanism
+    if mechanism == "poisson" and given.noise == "distributed":
+        return "mechanism 'poisson' draws its noise at home at each step; use noise 'local'"
+    try:
+        check_privacy(job, privacy)
+        check_mechanism(job, mechanism)
+        check_floor(multiplier, floor, given.fewest_rounds)
+    except RefusalError as refusal:
+        return refusal.sentence
+    except InputError as error:
+        return str(error)
+    return ""
 
 
 def _outlook(given: PlanInput, mu: float) -> tuple[float | None, Verdict | None, str]:
@@ -194,7 +232,9 @@ def plan_lines(plan: BudgetPlan) -> list[tuple[str, str]]:
     if plan.check is not None:
         multipliers.insert(0, ("contract check", plan.check))
     verdict = plan.advice
-    if plan.kappa is not None:
+    if plan.verdict == "refused":
+        verdict = f"refused: {plan.advice}"
+    elif plan.kappa is not None:
         helps = f"; {plan.advice}" if plan.advice else ""
         verdict = f"{plan.verdict} (kappa {plan.kappa:.3g}){helps}"
     return [

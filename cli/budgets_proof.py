@@ -26,7 +26,7 @@ class Proof:
     @property
     def problems(self) -> list[str]:
         """What does not hold, in sentences."""
-        found = [it.sentence for it in self.held.unpaid]
+        found = [it.sentence for it in self.held.unpaid] + [it.sentence for it in self.held.quieter]
         if self.behind:
             found.insert(
                 0,
@@ -44,7 +44,7 @@ class Proof:
             f"{self.member}: {self.verified.rows} rows read from {self.origin}",
             f"chain: whole up to row {head.sequence}, {head.hash}",
             "amounts and epsilons: recomputed by dp_accounting, all agree",
-            f"uploads on record: {held.charged} charged for every release{more}",
+            f"uploads on record: {held.charged} charged for every release and its noise{more}",
         ]
         return found + [
             f"grant '{name}': epsilon {spent:.6g} spent" for name, spent in self.verified.epsilon.items()
@@ -63,6 +63,7 @@ class Proof:
                 "recovered": self.held.recovered,
                 "without_noise": self.held.without_noise,
                 "unpaid": [vars(it) for it in self.held.unpaid],
+                "quieter": [vars(it) for it in self.held.quieter],
             },
             "behind": self.behind,
             "problems": self.problems,

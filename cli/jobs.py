@@ -247,15 +247,17 @@ def approve(
 ) -> None:
     """At an organisation: say yes to a job, so that its agent takes part. Works on the agent's own socket."""
     from hansa.cli.agent_client import command_agent
-    from hansa.cli.budgets_decide import who_decides
+    from hansa.cli.budgets_decide import approved, who_decides
     from hansa.cli.instance import choose_member
 
     if max_epsilon is not None and not 0 < max_epsilon <= 100:
         raise InputError(f"--max-epsilon {max_epsilon:g}: expected a number above 0, at most 100")
     member = choose_member(org, folder, instance)
     job = _whole_id(member, job)
-    command_agent(member, "approve", job=job, grant=grant, max_epsilon=max_epsilon, by=who_decides(by))
-    typer.echo(f"{member.config.name} takes part in job {job}")
+    answer = command_agent(
+        member, "approve", job=job, grant=grant, max_epsilon=max_epsilon, by=who_decides(by)
+    )
+    typer.echo(f"{member.config.name} takes part in job {job}; {approved(answer)}")
 
 
 def _unfinished(desk: Control, job: str | None) -> str:

@@ -138,13 +138,13 @@ class SimulatedFederation:
         """What a member's attempts are paid from; an empty ledger begins with the simulation's grant."""
         parts, kept = self.records[name], ledger if isinstance(ledger, Ledger) else Ledger(ledger)
         everybody = concatenate([parts.train, parts.holdout])
-        secret = f"simulated {name}".encode()
+        features, secret = self.charter.task.features, f"simulated {name}".encode()
         grants = Grants(
             kept,
             self.charter,
             data_set="records",
             people=people_of(everybody, secret),
-            sides=Sides.of(self.charter.task.features, secret),
+            sides=Sides.of(features, secret, [column.name for column in features.columns]),
         )
         if self.grant is not None:
             grants.begin(self.grant)

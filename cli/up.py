@@ -202,6 +202,14 @@ def _show(
             console.print(budget_sentence(line), markup=False, highlight=False, soft_wrap=True)
         if model:
             console.print(f"released model: {model}", markup=False, highlight=False, soft_wrap=True)
+        elif finished and charter.protection.blind:
+            console.print(
+                "the model is held by the members; one of them exports it: "
+                f"hansa jobs export --org {charter.members[0].name}",
+                markup=False,
+                highlight=False,
+                soft_wrap=True,
+            )
     if not finished:
         print(f"hansa: job {job.job[:8]} is {job.status}: {job.reason or 'see its events'}", file=sys.stderr)
         return 1

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from hansa.clients.budget import Budget
-from hansa.clients.grants import FreezeOrder, GrantOrder
+from hansa.clients.grants import FreezeOrder, GrantOrder, UnfreezeOrder
 from hansa.clients.ledger import MOST_ROWS
 from hansa.clients.protocol import Agent
 from hansa.contract.errors import HansaError, InputError, RefusalError
@@ -18,7 +18,7 @@ from hansa.contract.jobs import JobId
 from hansa.contract.typed import Frozen, Slug, parse_document
 from hansa.privacy.accounts import GrantAccount, JobAccount
 from hansa.privacy.book import Book
-from hansa.privacy.records import Epsilon, Said, Text
+from hansa.privacy.records import ApprovalRow, Epsilon, Said, Text
 
 Answer = dict[str, Any]
 
@@ -48,7 +48,7 @@ class RecoverOrder(Frozen):
 
 NO_ENTITY = (
     "the contract names no entity column: what is protected is one record, not a person who has several, "
-    "and a corrected record counts as another one"
+    "and a corrected record counts as another one, as all do where a column gets its first values"
 )
 
 
@@ -60,8 +60,8 @@ class BudgetCommands:
         self.commands: dict[str, Callable[[Answer], Answer]] = {
             "budgets": self._budgets,
             "grant": self._grant,
-            "freeze-grant": lambda asked: self._freeze(asked, frozen=True),
-            "unfreeze-grant": lambda asked: self._freeze(asked, frozen=False),
+            "freeze-grant": self._freeze,
+            "unfreeze-grant": self._unfreeze,
             "recover": self._recover,
             "rows": self._rows,
             "uploads": self._uploads,
@@ -137,9 +137,17 @@ class BudgetCommands:
             "warning": warning,
         }
 
-    def _freeze(self, asked: Answer, *, frozen: bool) -> Answer:
-        order = parse_document(asked, FreezeOrder, "freeze" if frozen else "unfreeze")
-        (self._budget.grants.freeze if frozen else self._budget.grants.unfreeze)(order)
+    def _freeze(self, asked: Answer) -> Answer:
+        order = parse_document(asked, FreezeOrder, "freeze")
+        self._budget.grants.freeze(order)
+        return self._decided(order, frozen=True)
+
+    def _unfreeze(self, asked: Answer) -> Answer:
+        order = parse_document(asked, UnfreezeOrder, "unfreeze")
+        self._budget.grants.unfreeze(order)
+        return self._decided(order, frozen=False)
+
+    def _decided(self, order: FreezeOrder | UnfreezeOrder, *, frozen: bool) -> Answer:
         state = "frozen" if frozen else "unfrozen"
         self._agent.attempts.event(
             "", state, f"grant '{order.grant}' was {state} by {order.by}: {order.reason}"
@@ -171,21 +179,39 @@ class BudgetCommands:
             raise InputError(f"job {order.job} was never proposed to this member")
         if attempts.state(order.job) == "closed":
             raise InputError(f"job {order.job} is closed")
-        if self._agent.budget is not None:
-            self._agent.budget.approve(plan, by=order.by, grant=order.grant, max_epsilon=order.max_epsilon)
+        answer: Answer = {"ok": True, "job": order.job, "state": "approved"}
+        budget = self._agent.budget
+        if budget is not None:
+            row = budget.approve(plan, by=order.by, grant=order.grant, max_epsilon=order.max_epsilon)
+            answer |= _approved(budget, row)
         elif order.grant is not None or order.max_epsilon is not None:
             raise InputError(
                 "the charter has no noise: nothing is charged, so no grant and no epsilon can be named"
             )
         attempts.set_state(order.job, "approved", f"approved by {order.by}")
         attempts.event(order.job, "approved", f"approved by {order.by}")
-        return {"ok": True, "job": order.job, "state": "approved"}
+        return answer
 
     @property
     def _budget(self) -> Budget:
         if self._agent.budget is None:
             raise InputError("the charter has no noise: nothing is charged, and there is no ledger")
         return self._agent.budget
+
+
+def _approved(budget: Budget, row: ApprovalRow) -> Answer:
+    """What an approval lets a job take of its grant, and the noise that follows from it."""
+    with budget.ledger.held() as book:
+        grant = book.grants[row.grant]
+        currency = book.data_sets[grant.row.data_set].row.currency
+        return {
+            "grant": row.grant,
+            "most": row.most,
+            "percent": 100.0 * row.most / grant.amount,
+            "epsilon": currency.epsilon(row.most, grant.row.delta),
+            "delta": grant.row.delta,
+            "noise": budget.noise_of(book, row),
+        }
 
 
 def _granted(book: Book, data_set: str, now: datetime) -> Fraction:

@@ -58,7 +58,7 @@ def build(folder: Path, config: MemberConfig, *, isolated: bool, table: pl.DataF
     """
     from hansa.clients.attempt import LocalWork
     from hansa.clients.attempt_log import AttemptLog
-    from hansa.clients.data.encode import encode
+    from hansa.clients.data.encode import encode, identifying
     from hansa.clients.data.sources import origin, read_source
     from hansa.clients.data.split import split
     from hansa.clients.heads import HEADS, Heads
@@ -106,7 +106,7 @@ def build(folder: Path, config: MemberConfig, *, isolated: bool, table: pl.DataF
     attempts = AttemptLog(folder / "agent.sqlite")
     budget, witnesses, starts = None, None, None
     if charter.privacy.noise != "none":
-        budget = _open_budget(folder, config, charter, records)
+        budget = _open_budget(folder, config, charter, records, identifying(table, charter.task.features))
         witnesses = Witnesses(
             Heads(folder / HEADS, charter),
             budget.ledger,
@@ -142,8 +142,10 @@ def build(folder: Path, config: MemberConfig, *, isolated: bool, table: pl.DataF
     )
 
 
-def _open_budget(folder: Path, config: MemberConfig, charter: Charter, records: Dataset) -> Budget:
-    """The member's ledger, which knows this version of its records from here on.
+def _open_budget(
+    folder: Path, config: MemberConfig, charter: Charter, records: Dataset, columns: tuple[str, ...]
+) -> Budget:
+    """The member's ledger, which knows this version of its records from here on, and by which columns.
 
     Raises
     ------
@@ -161,7 +163,7 @@ def _open_budget(folder: Path, config: MemberConfig, charter: Charter, records: 
         charter,
         data_set=config.data_set,
         people=people_of(records, secret),
-        sides=Sides.of(charter.task.features, secret),
+        sides=Sides.of(charter.task.features, secret, columns),
     )
     if config.grant is not None:
         grants.begin(config.grant)

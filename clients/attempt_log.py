@@ -6,13 +6,13 @@ An attempt without a reply after a restart is lost for good: nothing is computed
 
 from __future__ import annotations
 
-import sqlite3
 import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from hansa.clients.durable import agent_records
 from hansa.contract.jobs import JobPlan
 from hansa.contract.messages import Seen
 
@@ -33,7 +33,7 @@ CREATE TABLE IF NOT EXISTS attempts (
     active TEXT, reply BLOB, accepted REAL NOT NULL, PRIMARY KEY (job, attempt));
 CREATE TABLE IF NOT EXISTS uploads (
     id INTEGER PRIMARY KEY AUTOINCREMENT, at REAL NOT NULL, job TEXT NOT NULL, attempt INTEGER NOT NULL,
-    segment TEXT NOT NULL, releases INTEGER NOT NULL, noise TEXT NOT NULL);
+    segment TEXT NOT NULL, releases INTEGER NOT NULL, noise TEXT NOT NULL, multiplier REAL);
 CREATE TABLE IF NOT EXISTS receipts (head INTEGER PRIMARY KEY, seen TEXT NOT NULL);
 CREATE TRIGGER IF NOT EXISTS uploads_stay BEFORE DELETE ON uploads
     BEGIN SELECT RAISE(ABORT, 'the record of uploads is append-only'); END;
@@ -71,19 +71,26 @@ class Upload:
     releases: int
     # The charter's, when it left.
     noise: str
+    # Standard deviation of the noise over the sensitivity, of each sum; None without noise, or of times before it was
+    # kept.
+    multiplier: float | None = None
 
 
 class AttemptLog:
-    """Opened once by the agent, which alone writes it; safe to call from several threads."""
+    """Opened once by the agent, which alone writes it; safe to call from several threads.
+
+    Raises
+    ------
+    HansaError : the file is damaged; says what to do
+    """
 
     def __init__(self, path: Path | str) -> None:
         self._lock = threading.Lock()
-        self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+        self._file = agent_records(path)
         # A reply of some megabytes is written twice as fast in large pages, a small one 0.2 ms slower. New files only.
-        self._db.execute("PRAGMA page_size=32768")
-        self._db.execute("PRAGMA journal_mode=WAL")
-        self._db.execute("PRAGMA synchronous=FULL")
-        self._db.executescript(_SCHEMA)
+        self._db = self._file.open(_SCHEMA, page_size=32_768)
+        if "multiplier" not in {name for _, name, *_ in self._db.execute("PRAGMA table_info(uploads)")}:
+            self._db.execute("ALTER TABLE uploads ADD COLUMN multiplier REAL")
 
     def ask(self, plan: JobPlan) -> str:
         """Note a job that the operator proposes; returns its state. The first plan of a job stands."""
@@ -108,7 +115,7 @@ class AttemptLog:
     def plan(self, job: str) -> JobPlan | None:
         """The plan this member was shown for a job."""
         row = self._one("SELECT plan FROM jobs WHERE job = ?", job)
-        return JobPlan.model_validate_json(str(row[0])) if row else None
+        return self._file.read(JobPlan, row[0]) if row else None
 
     def jobs(self) -> list[tuple[str, str, str]]:
         """(job, state, reason) of every job that was ever proposed."""
@@ -160,7 +167,14 @@ class AttemptLog:
                 (job, job, KEPT_ATTEMPTS - 1),
             )
 
-    def keep_reply(self, reply: bytes, seen: Seen, released: Mapping[str, int], noise: str) -> None:
+    def keep_reply(
+        self,
+        reply: bytes,
+        seen: Seen,
+        released: Mapping[str, int],
+        noise: str,
+        multipliers: Mapping[str, float],
+    ) -> None:
         """Keep a reply's bytes, so that the same request gets the same bytes again, and that they may have left.
 
         Parameters
@@ -168,6 +182,7 @@ class AttemptLog:
         seen : the attempt and its receipt
         released : of each segment, how many sums over records are in it
         noise : the charter's
+        multipliers : of each segment with noise, how much was added
         """
         now = time.time()
         with self._lock, self._db:
@@ -176,8 +191,12 @@ class AttemptLog:
                 "UPDATE attempts SET reply = ? WHERE job = ? AND attempt = ?", (reply, seen.job, seen.attempt)
             )
             self._db.executemany(
-                "INSERT INTO uploads (at, job, attempt, segment, releases, noise) VALUES (?, ?, ?, ?, ?, ?)",
-                [(now, seen.job, seen.attempt, name, count, noise) for name, count in released.items()],
+                "INSERT INTO uploads (at, job, attempt, segment, releases, noise, multiplier) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?)",
+                [
+                    (now, seen.job, seen.attempt, name, count, noise, multipliers.get(name))
+                    for name, count in released.items()
+                ],
             )
             if seen.receipt.head is not None:
                 self._db.execute(
@@ -190,7 +209,8 @@ class AttemptLog:
         """The next uploads behind a number, in their order: all that ever may have left."""
         with self._lock:
             rows = self._db.execute(
-                "SELECT id, at, job, attempt, segment, releases, noise FROM uploads WHERE id > ? ORDER BY id LIMIT ?",
+                "SELECT id, at, job, attempt, segment, releases, noise, multiplier FROM uploads "
+                "WHERE id > ? ORDER BY id LIMIT ?",
                 (after, most),
             ).fetchall()
         return [Upload(*row) for row in rows]
@@ -198,7 +218,7 @@ class AttemptLog:
     def highest_receipt(self) -> Seen | None:
         """This member's own receipt with the highest head: a ledger that does not know that row is an older copy."""
         row = self._one("SELECT seen FROM receipts ORDER BY head DESC LIMIT 1")
-        return Seen.model_validate_json(str(row[0])) if row else None
+        return self._file.read(Seen, row[0]) if row else None
 
     def agree(self, job: str, attempt: int, active: tuple[str, ...]) -> bool:
         """Bind an attempt to one active set; False when it is bound to another already."""

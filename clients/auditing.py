@@ -32,7 +32,7 @@ from hansa.contract.segments import UPDATE, segment_specs, walks_at_home
 from hansa.models.registry import load_model
 from hansa.privacy.audit import count_right, epsilon_bound, guess, largest_bound, no_chance, separation
 from hansa.privacy.curves import gaussian_epsilon
-from hansa.secagg.fixed_point import MODULUS, add_into
+from hansa.secagg.fixed_point import add_into
 from hansa.strategies.grids import grid_of
 
 Array = NDArray[np.float64]
@@ -226,6 +226,6 @@ def released(work: LocalWork, subject: Subject, claim: Claim, number: int, weigh
     total = np.zeros(spec.length, dtype=np.uint32)
     for it in works:
         add_into(
-            total, it.run(plan, order, {"weights": weights}, {UPDATE: claim.multiplier})[UPDATE], MODULUS
+            total, it.run(plan, order, {"weights": weights}, {UPDATE: claim.multiplier})[UPDATE], spec.modulus
         )
     return grid_of(spec, len(names)).decode(total)

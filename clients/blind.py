@@ -21,6 +21,7 @@ from hansa.clients.held import HeldJobs, HeldKeys, HeldState
 from hansa.clients.membership import Membership
 from hansa.contract.blind_messages import (
     ENCRYPTED_SUM,
+    MOST_WRONG,
     SEALED_KEYS,
     SEALED_STATE,
     ApplyReply,
@@ -39,11 +40,13 @@ from hansa.contract.wire import Segments
 from hansa.models.model import Model
 from hansa.models.preparation import Preparation, prepared_model
 from hansa.secagg.check_words import add_check_words, check_sum
+from hansa.secagg.envelope import envelope_bytes
 from hansa.secagg.group_key import BadSeal
 from hansa.secagg.key_setup import (
     BadBundle,
     JobKeys,
     KeyPlace,
+    bundle_bytes,
     keys_agreed,
     keys_signers,
     open_bundle,
@@ -52,12 +55,11 @@ from hansa.secagg.key_setup import (
 from hansa.secagg.masks import Masked
 from hansa.secagg.parties import Parties
 from hansa.strategies.apply import ModelState, apply
+from hansa.strategies.blind_state import largest_sealed_state
 from hansa.strategies.contract_check import released
 from hansa.strategies.grids import grid_of
 
 Words = NDArray[np.uint32]
-# So many wrong sums of a job, and this member takes no part in it any more.
-MOST_WRONG = 3
 # Jobs whose keys are open in memory.
 _OPEN = 4
 # What a sealed state is called.
@@ -89,7 +91,16 @@ class BlindJobs:
         self._parameters = parameters
         self._start = start
         self._lock = threading.Lock()
-        self._open: dict[tuple[str, int], JobKeys] = {}
+        self._open: dict[bytes, JobKeys] = {}
+
+    @property
+    def largest_segments(self) -> int:
+        """Bytes of the largest segments of a request: keys, a sum, or a state."""
+        return max(
+            bundle_bytes(self._parties),
+            envelope_bytes(self._parameters + CHECK_WORDS),
+            largest_sealed_state(self._parameters),
+        )
 
     def close(self) -> None:
         """Close what lies on the disk."""
@@ -113,39 +124,44 @@ class BlindJobs:
         RefusalError : `replayed`, keys older than those signed for, or others after an upload under these;
             `unknown-member`; `keys-missing`; or what opening finds wrong
         """
-        known, me = self._held.keys(request.job), self._membership.name
+        known, hand_on = self._held.keys(request.job), SEALED_KEYS not in segments
         if request.maker not in self._parties.names:
             raise RefusalError("unknown-member", f"'{request.maker}' is not a member of the charter")
+        same = known is not None and (request.epoch, request.maker) == (known.epoch, known.maker)
+        if known is not None and same and known.content:
+            return self._confirmed(request, known, hand_on=hand_on)
+        behind = known is not None and not same and request.epoch <= known.epoch
         if known is not None and (
-            request.epoch < known.epoch
-            or (known.used and request.epoch != known.epoch)
-            or (request.epoch == known.epoch and request.maker != known.maker)
+            (known.used and not same) or (behind and (known.ready or SEALED_KEYS not in segments))
         ):
-            raise RefusalError(
-                "replayed",
-                f"this member signed for keys {known.epoch} of the job"
-                + (" and uploaded under them" if known.used else ""),
-                {"epoch": known.epoch},
-            )
-        if known is not None and request.epoch == known.epoch:
-            return self._confirmed(request, known, hand_on=SEALED_KEYS not in segments)
+            raise _replayed(known)
+        opened, bundle = self._new_keys(request, segments, made_before=same)
         place = self._place(request.job, request.epoch, request.maker)
+        # Whoever was away with keys that came to nothing takes older ones, too, which t members signed.
+        if known is not None and behind and not keys_agreed(opened, place, request.signatures):
+            raise _replayed(known)
+        used = known is not None and known.used
+        kept = HeldKeys(request.epoch, request.maker, opened.content, bundle, {}, ready=False, used=used)
+        self._held.keep_keys(request.job, kept)
+        with self._lock:
+            self._remember(place, opened)
+        return self._confirmed(request, kept, hand_on=hand_on)
+
+    def _new_keys(
+        self, request: KeysRequest, segments: Segments, *, made_before: bool
+    ) -> tuple[JobKeys, bytes]:
+        """Keys that this member does not have, and their bundle: opened, or made where it is their maker."""
+        place, me = self._place(request.job, request.epoch, request.maker), self._membership.name
         if SEALED_KEYS in segments:
             bundle = segments[SEALED_KEYS].tobytes()
             try:
-                opened = open_bundle(bundle, place, me, self._sealing_key, os.urandom)
+                return open_bundle(bundle, place, me, self._sealing_key, os.urandom), bundle
             except BadBundle as error:
                 raise RefusalError("bad-share", str(error), {"maker": request.maker}) from None
-        elif request.maker == me:
-            opened = JobKeys.make(request.job, os.urandom)
-            bundle = seal_bundle(opened, place, self._membership.identity, os.urandom)
-        else:
-            raise RefusalError("keys-missing", "this member neither has these keys nor is their maker")
-        kept = HeldKeys(request.epoch, request.maker, opened.content, bundle, {}, ready=False, used=False)
-        self._held.keep_keys(request.job, kept)
-        with self._lock:
-            self._remember(request.job, request.epoch, opened)
-        return self._confirmed(request, kept, hand_on=SEALED_KEYS not in segments)
+        if request.maker != me or made_before:
+            raise RefusalError("keys-missing", "this member neither has these keys nor is to make them")
+        made = JobKeys.make(request.job, os.urandom)
+        return made, seal_bundle(made, place, self._membership.identity, os.urandom)
 
     def _confirmed(
         self, request: KeysRequest, kept: HeldKeys, *, hand_on: bool
@@ -170,15 +186,16 @@ class BlindJobs:
         return KeyPlace(job, epoch, maker, self._parties)
 
     def _opened(self, job: str, kept: HeldKeys) -> JobKeys:
+        place = self._place(job, kept.epoch, kept.maker)
         with self._lock:
-            found = self._open.get((job, kept.epoch))
+            found = self._open.get(place.encoded)
             if found is None:
                 found = JobKeys.load(job, kept.content)
-                self._remember(job, kept.epoch, found)
+                self._remember(place, found)
             return found
 
-    def _remember(self, job: str, epoch: int, keys: JobKeys) -> None:
-        self._open[job, epoch] = keys
+    def _remember(self, place: KeyPlace, keys: JobKeys) -> None:
+        self._open[place.encoded] = keys
         while len(self._open) > _OPEN:
             del self._open[next(iter(self._open))]
 
@@ -242,9 +259,13 @@ class BlindJobs:
     # --- a sum ----------------------------------------------------------------------------------
 
     def apply(
-        self, plan: JobPlan, request: ApplyRequest, segments: Segments, attempts: AttemptLog
+        self, plan: JobPlan, request: ApplyRequest, segments: Segments, attempts: AttemptLog, asked: str
     ) -> tuple[ApplyReply, Segments]:
         """Decrypt the sum, check it, apply it, keep the new state, say its tag.
+
+        Parameters
+        ----------
+        asked : hash of the request's bytes
 
         Raises
         ------
@@ -252,7 +273,9 @@ class BlindJobs:
         """
         order, job = request.order, plan.job
         _, keys = self._ready(job, order.epoch)
-        total = self._checked_sum(keys, request, segments, attempts)
+        total = self._checked_sum(keys, request, segments[ENCRYPTED_SUM], attempts)
+        if total is None:
+            raise self._wrong_sum(order, attempts, asked)
         state = self._before(plan, order, segments)
         charter = self._membership.charter
         spec = next(it for it in segment_specs(charter, plan, order, self._parameters) if it.name == UPDATE)
@@ -264,42 +287,35 @@ class BlindJobs:
         return self._keep(keys, job, new, seal=self._membership.name in request.sealing)
 
     def _checked_sum(
-        self, keys: JobKeys, request: ApplyRequest, segments: Segments, attempts: AttemptLog
-    ) -> Words:
-        """The coordinates of the opened sum. Shape (d,). Whatever is wrong with it is told nobody."""
-        order, content = request.order, segments[ENCRYPTED_SUM]
+        self, keys: JobKeys, request: ApplyRequest, content: NDArray[np.uint8], attempts: AttemptLog
+    ) -> Words | None:
+        """The coordinates of the opened sum; None where it is not the sum. Shape (d,)."""
+        order = request.order
         known = attempts.accepted(order.job, order.attempt)
         if known is not None and known.order_digest != order.digest:
-            raise RefusalError(
-                "different-request-same-attempt",
-                f"attempt {order.attempt} had another order at this member",
-                {"attempt": order.attempt},
-            )
+            return None
         if known is not None and known.active is not None and set(known.active) != set(request.active):
-            raise RefusalError(
-                "second-active-set",
-                f"attempt {order.attempt} has another active set already",
-                {"attempt": order.attempt},
-            )
-        words = self._parameters + CHECK_WORDS
+            return None
         try:
-            opened = keys.envelope.decrypt(content, words)
+            opened = keys.envelope.decrypt(content, self._parameters + CHECK_WORDS)
         except ValueError:
-            opened = np.zeros(words, dtype=np.uint32)
-        if check_sum(opened, keys.group, order.attempt, check_label(order), request.active):
-            return opened[:-CHECK_WORDS]
-        wrong = self._held.count_wrong(order.job)
+            return None
+        if not check_sum(opened, keys.group, order.attempt, check_label(order), request.active):
+            return None
+        return opened[:-CHECK_WORDS]
+
+    def _wrong_sum(self, order: Order, attempts: AttemptLog, asked: str) -> RefusalError:
+        """The same for every cause: what is wrong with a sum is told nobody."""
+        wrong = self._held.count_wrong(order.job, asked)
         sentence = f"the sum of attempt {order.attempt} is not that of the uploads shown with it"
         if wrong >= MOST_WRONG:
-            sentence += (
-                f"; this was the {wrong}th wrong one, and this member takes no part in the job any more"
-            )
+            sentence += f"; after {wrong} wrong ones this member takes no part in the job any more"
             attempts.set_state(order.job, "frozen", f"{wrong} sums were wrong")
-        raise RefusalError("bad-sum", sentence, {"attempt": order.attempt})
+        return RefusalError("bad-sum", sentence, {"attempt": order.attempt})
 
     def _before(self, plan: JobPlan, order: Order, segments: Segments) -> ModelState:
         """The state that the attempt started from; the newest one is given up where it is a later one."""
-        if order.base == 0:
+        if order.base == 0 and not order.state:
             return self._start(plan, segments.get(PREPARATION))
         return self._state(plan.job, order.state, order.base)
 
@@ -334,6 +350,13 @@ class BlindJobs:
                 "wrong-state", "the sealed state is another one than its tag says", {"round": request.round}
             )
         return self._keep(keys, plan.job, state, seal=False)[0]
+
+
+def _replayed(known: HeldKeys) -> RefusalError:
+    used = " and uploaded under them" if known.used else ""
+    return RefusalError(
+        "replayed", f"this member signed for keys {known.epoch} of the job{used}", {"epoch": known.epoch}
+    )
 
 
 def check_label(order: Order) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping
 from datetime import datetime
 
 from hansa.contract.blind_messages import ApplyRequest
-from hansa.contract.charter import BUILT_MODES, Charter
+from hansa.contract.charter import Charter
 from hansa.contract.errors import InputError, RefusalError
 from hansa.contract.jobs import JobPlan
 from hansa.contract.keys import from_text
@@ -76,17 +76,6 @@ def check_knobs(knobs: Mapping[str, float], charter: Charter, plan: JobPlan | No
             )
 
 
-def check_mode(charter: Charter) -> None:
-    """Nothing leaves with less protection than the charter asks for."""
-    mode = charter.protection.mode
-    if mode not in BUILT_MODES:
-        raise RefusalError(
-            "mode-downgrade",
-            f"the charter asks for mode '{mode}', which this version cannot do",
-            {"mode": mode},
-        )
-
-
 def check_order(order: Order, charter: Charter, plan: JobPlan, me: str) -> None:
     """The cohort is one this member agreed to work in, and the knobs are within their ranges."""
     for name in order.cohort:
@@ -102,6 +91,11 @@ def check_order(order: Order, charter: Charter, plan: JobPlan, me: str) -> None:
     check_left_out(order, charter)
     check_evaluation(order, charter)
     check_preparation(order, plan)
+    check_all_knobs(order, charter, plan)
+
+
+def check_all_knobs(order: Order, charter: Charter, plan: JobPlan) -> None:
+    """Every knob of the charter is set, as `check_knobs` allows."""
     check_knobs(order.knobs, charter, plan)
     missing = sorted(set(charter.knobs) - set(order.knobs))
     if missing:
@@ -161,7 +155,7 @@ def check_cohort_size(cohort: tuple[str, ...], charter: Charter) -> None:
         )
 
 
-def check_applied(request: ApplyRequest, charter: Charter) -> None:
+def check_applied(request: ApplyRequest, charter: Charter, plan: JobPlan) -> None:
     """The sum is one that an order of this charter can have led to: a train attempt, enough of its cohort active."""
     order, active = request.order, request.active
     if order.kind != "train" or not set(active) <= set(order.cohort) or len(set(active)) != len(active):
@@ -178,7 +172,7 @@ def check_applied(request: ApplyRequest, charter: Charter) -> None:
             f"a sum of {len(controllers)} controllers is below the charter's least of {charter.least_active}",
             {"active": len(controllers), "least": charter.least_active},
         )
-    check_knobs(order.knobs, charter, None)
+    check_all_knobs(order, charter, plan)
 
 
 def check_groups(order: Order, charter: Charter, me: str) -> None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 import hmac
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Annotated, Literal
 
-from pydantic import AwareDatetime, Field
+from pydantic import Field
 
 from hansa.clients.data.dataset import Dataset
 from hansa.clients.data.split import keyed_hashes
@@ -31,8 +31,9 @@ from hansa.privacy.records import (
     Epsilon,
     FreezeRow,
     GrantRow,
-    Said,
+    Instant,
     SidesRow,
+    Stated,
     Text,
     UnfreezeRow,
 )
@@ -49,10 +50,10 @@ class GrantOrder(Frozen):
     grant: Slug
     epsilon: Epsilon
     delta: Delta
-    expires: AwareDatetime
-    purpose: Text = ""
-    legal_basis: Text = ""
-    by: Said
+    expires: Instant
+    purpose: Stated
+    legal_basis: Stated
+    by: Stated
     reason: Text = ""
     data_set: Slug | None = None
     cap_epsilon: Epsilon | None = None
@@ -62,11 +63,19 @@ class GrantOrder(Frozen):
 
 
 class FreezeOrder(Frozen):
-    """What `hansa budgets freeze` and `unfreeze` say."""
+    """What `hansa budgets freeze` says."""
+
+    grant: Slug
+    reason: Stated
+    by: Stated
+
+
+class UnfreezeOrder(Frozen):
+    """What `hansa budgets unfreeze` says."""
 
     grant: Slug
     reason: Text = ""
-    by: Said
+    by: Stated
 
 
 def people_of(records: Dataset, secret: bytes) -> tuple[str, ...]:
@@ -84,12 +93,18 @@ class Sides:
     fingerprint: str
 
     @classmethod
-    def of(cls, features: FeatureContract, secret: bytes) -> Sides:
-        """As `encode` and `split` do it under this contract, with the member's own key."""
-        # Without an entity column a record is known by the content of the contract's columns.
+    def of(cls, features: FeatureContract, secret: bytes, columns: Collection[str]) -> Sides:
+        """As `encode` and `split` do it under this contract, with the member's own key.
+
+        Parameters
+        ----------
+        columns : those of the contract that hold a value in the member's table (`encode.identifying`)
+        """
+        # Without an entity column a record is known by what it has in the contract's columns.
         known_by: list[str] = []
         if not features.entity:
-            known_by = [f"{it.kind} {it.name}" for it in features.columns] + [features.label.column]
+            known_by = [f"{it.kind} {it.name}" for it in features.columns if it.name in columns]
+            known_by.append(features.label.column)
         content = b"sides" + canonical_json([features.holdout, features.entity, known_by])
         fingerprint = hmac.new(secret, content, hashlib.sha256).hexdigest()[:32]
         return cls(features.holdout, features.entity or "", fingerprint)
@@ -197,7 +212,7 @@ class Grants:
         """Nothing is charged to a grant any more."""
         self.ledger.record(FreezeRow(grant=order.grant, reason=order.reason, by=order.by))
 
-    def unfreeze(self, order: FreezeOrder) -> None:
+    def unfreeze(self, order: UnfreezeOrder) -> None:
         """A grant may be charged again."""
         self.ledger.record(UnfreezeRow(grant=order.grant, reason=order.reason, by=order.by))
 

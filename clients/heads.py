@@ -6,12 +6,12 @@ it lies under the identity key that signed it, so that a member with a new key b
 
 from __future__ import annotations
 
-import sqlite3
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from hansa.clients.durable import kept_receipts
 from hansa.contract.charter import Charter
 from hansa.contract.messages import Seen
 
@@ -87,27 +87,30 @@ def _charged(seen: Seen, grant: str, *, held_out: bool) -> list[float]:
 
 
 class Heads:
-    """Opened once by the agent, which alone writes it; safe to call from several threads."""
+    """Opened once by the agent, which alone writes it; safe to call from several threads.
+
+    Raises
+    ------
+    HansaError : the file is damaged; says what to do
+    """
 
     def __init__(self, path: Path | str, charter: Charter) -> None:
         self._keys = {member.name: member.identity_key for member in charter.members}
         self._lock = threading.Lock()
-        self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
-        self._db.execute("PRAGMA journal_mode=WAL")
-        self._db.execute("PRAGMA synchronous=FULL")
-        self._db.executescript(_SCHEMA)
+        self._file = kept_receipts(path)
+        self._db = self._file.open(_SCHEMA)
 
     def highest(self, member: str) -> Seen | None:
         """The receipt of a member with the highest head that was ever noted."""
         row = self._one(
             "SELECT content FROM seen WHERE key = ? ORDER BY sequence DESC LIMIT 1", self._keys[member]
         )
-        return None if row is None else Seen.model_validate_json(str(row[0]))
+        return None if row is None else self._file.read(Seen, row[0])
 
     def fork(self, member: str) -> Fork | None:
         """The proof that a member's ledger forked, if there is one."""
         row = self._one("SELECT one, other FROM forks WHERE key = ?", self._keys[member])
-        return None if row is None else Fork(*(Seen.model_validate_json(str(it)) for it in row))
+        return None if row is None else Fork(*(self._file.read(Seen, it) for it in row))
 
     def note(self, shown: Mapping[str, Seen]) -> None:
         """Keep receipts of several members; they are on the disk when this returns. A fork is kept as its proof."""
@@ -130,7 +133,7 @@ class Heads:
             "(SELECT * FROM seen WHERE key = ? AND job = ? AND attempt < ? ORDER BY attempt DESC LIMIT 1)",
             (key, number, key, number, key, number, key, seen.job, seen.attempt),
         ).fetchall():
-            if contradict(earlier := Seen.model_validate_json(neighbour), seen):
+            if contradict(earlier := self._file.read(Seen, neighbour), seen):
                 one, other = sorted((earlier, seen), key=lambda it: it.attempt)
                 self._db.execute(
                     "INSERT OR IGNORE INTO forks VALUES (?, ?, ?)",
@@ -151,7 +154,7 @@ class Heads:
         """Receipts of this member's own that its ledger did not have when they were shown; the highest first."""
         with self._lock:
             rows = self._db.execute("SELECT content FROM own ORDER BY sequence DESC").fetchall()
-        return [Seen.model_validate_json(content) for (content,) in rows]
+        return [self._file.read(Seen, content) for (content,) in rows]
 
     def keep_own(self, seen: Seen) -> None:
         """Keep one of them: what it proves is known after a restart, too."""

@@ -17,16 +17,17 @@ from pathlib import Path
 HELD = "held.sqlite"
 # States of a job that are kept: the newest, and the one before, to which a round may go back.
 KEPT_STATES = 2
-# Jobs whose keys and states are kept; the oldest go.
+# Jobs whose keys and states are kept; of those longest untouched stays what they may not be given any more.
 KEPT_JOBS = 8
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS keys (
     job TEXT PRIMARY KEY, epoch INTEGER NOT NULL, maker TEXT NOT NULL, content BLOB NOT NULL, bundle BLOB NOT NULL,
-    signatures TEXT NOT NULL, ready INTEGER NOT NULL, used INTEGER NOT NULL, wrong INTEGER NOT NULL DEFAULT 0);
+    signatures TEXT NOT NULL, ready INTEGER NOT NULL, used INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS states (
     id INTEGER PRIMARY KEY AUTOINCREMENT, job TEXT NOT NULL, round INTEGER NOT NULL,
     tag TEXT NOT NULL, content BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS wrong_sums (job TEXT NOT NULL, request TEXT NOT NULL, PRIMARY KEY (job, request));
 """
 
 
@@ -36,7 +37,7 @@ class HeldKeys:
 
     Parameters
     ----------
-    content : the secret keys, as `secagg.key_setup` packs them
+    content : the secret keys, as `secagg.key_setup` packs them; empty where they made room for those of other jobs
     bundle : the same as their maker sealed them, to be handed on
     signatures : of members, those that were shown
     ready : whether t of them were valid
@@ -90,23 +91,23 @@ class HeldJobs:
         )
 
     def keep_keys(self, job: str, keys: HeldKeys) -> None:
-        """Take keys in place of any before; those of the oldest jobs go."""
+        """Take keys in place of any before; those of the job longest untouched go, but not which they were."""
         signatures = json.dumps(dict(keys.signatures))
         row = (keys.epoch, keys.maker, keys.content, keys.bundle, signatures, keys.ready, keys.used)
         with self._lock, self._db:
             self._db.execute("BEGIN IMMEDIATE")
             self._db.execute(
-                "INSERT INTO keys (job, epoch, maker, content, bundle, signatures, ready, used) "
-                "VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (job) DO UPDATE SET epoch = excluded.epoch, "
-                "maker = excluded.maker, content = excluded.content, bundle = excluded.bundle, "
-                "signatures = excluded.signatures, ready = excluded.ready, used = excluded.used",
+                # Another row in its place: the newest number is that of the job touched last.
+                "INSERT OR REPLACE INTO keys (job, epoch, maker, content, bundle, signatures, ready, used) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
                 (job, *row),
             )
             self._db.execute(
-                "DELETE FROM keys WHERE job NOT IN (SELECT job FROM keys ORDER BY rowid DESC LIMIT ?)",
+                "UPDATE keys SET content = x'', bundle = x'', signatures = '{}', ready = 0 "
+                "WHERE content != x'' AND job NOT IN (SELECT job FROM keys ORDER BY rowid DESC LIMIT ?)",
                 (KEPT_JOBS,),
             )
-            self._db.execute("DELETE FROM states WHERE job NOT IN (SELECT job FROM keys)")
+            self._db.execute("DELETE FROM states WHERE job IN (SELECT job FROM keys WHERE content = x'')")
 
     def use(self, job: str) -> None:
         """An upload under the job's keys may leave from here on."""
@@ -136,12 +137,12 @@ class HeldJobs:
                 (job, job, KEPT_STATES),
             )
 
-    def count_wrong(self, job: str) -> int:
-        """One more sum of the job was wrong; how many there were."""
+    def count_wrong(self, job: str, request: str) -> int:
+        """This request brought a wrong sum of the job; how many did. The same request counts once."""
         with self._lock:
-            self._db.execute("UPDATE keys SET wrong = wrong + 1 WHERE job = ?", (job,))
-            row = self._db.execute("SELECT wrong FROM keys WHERE job = ?", (job,)).fetchone()
-        return int(row[0]) if row else 0
+            self._db.execute("INSERT OR IGNORE INTO wrong_sums (job, request) VALUES (?, ?)", (job, request))
+            row = self._db.execute("SELECT count(*) FROM wrong_sums WHERE job = ?", (job,)).fetchone()
+        return int(row[0])
 
     def close(self) -> None:
         """Close the file."""

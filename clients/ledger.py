@@ -22,7 +22,7 @@ from pydantic import ValidationError
 
 from hansa.contract.errors import HansaError, InputError, RefusalError
 from hansa.contract.messages import Head, Seen
-from hansa.contract.typed import canonical_json, explain
+from hansa.contract.typed import canonical_json, clipped, explain
 from hansa.privacy.book import Book, LedgerError
 from hansa.privacy.laws import Limits
 from hansa.privacy.records import AnyBody, Charge, Row
@@ -295,7 +295,7 @@ def _row(content: str, path: Path | str, sequence: int) -> Row:
 def _damaged(path: Path | str, sequence: int, problem: str) -> NoReturn:
     raise LedgerError(
         sequence,
-        f"{problem}. Nothing is charged from it as it is: move {path}* away, put the newest good copy in its "
+        f"{clipped(problem)}. Nothing is charged from it as it is: move {path}* away, put the newest good copy in its "
         "place (without one, grant anew), start the agent, and run 'hansa budgets recover', which enters what "
         "is missing from the receipts",
     )

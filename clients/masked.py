@@ -34,8 +34,10 @@ from hansa.secagg.ring import PrekeyRing
 
 # Attempts whose shares are held, over all jobs; the oldest go.
 KEPT_ATTEMPTS = 16
-# An attempt's shares are held for so long after it was accepted, and so is the answer to its unmasking.
+# An attempt's shares are held for at least so long after it was accepted, and so is the answer to its unmasking.
 HELD_S = 600.0
+# And for as many of its plan's deadlines: to upload, to agree on who did, and to unmask.
+_DEADLINES = 3
 
 
 @dataclass
@@ -44,6 +46,7 @@ class _Newest:
 
     attempt: MemberAttempt
     accepted: float
+    held_s: float
     asked: str = ""
     answer: UnmaskReply | None = None
 
@@ -106,13 +109,20 @@ class MaskedAttempts:
             )
         return decode_prekeys(content.data, self._parties, len(order.cohort))
 
-    def accept(self, order: Order, prekeys: Sequence[Prekey]) -> MemberAttempt:
-        """Take part; the job's earlier attempt is over with that. Nothing is used up where it is refused."""
+    def accept(self, order: Order, prekeys: Sequence[Prekey], *, deadline_s: float) -> MemberAttempt:
+        """Take part; the job's earlier attempt is over with that. Nothing is used up where it is refused.
+
+        Parameters
+        ----------
+        deadline_s : of the plan that this member approved
+        """
+        # Before the ring's look at the starts: of one that is signed meanwhile it is not known what came first.
+        accepted = self._monotonic()
         attempt = self.ring.accept(order, prekeys)
         with self._lock:
             self._drop_old()
             self._newest.pop(order.job, None)
-            self._newest[order.job] = _Newest(attempt, self._monotonic())
+            self._newest[order.job] = _Newest(attempt, accepted, max(HELD_S, _DEADLINES * deadline_s))
             while len(self._newest) > KEPT_ATTEMPTS:
                 del self._newest[next(iter(self._newest))]
         return attempt
@@ -170,7 +180,8 @@ class MaskedAttempts:
 
     def _drop_old(self) -> None:
         now = self._monotonic()
-        for job in [job for job, newest in self._newest.items() if now - newest.accepted > HELD_S]:
+        over = [job for job, newest in self._newest.items() if now - newest.accepted > newest.held_s]
+        for job in over:
             del self._newest[job]
 
     def _of(self, job: str, number: int) -> _Newest:

@@ -23,7 +23,6 @@ from hansa.clients.checks import (
     check_grid,
     check_grids,
     check_groups,
-    check_mode,
     check_operator,
     check_order,
     check_unmasked,
@@ -173,10 +172,14 @@ class Agent:
 
     @property
     def largest_request(self) -> int:
-        """Bytes of the largest request that can be in order: header, two models, a preparation and prekeys."""
-        numbers = 2 * self._work.parameters + preparation_length(self.membership.charter.task.features)
+        """Bytes of the largest request that can be in order: header, two models and prekeys or what mode `he`
+        brings, and a preparation."""
         prekeys = 0 if self._masked is None else self._masked.largest_segment
-        return PREFIX.size + MAX_HEADER_BYTES + SIGNATURE_BYTES + 8 * numbers + prekeys
+        segments = 16 * self._work.parameters + prekeys
+        if self.blind is not None:
+            segments = max(segments, self.blind.largest_segments)
+        preparation = 8 * preparation_length(self.membership.charter.task.features)
+        return PREFIX.size + MAX_HEADER_BYTES + SIGNATURE_BYTES + segments + preparation
 
     @property
     def ring(self) -> PrekeyRing | None:
@@ -264,14 +267,15 @@ class Agent:
         check_known(job, self.attempts)
         with self._jobs.alone(job, turn):
             if isinstance(body, KeysRequest | ApplyRequest | ReloadRequest):
-                return self._reply(asked, *self._held_jobs(approved(job, self.attempts), body, segments))
+                plan = approved(job, self.attempts)
+                return self._reply(asked, *self._held_jobs(plan, body, segments, asked))
             if isinstance(body, CloseRequest):
                 # What is kept of the records takes as long as there are many.
                 turn.compute(began)
             return self._reply(asked, self._follow_up(body, asked, segments), {})
 
     def _held_jobs(
-        self, plan: JobPlan, body: KeysRequest | ApplyRequest | ReloadRequest, segments: Segments
+        self, plan: JobPlan, body: KeysRequest | ApplyRequest | ReloadRequest, segments: Segments, asked: str
     ) -> tuple[Reply, Segments]:
         """In mode `he`: keys, sums and states; they hang on no record of this member's."""
         if self.blind is None:
@@ -287,12 +291,16 @@ class Agent:
             return self.blind.keys(body, segments)
         if isinstance(body, ReloadRequest):
             return self.blind.reload(plan, body, segments), {}
-        check_applied(body, self.membership.charter)
+        check_applied(body, self.membership.charter, plan)
         brought = {it.name: it.sha256 for it in describe(segments) if it.name == PREPARATION}
-        if not brought.items() <= body.order.arrays.items():
+        # Later states hold it.
+        named = {
+            name: it for name, it in body.order.arrays.items() if name == PREPARATION and not body.order.base
+        }
+        if brought != named:
             raise RefusalError("bad-size", "the preparation is not the one that the order named")
         self._work.check_preparation(segments)
-        return self.blind.apply(plan, body, segments, self.attempts)
+        return self.blind.apply(plan, body, segments, self.attempts, asked)
 
     def _hello(self, body: HelloRequest) -> tuple[HelloReply, Segments]:
         masked = self._masked
@@ -331,7 +339,6 @@ class Agent:
                 {"asked": order.attempt, "newest": newest.attempt},
             )
         charter = self.membership.charter
-        check_mode(charter)
         check_order(order, charter, plan, self.membership.name)
         check_groups(order, charter, self.membership.name)
         if order.kind == "statistics" and not (plan.check and self.budget is not None):
@@ -339,7 +346,7 @@ class Agent:
         self._take_finished(order.job, body.finished)
         self._check_paid(plan, order)
         segments = self._with_model(plan, order, segments)
-        masking, arrays = self._take_part(order, segments)
+        masking, arrays = self._take_part(plan, order, segments)
         self.attempts.accept(order.job, order.attempt, asked, order.cohort, order.digest)
         # From here on the attempt is paid, whatever becomes of it.
         paid = NOTHING_PAID if self.budget is None else self.budget.charge(plan, order)
@@ -355,7 +362,7 @@ class Agent:
             asked, UploadReply(job=order.job, attempt=order.attempt, receipt=receipt), outgoing
         )
         seen = Seen(job=order.job, attempt=order.attempt, order=order.digest, receipt=receipt)
-        self.attempts.keep_reply(reply, seen, released, charter.privacy.noise)
+        self.attempts.keep_reply(reply, seen, released, charter.privacy.noise, paid.noise)
         return reply
 
     def _with_model(self, plan: JobPlan, order: Order, segments: Segments) -> Segments:
@@ -416,7 +423,9 @@ class Agent:
             for attempt in proved:
                 self.budget.finish(job, attempt)
 
-    def _take_part(self, order: Order, segments: Segments) -> tuple[MemberAttempt | None, Segments]:
+    def _take_part(
+        self, plan: JobPlan, order: Order, segments: Segments
+    ) -> tuple[MemberAttempt | None, Segments]:
         """The last checks; in mode `masked` the prekeys are used up from here on. Returns the other segments."""
         if self._masked is None:
             check_unmasked(order, segments)
@@ -427,7 +436,7 @@ class Agent:
         prekeys = self._masked.decode(order, segments)
         arrays = {name: array for name, array in segments.items() if name != PREKEYS}
         self._work.check(order, arrays)
-        return self._masked.accept(order, prekeys), arrays
+        return self._masked.accept(order, prekeys, deadline_s=plan.deadline_s), arrays
 
     def _receipt(self, order: Order, receipt: Receipt) -> Receipt:
         name = self.membership.name
@@ -457,6 +466,10 @@ class Agent:
             if self.attempts.state(body.job) == "closed":
                 return CloseReply(job=body.job)
             plan = approved(body.job, self.attempts)
+            if self.blind is not None and segments:
+                raise RefusalError(
+                    "mode-downgrade", "the charter asks for mode 'he', and a model comes with the end"
+                )
             if self.blind is not None and body.rounds:
                 segments = self.blind.released(plan.job, body.state, body.rounds)
             self._work.keep(plan, segments)

@@ -5,15 +5,18 @@ from __future__ import annotations
 import sqlite3
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
+from pydantic import TypeAdapter, ValidationError
+
 from hansa.clients.attempt_log import Upload
-from hansa.contract.errors import HansaError
+from hansa.clients.durable import BROKEN, DurableFile, agent_records, kept_receipts
 from hansa.contract.messages import Seen
+from hansa.contract.typed import explain
 
 # The agent's own records, in its folder.
 AGENT_RECORDS = "agent.sqlite"
+_UPLOADS: TypeAdapter[list[Upload]] = TypeAdapter(list[Upload])
 
 
 def read_uploads(path: Path) -> list[Upload]:
@@ -21,10 +24,13 @@ def read_uploads(path: Path) -> list[Upload]:
 
     Raises
     ------
-    HansaError : the file cannot be read
+    HansaError : the file cannot be read, or holds what is no such thing
     """
-    query = "SELECT id, at, job, attempt, segment, releases, noise FROM uploads ORDER BY id"
-    return [Upload(*row) for row in _read(path, "uploads", query)]
+    rows = _read(agent_records(path), "uploads", "SELECT * FROM uploads ORDER BY id")
+    try:
+        return _UPLOADS.validate_python([dict(row) for row in rows])
+    except ValidationError as error:
+        agent_records(path).damaged(f"uploads: {explain(error)}")
 
 
 def read_newest_receipt(path: Path) -> Seen | None:
@@ -32,10 +38,11 @@ def read_newest_receipt(path: Path) -> Seen | None:
 
     Raises
     ------
-    HansaError : the file cannot be read
+    HansaError : the file cannot be read, or holds what is no such thing
     """
-    rows = _read(path, "receipts", "SELECT seen FROM receipts ORDER BY head DESC LIMIT 1")
-    return Seen.model_validate_json(str(rows[0][0])) if rows else None
+    file = agent_records(path)
+    rows = _read(file, "receipts", "SELECT seen FROM receipts ORDER BY head DESC LIMIT 1")
+    return file.read(Seen, rows[0][0]) if rows else None
 
 
 def read_shown_receipts(path: Path) -> list[Seen]:
@@ -43,20 +50,21 @@ def read_shown_receipts(path: Path) -> list[Seen]:
 
     Raises
     ------
-    HansaError : the file cannot be read
+    HansaError : the file cannot be read, or holds what is no such thing
     """
-    rows = _read(path, "own", "SELECT content FROM own ORDER BY sequence DESC")
-    return [Seen.model_validate_json(str(row[0])) for row in rows]
+    file = kept_receipts(path)
+    rows = _read(file, "own", "SELECT content FROM own ORDER BY sequence DESC")
+    return [file.read(Seen, content) for (content,) in rows]
 
 
-def _read(path: Path, table: str, query: str) -> list[tuple[Any, ...]]:
-    if not path.exists():
+def _read(file: DurableFile, table: str, query: str) -> list[sqlite3.Row]:
+    if not Path(file.path).exists():
         return []
+    address = f"file:{quote(str(file.path))}?mode=ro"
     try:
-        with closing(
-            sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True, isolation_level=None)
-        ) as db:
+        with closing(sqlite3.connect(address, uri=True, isolation_level=None)) as db:
+            db.row_factory = sqlite3.Row
             known = db.execute("SELECT 1 FROM sqlite_master WHERE name = ?", (table,)).fetchone()
             return [] if known is None else db.execute(query).fetchall()
-    except sqlite3.Error as error:
-        raise HansaError(f"{path}: the agent's records cannot be read ({error})") from None
+    except BROKEN as error:
+        file.damaged(str(error))

@@ -20,6 +20,8 @@ ENCRYPTED_SUM = "sum"
 SEALED_STATE = "sealed-state"
 # A job's keys are numbered; a charter's members make no more of them.
 MOST_EPOCHS = 10_000
+# So many wrong sums of a job, and a member takes no part in it any more.
+MOST_WRONG = 3
 
 Epoch = Annotated[int, Field(ge=1, le=MOST_EPOCHS)]
 Tag = Digest | Literal[""]

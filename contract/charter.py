@@ -21,8 +21,9 @@ PublicKey = Annotated[str, Field(pattern=r"^[A-Za-z0-9+/]{43}=$", description="3
 Hash = Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")]
 Mode = Literal["clear", "masked", "he"]
 Mechanism = Literal["gradient", "poisson", "moments"]
-# Modes that agents and strategy can do; a charter that asks for another one is never run in the clear instead.
-BUILT_MODES: tuple[Mode, ...] = ("clear", "masked", "he")
+# At a rate below this a private step costs less than a ledger's events can say (`privacy.events`).
+LEAST_SAMPLING_RATE = 1e-6
+SamplingRate = Annotated[float, Field(ge=LEAST_SAMPLING_RATE, le=1)]
 
 
 class Member(Frozen):
@@ -101,7 +102,7 @@ class Training(Frozen):
     # The grid has room for the sum over so many entities; a member that has more may be clamped to its bound.
     max_entities: Annotated[int, Field(ge=1)] = 100_000
     max_records: Annotated[int, Field(ge=1)] = 1
-    sampling_rate: Annotated[float, Field(gt=0, le=1)] = 0.1
+    sampling_rate: SamplingRate = 0.1
     # Largest Euclidean norm of a delta that was walked at home.
     delta_clip: Annotated[float, Field(gt=0)] = 10.0
 
@@ -328,9 +329,6 @@ def unbuilt(charter: Charter) -> str:
 
     A charter is never run as if such a field stood in it for nothing.
     """
-    mode = charter.protection.mode
-    if mode not in BUILT_MODES:
-        return f"field 'protection.mode': this version has no mode '{mode}'; it has {', '.join(BUILT_MODES)}"
     if charter.metrics.per_member:
         return (
             "field 'metrics.per_member': this version releases no figures of single members; set it to false"

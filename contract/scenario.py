@@ -62,8 +62,8 @@ class FirstGrant(Frozen):
     days: Annotated[int, Field(ge=1, le=36_500)] = 365
     # Of the cap, where it is more than the grant.
     cap_epsilon: Annotated[float, Field(gt=0, le=100)] | None = None
-    purpose: str = "a demonstration"
-    legal_basis: str = "synthetic data"
+    purpose: Annotated[str, Field(min_length=1, max_length=500)] = "a demonstration"
+    legal_basis: Annotated[str, Field(min_length=1, max_length=500)] = "synthetic data"
 
 
 class Scenario(Frozen):

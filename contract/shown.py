@@ -13,6 +13,11 @@ def protection_sentence(charter: Charter) -> str:
     sees = f"sees the sum of at least {charter.least_active} members' updates and nothing smaller"
     if protection.audit_groups is not None:
         sees = f"sees sums of groups of at least {protection.audit_groups} members and nothing smaller"
+    if protection.mode == "he":
+        holds = "mode he: the server sees no update, no sum and no model; the model is held by the members"
+        colluding = f"{protection.c} of them" if protection.c > 1 else "one of them"
+        shared = f"; with {colluding} on its side it sees the sum of the others" if protection.c else ""
+        return f"{holds}{shared}"
     colludes = f", also with {protection.c} of them on its side" if protection.c else ""
     return f"mode {protection.mode}: the server {sees}{colludes}"
 

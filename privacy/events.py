@@ -10,12 +10,13 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from hansa.contract.charter import LEAST_SAMPLING_RATE
 from hansa.contract.typed import Frozen
 
 # Within these bounds every cost is a finite, positive double; nothing outside them protects or learns anything.
 LEAST_MULTIPLIER = 1e-3
 Multiplier = Annotated[float, Field(ge=LEAST_MULTIPLIER, le=1e9)]
-Rate = Annotated[float, Field(ge=1e-6, lt=1)]
+Rate = Annotated[float, Field(ge=LEAST_SAMPLING_RATE, lt=1)]
 Count = Annotated[int, Field(ge=1, le=10**9)]
 
 

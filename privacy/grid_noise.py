@@ -19,6 +19,8 @@ from hansa.privacy.noise import MOST_SIGMA, TAIL, NoiseGenerator, discrete_gauss
 # From so many grid units of noise on, the discrete Gaussian meets the exact Gaussian curve to 1e-9 in delta, for
 # every delta below 1e-2.
 LEAST_UNITS = 4096.0
+# Coordinates worked on at a time: as integers of 64 bits all of them would be several models.
+_CHUNK = 32_768
 
 
 def tail(multiplier: float, clip: float) -> float:
@@ -91,13 +93,16 @@ class GridNoise:
         """
         if encoded.shape != (self.length,):
             raise ValueError(f"{encoded.shape} numbers come for noise of {self.length}")
-        most = (modulus // 2 - 1) // summands
-        units = encoded.astype(np.int64)
-        units -= np.int64(modulus) * (units >= modulus // 2)
-        units += discrete_gaussian(self.length, self.sd, generator)
-        units.clip(-most, most, out=units)
-        units %= modulus
-        return units.astype(np.uint32)
+        most, half = (modulus // 2 - 1) // summands, modulus // 2
+        noised = np.empty(self.length, dtype=np.uint32)
+        for start in range(0, self.length, _CHUNK):
+            units = encoded[start : start + _CHUNK].astype(np.int64)
+            units -= np.int64(modulus) * (units >= half)
+            units += discrete_gaussian(units.size, self.sd, generator)
+            units.clip(-most, most, out=units)
+            units += np.int64(modulus) * (units < 0)
+            noised[start : start + _CHUNK] = units
+        return noised
 
 
 def effective_multiplier(sd: float, clip: float, scale: int, length: int) -> float:

@@ -151,7 +151,7 @@ def discrete_gaussian(count: int, sigma: float, generator: NoiseGenerator) -> ND
         drawn[found : found + accepted.size] = accepted
         found += accepted.size
     most = int(TAIL * sigma)
-    return drawn.clip(-most, most)
+    return drawn.clip(-most, most, out=drawn)
 
 
 def _proposals(count: int, sigma: float, generator: NoiseGenerator) -> NDArray[np.int64]:

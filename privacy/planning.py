@@ -13,6 +13,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from hansa.contract.charter import SamplingRate
 from hansa.contract.errors import InputError, RefusalError
 from hansa.contract.jobs import evaluations as evaluations
 from hansa.contract.typed import Frozen
@@ -24,6 +25,10 @@ from hansa.privacy.records import ReleaseAmounts
 CHECK_SHARE = 0.1
 # Under the first kappa no table lost more than .018; above the second do not begin (NOTES-training).
 FINE, POINTLESS = 0.06, 0.15
+# No reading of a table comes near it, and up to here everything is a double.
+_HOPELESS = 1e100
+# Nobody has so many records.
+_MOST_RECORDS = 1e12
 # So that sums of equal parts stay below the whole, whatever is rounded.
 _SAFE = 1.0 - 1e-12
 
@@ -40,7 +45,7 @@ class JobBudget(Frozen):
     check: bool = False
     share: Annotated[float, Field(gt=0, le=1)] = 1.0
     # Below 1: steps over Poisson samples at this rate.
-    sampling_rate: Annotated[float, Field(gt=0, le=1)] = 1.0
+    sampling_rate: SamplingRate = 1.0
 
     @property
     def releases(self) -> int:
@@ -163,15 +168,20 @@ def outlook(
     if parameters < 1 or not records > 0 or not mu > 0:
         raise InputError(f"{parameters} parameters, {records:g} records, mu {mu:g}: all must be positive")
     spread = math.sqrt(members / (members - colluding))
-    kappa = spread * math.sqrt(parameters) / (records * prevalence * (1 - prevalence) * mu)
+    signal = records * prevalence * (1 - prevalence) * mu
+    kappa = spread * math.sqrt(parameters) / signal if signal > 0 else math.inf
+    if kappa > _HOPELESS:
+        raise InputError(
+            f"{records:g} records, a prevalence of {prevalence:g} and mu {mu:g}: noise of more than {_HOPELESS:g} "
+            "times the signal has no plan"
+        )
     if kappa < FINE:
         return Outlook(kappa=kappa, verdict="fine", advice="")
     verdict: Verdict = "doubtful" if kappa <= POINTLESS else "pointless"
     times = kappa / FINE
-    ways = [
-        f"members with {math.ceil(records * (times - 1)):,} more records",
-        f"mu {mu * times:.2g} instead of {mu:.2g} (a larger epsilon or share)",
-    ]
+    ways = [f"mu {mu * times:.2g} instead of {mu:.2g} (a larger epsilon or share)"]
+    if (more := records * (times - 1)) < _MOST_RECORDS:
+        ways.insert(0, f"members with {math.ceil(more):,} more records")
     if parameters / times**2 >= 2:
         ways.append(f"{int(parameters / times**2)} columns instead of {parameters}")
     if spread > 1 and kappa / spread < FINE:

@@ -28,7 +28,26 @@ Attempt = Annotated[int, Field(ge=1, lt=2**63)]
 Share = Annotated[float, Field(gt=0, le=1)]
 Text = Annotated[str, Field(max_length=500)]
 Said = Annotated[str, Field(min_length=1, max_length=500)]
-Instant = Annotated[AwareDatetime, AfterValidator(lambda moment: moment.astimezone(UTC))]
+
+
+def _not_blank(text: str) -> str:
+    if not text.strip():
+        raise ValueError("say it in words")
+    return text
+
+
+# As a person gives it; what stands in a ledger already may be blank.
+Stated = Annotated[Text, AfterValidator(_not_blank)]
+
+
+def _in_utc(moment: datetime) -> datetime:
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("in UTC it lies outside the years 1 to 9999") from None
+
+
+Instant = Annotated[AwareDatetime, AfterValidator(_in_utc)]
 
 EntityHash = Annotated[str, Field(pattern=r"^[0-9a-f]{16,64}$")]
 ChargeKey = tuple[str, str, int, Purpose, Part]
@@ -60,8 +79,8 @@ class SidesRow(Frozen):
     """What decides, from here on, which of a data set's people train and which are held out.
 
     A grant counts the larger of what the two parts lost, because nobody is in both. Under another hold-out share,
-    entity column or key somebody may come to be in both: from a data set's second row of this kind on, what
-    both lost is added up, for good.
+    entity column or key somebody may come to be in both, and so where records are known by their content and
+    another column holds some: from a data set's second row of this kind on, what both lost is added up, for good.
     """
 
     row: Literal["sides"] = "sides"

@@ -1,4 +1,5 @@
-"""Charges against what really left: every noised segment of an upload was charged, as often as it was released.
+"""Charges against what really left: every noised segment of an upload was charged, as often as it was released and
+with the noise that it had.
 
 No audit of a released model sees that a mechanism was charged for half its rounds; the record of uploads does.
 """
@@ -31,6 +32,8 @@ class Upload(Protocol):
     def releases(self) -> int: ...
     @property
     def noise(self) -> str: ...
+    @property
+    def multiplier(self) -> float | None: ...
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,25 @@ class Unpaid:
 
 
 @dataclass(frozen=True)
+class Quieter:
+    """An upload with less noise than it was charged for."""
+
+    job: str
+    attempt: int
+    segment: str
+    multiplier: float
+    charged: float
+
+    @property
+    def sentence(self) -> str:
+        """What is wrong, for a person."""
+        return (
+            f"attempt {self.attempt} of job {self.job} released '{self.segment}' with a noise multiplier of "
+            f"{self.multiplier:.4g}, and the ledger holds a charge for {self.charged:.4g}"
+        )
+
+
+@dataclass(frozen=True)
 class UploadsHeld:
     """The outcome: how many uploads were charged, made up for by a recovery, or released without noise."""
 
@@ -61,6 +83,15 @@ class UploadsHeld:
     recovered: int
     without_noise: int
     unpaid: tuple[Unpaid, ...]
+    quieter: tuple[Quieter, ...] = ()
+
+
+@dataclass
+class _Charged:
+    """What one attempt was charged for one purpose: how many releases, and the most noise of one."""
+
+    count: int = 0
+    multiplier: float = 0.0
 
 
 def hold_against(uploads: Iterable[Upload], rows: Iterable[Row]) -> UploadsHeld:
@@ -72,7 +103,7 @@ def hold_against(uploads: Iterable[Upload], rows: Iterable[Row]) -> UploadsHeld:
     charges, gaps = _charges(rows)
     charged = recovered = without = 0
     released: dict[tuple[str, int, str], int] = {}
-    unpaid = []
+    unpaid, quieter = [], []
     for upload in uploads:
         if upload.noise == "none":
             without += 1
@@ -80,21 +111,24 @@ def hold_against(uploads: Iterable[Upload], rows: Iterable[Row]) -> UploadsHeld:
         purpose = PURPOSES.get(upload.segment)
         key = (upload.job, upload.attempt, upload.segment)
         released[key] = released.get(key, 0) + upload.releases
-        paid = charges.get((upload.job, upload.attempt, purpose), 0) if purpose else 0
+        paid = charges.get((upload.job, upload.attempt, purpose), _Charged()) if purpose else _Charged()
         moment = datetime.fromtimestamp(upload.at, UTC)
-        if paid >= released[key]:
-            charged += 1
-        elif paid == 0 and any(lost <= moment <= found for lost, found in gaps):
+        if paid.count >= released[key]:
+            if upload.multiplier is not None and upload.multiplier < paid.multiplier:
+                quieter.append(Quieter(*key, upload.multiplier, paid.multiplier))
+            else:
+                charged += 1
+        elif paid.count == 0 and any(lost <= moment <= found for lost, found in gaps):
             recovered += 1
         else:
-            unpaid.append(Unpaid(upload.job, upload.attempt, upload.segment, released[key], paid))
-    return UploadsHeld(charged, recovered, without, tuple(unpaid))
+            unpaid.append(Unpaid(*key, released[key], paid.count))
+    return UploadsHeld(charged, recovered, without, tuple(unpaid), tuple(quieter))
 
 
 def _charges(
     rows: Iterable[Row],
-) -> tuple[dict[tuple[str, int, Purpose | None], int], list[tuple[datetime, datetime]]]:
-    charges: dict[tuple[str, int, Purpose | None], int] = {}
+) -> tuple[dict[tuple[str, int, Purpose | None], _Charged], list[tuple[datetime, datetime]]]:
+    charges: dict[tuple[str, int, Purpose | None], _Charged] = {}
     gaps = []
     before: datetime | None = None
     for row in rows:
@@ -102,7 +136,8 @@ def _charges(
         if isinstance(body, RecoveryRow):
             gaps.append((before or datetime.fromtimestamp(0, UTC), row.at))
         if isinstance(body, ChargeRow) and not body.recovered:
-            key = (body.job, body.attempt, body.purpose)
-            charges[key] = charges.get(key, 0) + sum(event.count for event in body.events)
+            held = charges.setdefault((body.job, body.attempt, body.purpose), _Charged())
+            held.count += sum(event.count for event in body.events)
+            held.multiplier = max(held.multiplier, *(event.noise_multiplier for event in body.events))
         before = row.at
     return charges, gaps

@@ -113,13 +113,8 @@ class EnvelopeSum:
     """
 
     def __init__(self, words: int) -> None:
-        self._words = words
+        self.words = words
         self._content: NDArray[np.uint8] | None = None
-
-    @property
-    def words(self) -> int:
-        """Words in each upload, and in the sum."""
-        return self._words
 
     @property
     def content(self) -> NDArray[np.uint8]:
@@ -135,7 +130,7 @@ class EnvelopeSum:
         ------
         ValueError : of another length than the sum's words have, damaged, or no ciphertexts
         """
-        _check(upload, self._words)
+        _check(upload, self.words)
         for chunk in _chunks(upload):
             coefficients_of(chunk)
         if self._content is None:
@@ -145,15 +140,14 @@ class EnvelopeSum:
             add_chunk(total, chunk)
 
     def add_words(self, words: NDArray[np.uint32]) -> None:
-        """Add words modulo p that are not encrypted: what takes the masks off, negated (`Unmasking.unmask`
-        on a segment of zeros leaves just that). Shape (words,).
+        """Add words modulo p that are not encrypted: so `Unmasking.unmask` takes masks off. Shape (words,).
 
         Raises
         ------
         ValueError : of another shape, or not below p; or a sum that SEAL does not take, whose masks stay then
         """
-        if words.shape != (self._words,) or (words.size and int(words.max()) >= HE_PRIME):
-            raise ValueError(f"not {self._words} words below {HE_PRIME}")
+        if words.shape != (self.words,) or (words.size and int(words.max()) >= HE_PRIME):
+            raise ValueError(f"not {self.words} words below {HE_PRIME}")
         context, content = keyless_context(), self.content
         for chunk, part in zip(_chunks(content), _slots(words), strict=True):
             chunk[:] = add_values(context, chunk, _centred(part))

@@ -109,8 +109,8 @@ class PrekeyRing(Starts):
 
         Raises
         ------
-        RefusalError : a prekey that is unknown, used, forged or badly made, or a cohort that is split wrongly;
-            nothing is used up then
+        RefusalError : a prekey that is unknown, used, forged, badly made or from before a peer's last start, or
+            a cohort that is split wrongly; nothing is used up then
         """
         parties = self._parties
         with self._lock:
@@ -124,6 +124,7 @@ class PrekeyRing(Starts):
                 self._check(name, prekey, order)
             participants = dict(zip(order.cohort, prekeys, strict=True))
             mine = self._own[participants[parties.names[self._me]].number]
+            self._check_begun_since(order, mine.prekey)
             attempt = MemberAttempt.begin(
                 parties, parties.names[self._me], order, participants, mine, self._sealing_key
             )
@@ -152,6 +153,22 @@ class PrekeyRing(Starts):
             raise RefusalError("prekey-used", f"prekey {prekey.number} of '{name}' was used before", facts)
         if not check_prekey(self._parties, prekey):
             raise RefusalError("unknown-member", f"a prekey is not signed by '{name}'", facts)
+
+    def _check_begun_since(self, order: Order, mine: Prekey) -> None:
+        """Refuse an order from before the last word on the start of one of its cohort, as that peer does itself.
+
+        An earlier life of the peer may have been charged for it, and its ledger may have lost that since: the
+        word says what was seen of the ledger so far, and what is begun after it is charged after it.
+        """
+        for name in order.cohort:
+            first = self._signed.get(name, ("", 0))[1]
+            if mine.number < first:
+                raise RefusalError(
+                    "prekey-unknown",
+                    f"'{name}' started again since prekey {mine.number} of this agent was made; begin another "
+                    "attempt",
+                    {"member": name, "number": mine.number},
+                )
 
     def _check_own(self, prekey: Prekey, facts: dict[str, str | int]) -> None:
         mine = self._own.get(prekey.number)

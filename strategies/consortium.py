@@ -190,9 +190,7 @@ class ConsortiumStrategy(FlowerHooks):
         began, reminded, said = time.monotonic(), -REMIND_S, ""
         while True:
             self._obey()
-            if self.roster.custody is not None and isinstance(self.state, BlindState):
-                self.roster.custody.state = self.state
-            self.roster.refresh()
+            self._refresh()
             held = self.journal.held()
             aside = self._complaints.aside(self._opened) | self._forks.aside(self._opened)
             selection = self.roster.select(held, aside)
@@ -218,6 +216,11 @@ class ConsortiumStrategy(FlowerHooks):
                 said, reminded = sentence, waited
                 self.journal.event("waiting", sentence)
             self._sleep(LOOK_AGAIN_S)
+
+    def _refresh(self, *, prekeys: bool = True) -> None:
+        if self.roster.custody is not None and isinstance(self.state, BlindState):
+            self.roster.custody.state = self.state
+        self.roster.refresh(prekeys=prekeys)
 
     def _pause_for_budgets(self, selection: Selection) -> None:
         """Wait for nobody where those whose budget does not pay are too many for a cohort: people must act."""
@@ -301,15 +304,19 @@ class ConsortiumStrategy(FlowerHooks):
         plan = attempt.plan
         for node, answer in self.exchange.ask(attempt.requests, plan.deadline_s, plan.reask_s):
             attempt.receive(node, answer)
+        self.note_uploads(attempt)
+
+    def note_uploads(self, attempt: Attempt) -> None:
+        """Write down what the answers say, once nobody is waited for any more, however they came."""
         attempt.drop_request()
         self.roster.took_part(attempt.active)
-        self._finishes.shown(attempt.finished, attempt.active)
         order = attempt.order
+        self._finishes.shown(order.attempt, attempt.finished, attempt.active)
         for name, sentence in self.journal.receipts(order.attempt, order.digest, attempt.receipts).items():
             self.roster.blame(name, sentence)
-        self.note_lost(attempt)
+        self._note_lost(attempt)
 
-    def note_lost(self, attempt: Attempt) -> None:
+    def _note_lost(self, attempt: Attempt) -> None:
         """Greet anew whoever did not answer; say whose budget does not pay, and who complained of whose prekeys."""
         for name in attempt.lost:
             self.roster.forget(name)
@@ -381,9 +388,10 @@ class ConsortiumStrategy(FlowerHooks):
         if isinstance(state, BlindState):
             assert self.roster.custody is not None
             found = self.roster.custody.apply(attempt, self.roster.willing)
-            if attempt.diverged:
+            if attempt.diverged or self.roster.custody.spoilt:
                 self.fail(attempt, attempt.failure)
-                self._interrupt("paused", f"the members' models differ: {attempt.failure}")
+                reason = self.roster.custody.spoilt or f"the members' models differ: {attempt.failure}"
+                self._interrupt("paused", clipped(reason))
             return found
         if self.charter.training.mechanism == "moments":
             new = solved_state(state, attempt.decoded(UPDATE), attempt.noise_sd(UPDATE), self.charter)
@@ -425,7 +433,7 @@ class ConsortiumStrategy(FlowerHooks):
         """Tell the members, who keep the final model, and write that the job is finished."""
         plan = self.journal.plan
         # A run that only has this left to do knows nobody yet.
-        self.roster.refresh(prekeys=False)
+        self._refresh(prekeys=False)
         close, segments = CloseRequest(job=plan.job, rounds=self.state.round), NO_SEGMENTS
         if isinstance(self.state, BlindState):
             close = close.model_copy(update={"state": self.state.tag})

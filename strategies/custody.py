@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from hansa.contract.blind_messages import (
     ENCRYPTED_SUM,
+    MOST_WRONG,
     SEALED_KEYS,
     SEALED_STATE,
     ApplyReply,
@@ -38,7 +39,8 @@ from hansa.strategies.blind_state import BlindState, largest_sealed_state
 from hansa.strategies.exchange import Exchange, ExchangeError
 from hansa.strategies.ports import Journal
 from hansa.strategies.requests import NO_SEGMENTS, Desk, Reply
-from hansa.strategies.start_exchange import DEADLINE_S
+from hansa.strategies.start_exchange import DEADLINE_S, RESTARTED
+from hansa.strategies.waits import Waits
 
 log = logging.getLogger("hansa.strategy")
 
@@ -86,16 +88,32 @@ class Custody:
         self._monotonic = monotonic
         # What each member that approved the job said it holds; nothing of those that must say it again.
         self._held: dict[str, Held] = {}
+        self._waits = Waits(monotonic)
         # The state that members must hold before they take part.
         self.state = BlindState.start()
         self._tried = -AGAIN_S
+        # The newest keys that were asked for in this run, how often whose came to nothing, and how often keys were
+        # handed on.
+        self._made = 0
+        self._vain: Counter[str] = Counter()
+        self._handed = 0
         # How often a member was given a state and did not take it: copies are tried in turn.
         self._reloads: Counter[str] = Counter()
+        # Sums that more members called wrong than may be faulty.
+        self._wrong = 0
 
     @property
     def epoch(self) -> int:
-        """Number of the keys in use; 0 while no member is ready."""
-        return max((it.epoch for it in self._held.values() if it.ready), default=0)
+        """Number of the keys that most members are ready for; 0 while no member is."""
+        ready = Counter(it.epoch for it in self._held.values() if it.ready)
+        return max(ready, key=lambda epoch: (ready[epoch], epoch), default=0)
+
+    @property
+    def spoilt(self) -> str:
+        """Why the job cannot go on: so many sums were wrong that its members take no part any more."""
+        if self._wrong < MOST_WRONG:
+            return ""
+        return f"{self._wrong} sums were not those of the uploads in them; its members take no part in it any more"
 
     def hear(self, member: str, held: Held) -> None:
         """What a member says it holds."""
@@ -118,63 +136,91 @@ class Custody:
 
     def settle(self, addresses: Mapping[str, int]) -> None:
         """Bring keys, then the state, to every member that is there and lacks them."""
-        here = {name: node for name, node in addresses.items() if name in self._held}
-        lacking = [name for name in here if not self._has_keys(name)]
+        here = {
+            name: node
+            for name, node in addresses.items()
+            if name in self._held and self._waits.due(name, self._goes_on())
+        }
+        lacking = {name: node for name, node in here.items() if not self._has_keys(name)}
         if lacking and self._monotonic() - self._tried >= AGAIN_S:
             self._tried = self._monotonic()
-            if any(self._has_keys(name) for name in here):
-                self._hand_on(here, lacking)
-            elif not self.state.round and len(here) >= self._desk.charter.minimum_cohort:
+            if owners := self._owners(here):
+                self._hand_on(here, owners[self._handed % len(owners)], lacking)
+            elif len(here) >= self._desk.charter.minimum_cohort:
                 self._make(here)
         self._reload(here)
 
+    def _goes_on(self) -> bool:
+        """Whether rounds can go on with the members that have keys and state."""
+        return len(self._held) - len(self.unready()) >= self._desk.charter.minimum_cohort
+
     def _has_keys(self, name: str) -> bool:
-        held = self._held[name]
-        return held.ready and held.epoch == self.epoch
+        held = self._held.get(name)
+        return held is not None and held.ready and held.epoch == self.epoch
 
     # --- keys -----------------------------------------------------------------------------------
 
+    def _owners(self, here: Mapping[str, int]) -> list[str]:
+        """Members whose word that they have the keys counts: they are asked for them, and no others are made.
+
+        So few that all of them may be faulty are believed once each, before round 1.
+        """
+        owners = [name for name in here if self._has_keys(name)]
+        believed = (
+            len(owners) > self._desk.charter.protection.c or self.state.round or self._handed < len(owners)
+        )
+        return owners if believed else []
+
+    def _next_epoch(self) -> int:
+        """Above those that were tried, as far as members say: so many of them as may be faulty could say anything."""
+        said = sorted((it.epoch for it in self._held.values()), reverse=True)
+        faulty = min(self._desk.charter.protection.c, len(said) - 1)
+        return 1 + max(self._made, said[faulty])
+
     def _make(self, here: Mapping[str, int]) -> None:
-        """A new epoch: the member with the lowest identity key makes the keys, the others sign what they opened."""
+        """A new epoch: the member with the lowest identity key makes the keys, the others sign what they opened.
+
+        Whose keys came to nothing makes none while there are others.
+        """
         identity = {it.name: it.identity_key for it in self._desk.charter.members}
-        maker = min(here, key=identity.__getitem__)
-        epoch = 1 + max(self._held[name].epoch for name in here)
-        request = KeysRequest(job=self._job, epoch=epoch, maker=maker)
+        maker = min(here, key=lambda name: (self._vain[name], identity[name]))
+        self._made = self._next_epoch()
+        self._vain[maker] += 1
+        request = KeysRequest(job=self._job, epoch=self._made, maker=maker)
         made = next(self._ask({maker: here[maker]}, request), None)
         if made is None or not isinstance(made.body, KeysReply) or SEALED_KEYS not in made.segments:
             return
         sealed = {SEALED_KEYS: made.segments[SEALED_KEYS]}
-        signatures = {maker: made.body.signature}
+        signatures, needed = {maker: made.body.signature}, self._desk.charter.threshold
         others = {name: node for name, node in here.items() if name != maker}
-        for answer in self._ask(others, request.model_copy(update={"signatures": signatures}), sealed):
+        request = request.model_copy(update={"signatures": signatures})
+        for answer in self._ask(others, request, sealed, enough=lambda: len(signatures) >= needed):
             if isinstance(answer.body, KeysReply):
                 signatures[answer.member] = answer.body.signature
         self._confirm(here, request.model_copy(update={"signatures": signatures}))
+        if ready := [name for name in here if self._has_keys(name)]:
+            self._vain[maker] -= 1
         self._journal.event(
             "keys",
-            f"keys {epoch} of the job were made by {maker}, signed by {len(signatures)} members; "
-            f"{sum(self._has_keys(name) for name in here)} are ready",
+            f"keys {self._made} of the job were made by {maker}, signed by {len(signatures)} members; "
+            f"{len(ready)} are ready",
         )
 
-    def _hand_on(self, here: Mapping[str, int], lacking: list[str]) -> None:
-        """Whoever has the keys seals them once more, for those that were away."""
-        owners = [name for name in here if self._has_keys(name)]
-        for owner in owners:
-            held = self._held[owner]
-            request = KeysRequest(job=self._job, epoch=held.epoch, maker=held.maker)
-            answer = next(self._ask({owner: here[owner]}, request), None)
-            if answer is None or not isinstance(answer.body, KeysReply):
-                continue
-            sealed = {SEALED_KEYS: answer.segments.get(SEALED_KEYS, np.empty(0, dtype=np.uint8))}
-            shown = request.model_copy(update={"signatures": answer.body.signatures})
-            self._confirm({name: here[name] for name in lacking}, shown, sealed)
-            if all(self._has_keys(name) for name in lacking if name in self._held):
-                return
+    def _hand_on(self, here: Mapping[str, int], owner: str, lacking: Mapping[str, int]) -> None:
+        """Whoever has the keys seals them once more, for those that were away; the next one another time."""
+        held = self._held[owner]
+        self._handed += 1
+        request = KeysRequest(job=self._job, epoch=held.epoch, maker=held.maker)
+        answer = next(self._ask({owner: here[owner]}, request), None)
+        if answer is None or not isinstance(answer.body, KeysReply):
+            return
+        sealed = {SEALED_KEYS: answer.segments.get(SEALED_KEYS, np.empty(0, dtype=np.uint8))}
+        self._confirm(lacking, request.model_copy(update={"signatures": answer.body.signatures}), sealed)
 
     def _confirm(
         self, nodes: Mapping[str, int], request: KeysRequest, segments: Segments = NO_SEGMENTS
     ) -> None:
-        for answer in self._ask(nodes, request, segments):
+        for answer in self._ask(nodes, request, segments, enough=self._goes_on):
             if isinstance(answer.body, KeysReply) and answer.member in self._held:
                 changed = {"epoch": answer.body.epoch, "ready": answer.body.ready, "maker": answer.body.maker}
                 self._held[answer.member] = self._held[answer.member].model_copy(update=changed)
@@ -187,17 +233,21 @@ class Custody:
         lacking = {
             name: node
             for name, node in here.items()
-            if name in self._held and self._has_keys(name) and self._lacks(self._held[name])
+            if self._has_keys(name) and self._lacks(self._held[name])
         }
-        for name, node in lacking.items():
-            copy = state.sealed[self._reloads[name] % len(state.sealed)]
+        for number, copy in enumerate(state.sealed if lacking else ()):
+            turn = {it: at for it, at in lacking.items() if self._reloads[it] % len(state.sealed) == number}
             request = ReloadRequest(job=self._job, round=state.round, tag=state.tag)
-            answer = next(self._ask({name: node}, request, {SEALED_STATE: copy}), None)
-            if answer is not None and isinstance(answer.body, ApplyReply):
-                self._take_tag(answer)
-                self._journal.event("reloaded", f"holds the model of round {answer.body.round}", member=name)
-            elif answer is not None:
-                self._reloads[name] += 1
+            for answer in self._ask(turn, request, {SEALED_STATE: copy}, enough=self._goes_on):
+                if isinstance(answer.body, ApplyReply):
+                    del lacking[answer.member]
+                    self._take_tag(answer)
+                    self._journal.event(
+                        "reloaded", f"holds the model of round {answer.body.round}", member=answer.member
+                    )
+                else:
+                    # The next copy is its turn.
+                    self._reloads[answer.member] += 1
 
     def apply(self, attempt: Attempt, addresses: Mapping[str, int]) -> BlindState | None:
         """Have the members apply an attempt's sum; the state that t of them hold then, None where there is none.
@@ -205,64 +255,83 @@ class Custody:
         `attempt.failure` says why not.
         """
         order, needed = attempt.order, self._desk.charter.threshold
+        sealing = attempt.active[: max(SEALERS, self._desk.charter.protection.c + 1)]
         request = ApplyRequest(
-            order=order,
-            active=attempt.active,
-            noise=attempt.mean_noise(),
-            sealing=attempt.active[:SEALERS],
+            order=order, active=attempt.active, noise=attempt.mean_noise(), sealing=sealing
         )
-        nodes = {
-            name: node for name, node in addresses.items() if name in self._held and self._has_keys(name)
-        }
-        tags: Counter[str] = Counter()
-        sealed: dict[str, list[NDArray[Any]]] = {}
-        bad: list[str] = []
-        began = self._monotonic()
-
-        def enough() -> bool:
-            tag, count = tags.most_common(1)[0] if tags else ("", 0)
-            return count >= needed and tag in sealed and self._monotonic() - began >= PATIENCE_S
-
-        deadline = attempt.plan.deadline_s
+        nodes = {name: node for name, node in addresses.items() if self._has_keys(name)}
         brought = {ENCRYPTED_SUM: attempt.encrypted_sum()}
         if self.state.prepared and order.base == 0:
             brought[PREPARATION] = self.state.preparation
-        for answer in self._ask(nodes, request, brought, enough=enough, deadline_s=deadline):
+        tags: dict[str, str] = {}
+        sealed: dict[str, list[NDArray[Any]]] = {}
+        bad: list[str] = []
+
+        def enough() -> bool:
+            tag, count = _most(tags)
+            return count >= needed and tag in sealed
+
+        deadline = attempt.plan.deadline_s
+        for answer in self._ask(
+            nodes, request, brought, enough=enough, deadline_s=deadline, patience_s=PATIENCE_S
+        ):
             if isinstance(answer.body, ApplyReply) and answer.body.round == order.base + 1:
                 self._take_tag(answer)
-                tags[answer.body.tag] += 1
-                if SEALED_STATE in answer.segments:
+                tags[answer.member] = answer.body.tag
+                if answer.member in sealing and SEALED_STATE in answer.segments:
                     sealed.setdefault(answer.body.tag, []).append(answer.segments[SEALED_STATE])
             elif isinstance(answer.body, RefusalReply) and answer.body.code == "bad-sum":
                 bad.append(answer.member)
+        self._wrong += len(bad) > self._desk.charter.protection.c
+        tag, count = _most(tags)
+        if count >= needed and tag not in sealed:
+            holders = {it: nodes[it] for it in attempt.active if tags.get(it) == tag}
+            sealed[tag] = self._seal_again(holders, tag, request, brought)
         return self._standing(attempt, tags, sealed, bad)
+
+    def _seal_again(
+        self, holders: Mapping[str, int], tag: str, request: ApplyRequest, brought: Segments
+    ) -> list[NDArray[Any]]:
+        """Those that were to send the new state did not: ask others that hold it, one by one."""
+        for name, node in holders.items():
+            again = request.model_copy(update={"sealing": (name,)})
+            for answer in self._ask({name: node}, again, brought):
+                if (
+                    isinstance(answer.body, ApplyReply)
+                    and answer.body.tag == tag
+                    and SEALED_STATE in answer.segments
+                ):
+                    return [answer.segments[SEALED_STATE]]
+        return []
 
     def _standing(
         self,
         attempt: Attempt,
-        tags: Counter[str],
+        tags: Mapping[str, str],
         sealed: Mapping[str, list[NDArray[Any]]],
         bad: list[str],
     ) -> BlindState | None:
         needed, number = self._desk.charter.threshold, attempt.order.attempt
-        tag, count = tags.most_common(1)[0] if tags else ("", 0)
+        tag, count = _most(tags)
         if count < needed:
-            found = f"; {', '.join(bad)} say that the sum is not that of its uploads" if bad else ""
+            found = f"; {', '.join(sorted(bad))} say that the sum is not that of its uploads" if bad else ""
             attempt.failure = clipped(
                 f"attempt {number}: {count} members hold the same new model, the charter needs {needed}{found}"
             )
-            attempt.diverged = not bad and tags.total() >= needed
+            # Of so many as may be faulty each may say any tag; the next attempt gives them the others' model first.
+            charter = self._desk.charter
+            borne = min(charter.protection.c, len(charter.members) - needed)
+            attempt.diverged = not bad and len(tags) - count > borne
             return None
-        if tag not in sealed:
+        if not sealed.get(tag):
             attempt.failure = f"attempt {number}: nobody sent the new model, sealed, for those that were away"
             return None
-        for name, held in self._held.items():
-            if held.tag and held.round == attempt.order.base + 1 and held.tag != tag:
-                self._journal.event(
-                    "other-model", "holds another model than the others and is given theirs", member=name
-                )
+        for name in [name for name, other in tags.items() if other != tag]:
+            self._journal.event(
+                "other-model", "holds another model than the others and is given theirs", member=name
+            )
         # The server keeps what it cannot open; messages' bytes are not kept with it.
-        copies = tuple(np.array(it) for it in sealed[tag])
+        copies = tuple(np.frombuffer(it.tobytes(), dtype=np.uint8) for it in sealed[tag])
         return self.state.followed_by(tag, copies)
 
     def _take_tag(self, answer: Answer) -> None:
@@ -285,19 +354,33 @@ class Custody:
         *,
         enough: Callable[[], bool] = lambda: False,
         deadline_s: float = DEADLINE_S,
+        patience_s: float | None = None,
     ) -> Iterator[Answer]:
-        """One request to these members; who does not answer, or not in form, is greeted again."""
+        """One request to these members; who does not answer, or not in form, is greeted again.
+
+        Parameters
+        ----------
+        enough : whether those that answered do: the others are waited for as long as their silence before deserves
+        patience_s : or as long as this
+        """
         if not nodes:
             return
         members, silent = {node: name for name, node in nodes.items()}, set(nodes)
         payload = self._desk.write(self._job, request, segments)
         asked = digest(payload)
         most = max(bundle_bytes(self._desk.parties), largest_sealed_state(self._parameters))
+        began = self._monotonic()
+        patience = self._waits.patience(nodes, go_on=True) if patience_s is None else patience_s
+
+        def done() -> bool:
+            return self._monotonic() - began >= patience and enough()
+
         for node, answer in self._exchange.ask(
-            dict.fromkeys(members, payload), deadline_s, self._journal.plan.reask_s, enough
+            dict.fromkeys(members, payload), deadline_s, self._journal.plan.reask_s, done
         ):
             name = members[node]
             silent.discard(name)
+            self._waits.answered(name)
             try:
                 reply = self._read(name, answer, asked, most)
             except ExchangeError:
@@ -309,10 +392,15 @@ class Custody:
             body = reply.header.body
             if isinstance(body, RefusalReply):
                 self._journal.event(body.code, body.sentence, member=name)
+                if body.code in RESTARTED:
+                    # It may hold less than it said.
+                    self._forget(name)
             elif not isinstance(body, KeysReply | ApplyReply):
                 self._journal.event("bad-reply", f"answers '{request.type}' with '{body.type}'", member=name)
                 continue
             yield Answer(name, body, reply.segments)
+        if patience_s is None:
+            self._waits.silent(silent, self._monotonic() - began)
         if not enough():
             for name in silent:
                 self._forget(name)
@@ -324,3 +412,8 @@ class Custody:
         if reply.header.sender != name:
             raise MessageError(f"{name}'s node answers in the name of {reply.header.sender}")
         return reply
+
+
+def _most(tags: Mapping[str, str]) -> tuple[str, int]:
+    """The tag that most members say, and how many."""
+    return Counter(tags.values()).most_common(1)[0] if tags else ("", 0)

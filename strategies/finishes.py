@@ -30,6 +30,8 @@ class Finishes:
         self._parties = parties
         # Who saw what an earlier run had to show is not known: everybody is shown it again.
         self._waiting = {it.attempt: (it, set(parties.names)) for it in journal.finishes()}
+        # The newest attempt of this run in which each member was active.
+        self._active: dict[str, int] = {}
 
     @property
     def needed(self) -> bool:
@@ -48,14 +50,26 @@ class Finishes:
         return True
 
     def to_show(self, cohort: Collection[str]) -> tuple[Finish, ...]:
-        """Proofs that some of a cohort have not seen, the oldest first."""
-        waiting = [it for _, (it, members) in sorted(self._waiting.items()) if members & set(cohort)]
-        return tuple(waiting[:KEPT_FINISHES])
+        """Proofs that some of a cohort have not seen, as many as an order brings, the oldest first.
 
-    def shown(self, finished: Collection[Finish], members: Collection[str]) -> None:
-        """These members answered an order that brought these proofs."""
+        Those come in first that members lack who were active lately, and of these the newest: what is kept for
+        a member that is asked and never answers takes the place of nothing that another waits for.
+        """
+        here = set(cohort)
+
+        def urgency(attempt: int) -> tuple[int, int]:
+            lacking = self._waiting[attempt][1] & here
+            return max(self._active.get(name, 0) for name in lacking), attempt
+
+        wanted = [attempt for attempt, (_, members) in self._waiting.items() if members & here]
+        chosen = sorted(wanted, key=urgency)[-KEPT_FINISHES:]
+        return tuple(self._waiting[attempt][0] for attempt in sorted(chosen))
+
+    def shown(self, attempt: int, finished: Collection[Finish], active: Collection[str]) -> None:
+        """These members answered the order of an attempt, which brought these proofs."""
+        self._active |= dict.fromkeys(active, attempt)
         for finish in finished:
             waiting = self._waiting.get(finish.attempt, (finish, set()))[1]
-            waiting -= set(members)
+            waiting -= set(active)
             if not waiting:
                 self._waiting.pop(finish.attempt, None)

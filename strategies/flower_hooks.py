@@ -53,8 +53,8 @@ class FlowerHooks(Strategy):
         """Take an attempt number and write the signed request."""
 
     @abstractmethod
-    def note_lost(self, attempt: Attempt) -> None:
-        """Greet anew whoever did not answer."""
+    def note_uploads(self, attempt: Attempt) -> None:
+        """Write down what the answers say, once nobody is waited for any more."""
 
     @abstractmethod
     def unmask(self, attempt: Attempt) -> None:
@@ -125,8 +125,7 @@ class FlowerHooks(Strategy):
         attempt, self._pending = self._pending, None
         for message in replies:
             attempt.receive(message.metadata.src_node_id, _payload(message))
-        attempt.drop_request()
-        self.note_lost(attempt)
+        self.note_uploads(attempt)
         return attempt
 
 

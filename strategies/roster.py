@@ -257,7 +257,7 @@ class Roster:
         self._propose()
         if settle:
             self._starts.settle(self.addresses, lambda: not self.select({}).shortfall)
-        if prekeys and self.custody is not None:
+        if self.custody is not None:
             self.custody.settle(self.willing)
         self._journal.present([self._presence[node] for node in self._members])
 

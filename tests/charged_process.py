@@ -25,11 +25,24 @@ from hansa.clients.uploads import AGENT_RECORDS, read_uploads
 from hansa.contract.charter import Charter, MetricsPolicy, PrivacyPlan, Protection
 from hansa.contract.frames import WorkSocket
 from hansa.contract.jobs import JobPlan
-from hansa.contract.keys import SigningKey
+from hansa.contract.keys import SigningKey, to_text
 from hansa.contract.library import scenario_folder
-from hansa.contract.messages import JobReply, JobRequest, Order, Reply, RequestHeader, TrainRequest
+from hansa.contract.messages import (
+    HelloReply,
+    HelloRequest,
+    JobReply,
+    JobRequest,
+    Order,
+    Reply,
+    RequestHeader,
+    TrainRequest,
+    WitnessReply,
+    WitnessRequest,
+)
+from hansa.contract.messages import Witness as Word
 from hansa.contract.scenario import FirstGrant, MemberConfig, read_scenario
 from hansa.contract.signatures import verify_charter
+from hansa.contract.statements import witness_statement
 from hansa.contract.typed import read_toml
 from hansa.contract.wire import Segments, describe, reply_header, seal, unpack
 from hansa.models.registry import load_model
@@ -60,6 +73,10 @@ class ChargedProcess:
         instance = provision(small, features, origin=self.root, out=self.root / "one")
         self.folder = instance.member_path(instance.members[0])
         self.config = read_toml(self.folder / "member.toml", MemberConfig)
+        self.peers = {
+            name: SigningKey.load(instance.member_path(name) / "identity.key")
+            for name in instance.members[1:]
+        }
         self.operator = SigningKey.load(instance.control / "operator.key")
         verified = verify_charter(instance.charter, instance.signatures)
         self.charter: Charter = verified.charter
@@ -84,6 +101,7 @@ class ChargedProcess:
                 assert process.poll() is None
                 assert time.monotonic() < deadline
                 time.sleep(0.02)
+            self._witness()
             yield process
         finally:
             process.send_signal(signal.SIGKILL)
@@ -93,6 +111,18 @@ class ChargedProcess:
         """Bytes that the operator signed."""
         header = RequestHeader(charter=self.hash, body=body, segments=describe(segments or {}))  # type: ignore[arg-type]
         return seal(header, segments or {}, self.operator)
+
+    def _witness(self) -> None:
+        """The other members sign the agent's start; without that it takes part in nothing."""
+        hello = read(self.send(self.request(HelloRequest(nonce="hello"))))
+        assert isinstance(hello, HelloReply), hello
+        words = []
+        for name, key in self.peers.items():
+            word = Word(witness=name, member=self.config.name, start=hello.start, made="00" * 16, first=0)
+            signature = to_text(key.sign(witness_statement(self.hash, word)))
+            words.append(word.model_copy(update={"signature": signature}))
+        said = read(self.send(self.request(WitnessRequest(shown=tuple(words)))))
+        assert isinstance(said, WitnessReply), said
 
     def propose(self) -> None:
         """Show the job; learn the member's noise."""

@@ -15,6 +15,7 @@ from hansa.contract.errors import DataError
 from hansa.contract.features import (
     BinaryLabel,
     CategoricalColumn,
+    Column,
     FeatureContract,
     Label,
     NumericColumn,
@@ -41,11 +42,10 @@ def encode(table: pl.DataFrame, features: FeatureContract, origin: str) -> Datas
     labelled = as_texts(table[features.label.column]).is_not_null().to_numpy()
     blocks: list[Array] = []
     for column in features.columns:
-        series = table[column.name] if column.name in table.columns else None
-        if isinstance(column, NumericColumn):
-            blocks.append(_numeric(series, column, table.height))
-        else:
-            blocks.append(_categorical(series, column, table.height))
+        series = _series(table, column)
+        blocks.append(
+            _numeric(series, column) if isinstance(column, NumericColumn) else _categorical(series, column)
+        )
     records = Dataset(np.concatenate(blocks, axis=1), _labels(table, features.label), entities)
     return records.take(labelled)
 
@@ -54,7 +54,8 @@ def entity_ids(table: pl.DataFrame, features: FeatureContract) -> NDArray[np.byt
     """Whom each row belongs to, as 32 hex digits. Shape [n].
 
     Without an entity column a row is its own entity: the hash of its contract columns and
-    which occurrence of that content it is, so that neither order nor other rows matter.
+    which occurrence of that content it is, so that neither order nor other rows matter, nor
+    whether an optional column is not there or holds no value.
     """
     import polars as pl
 
@@ -63,12 +64,12 @@ def entity_ids(table: pl.DataFrame, features: FeatureContract) -> NDArray[np.byt
         return np.array([_digest(name.encode()) for name in names], dtype="S32")
     texts, numbers = [], []
     for column in features.columns:
-        if column.name in table.columns:
-            series = table[column.name]
-            if isinstance(column, NumericColumn):
-                numbers.append(as_numbers(series).values + 0.0)  # -0.0 becomes 0.0
-            else:
-                texts.append(as_texts(series).fill_null("\x00"))
+        series = _series(table, column)
+        if isinstance(column, NumericColumn):
+            values = as_numbers(series).values + 0.0  # -0.0 becomes 0.0
+            numbers.append(np.where(np.isnan(values), np.nan, values))
+        else:
+            texts.append(as_texts(series).fill_null("\x00"))
     label = as_texts(table[features.label.column]).fill_null("\x00")
     joined = pl.select(pl.concat_str([label, *texts], separator="\x1f")).to_series().to_list()
     matrix = np.stack(numbers, axis=1) if numbers else np.zeros((table.height, 0))
@@ -81,8 +82,29 @@ def entity_ids(table: pl.DataFrame, features: FeatureContract) -> NDArray[np.byt
     return np.array(ids, dtype="S32")
 
 
-def _numeric(series: pl.Series | None, column: NumericColumn, rows: int) -> Array:
-    values = as_numbers(series).values if series is not None else np.full(rows, np.nan)
+def identifying(table: pl.DataFrame, features: FeatureContract) -> tuple[str, ...]:
+    """The contract's columns that hold a value in some row: where one comes to, every row gets another id."""
+    return tuple(column.name for column in features.columns if _holds_values(table, column))
+
+
+def _holds_values(table: pl.DataFrame, column: Column) -> bool:
+    series = _series(table, column)
+    if isinstance(column, NumericColumn):
+        return not np.isnan(as_numbers(series).values).all()
+    return as_texts(series).null_count() < table.height
+
+
+def _series(table: pl.DataFrame, column: Column) -> pl.Series:
+    """A column of the contract, without a value in any row where the table does not have it."""
+    import polars as pl
+
+    if column.name in table.columns:
+        return table[column.name]
+    return pl.Series(column.name, [None] * table.height, dtype=pl.String)
+
+
+def _numeric(series: pl.Series, column: NumericColumn) -> Array:
+    values = as_numbers(series).values
     absent = np.isnan(values)
     stand_in = column.missing if column.missing is not None else (column.low + column.high) / 2
     values = np.clip(np.where(absent, stand_in, values), column.low, column.high)
@@ -92,20 +114,17 @@ def _numeric(series: pl.Series | None, column: NumericColumn, rows: int) -> Arra
     return np.stack(parts, axis=1)
 
 
-def _categorical(series: pl.Series | None, column: CategoricalColumn, rows: int) -> Array:
+def _categorical(series: pl.Series, column: CategoricalColumn) -> Array:
     """0/1 columns for all categories but the first, and for "absent" where no category stands in."""
     position = {category: index for index, category in enumerate(column.categories)}
     absent = len(column.categories) if column.missing is None else position[column.missing]
     other = absent if column.other is None else position[column.other]
     width = len(column.encoded) + 1
-    block = np.zeros((rows, width))
-    if series is None:
-        codes = np.full(rows, absent)
-    else:
-        codes = np.array(
-            [absent if text is None else position.get(text, other) for text in as_texts(series).to_list()]
-        )
-    block[np.arange(rows), codes] = 1.0
+    block = np.zeros((len(series), width))
+    codes = np.array(
+        [absent if text is None else position.get(text, other) for text in as_texts(series).to_list()]
+    )
+    block[np.arange(len(series)), codes] = 1.0
     return block[:, 1:]
 
 

@@ -89,8 +89,7 @@ class Office:
         """The agent is gone; its files stay."""
         self._running.close()
         if self.agent is not None:
-            self.budget.ledger.close()
-            self.agent.attempts.close()
+            self.agent.close()
         self.agent = None
 
     def restore(self, ledger: Path) -> None:
@@ -107,9 +106,21 @@ class Office:
         return plan
 
     def work(
-        self, plan: JobPlan, attempt: int, *, kept: Mapping[str, int] = RELEASES, paid: bool = True
+        self,
+        plan: JobPlan,
+        attempt: int,
+        *,
+        kept: Mapping[str, int] = RELEASES,
+        quiet: float = 1.0,
+        paid: bool = True,
     ) -> Seen:
-        """A train attempt: paid, and its upload put on record; `kept` is what the record says left."""
+        """A train attempt: paid, and its upload put on record.
+
+        Parameters
+        ----------
+        kept : what the record says left
+        quiet : its noise, as a share of what was charged for
+        """
         assert self.agent is not None
         order = Order(
             job=plan.job,
@@ -123,7 +134,8 @@ class Office:
         self.agent.attempts.accept(plan.job, attempt, "0" * 64, order.cohort, order.digest)
         receipt = self.budget.charge(plan, order).receipt if paid else Receipt()
         seen = Seen(job=plan.job, attempt=attempt, order=order.digest, receipt=receipt)
-        self.agent.attempts.keep_reply(b"reply", seen, kept, "local")
+        added = {name: quiet * value for name, value in order.noise.items()}
+        self.agent.attempts.keep_reply(b"reply", seen, kept, "local", added)
         if paid:
             self.budget.finish(plan.job, attempt)
         return seen

@@ -87,6 +87,13 @@ WRONG = {
     "Poisson in gdp": (("--sampling-rate", "0.1"), "must be in rdp"),
     "an unknown currency": (("--currency", "gold"), "currency"),
     "too little for rdp": (("--epsilon", "0.01", "--delta", "1e-9", "--currency", "rdp"), "use gdp"),
+    "a rate that no event can have": (
+        ("--sampling-rate", "1e-9", "--currency", "rdp"),
+        "field 'sampling_rate'",
+    ),
+    "less than one record": (("--records", "1e-300", "--prevalence", ".1", "--columns", "9"), "records"),
+    "hardly anybody": (("--records", "1e12", "--prevalence", "1e-300", "--columns", "9"), "prevalence"),
+    "a delta of nothing": (("--delta", "1e-300"), "delta"),
     "an unknown scenario": (("--scenario", "nowhere"), "'nowhere' is not known"),
     "nobody named who may collude": (
         ("--noise", "distributed", "--records", "9", "--prevalence", "0.1", "--columns", "3"),
@@ -109,6 +116,35 @@ def test_numbers_that_cannot_be_get_one_line(
     assert printed.out == ""
     assert words in printed.err
     assert len(printed.err.strip().splitlines()) == 1
+
+
+REFUSED = {
+    "fewer rounds than the charter has": (("--scenario", "tiny", "--rounds", "1"), "fewest_rounds = 3"),
+    "steps under distributed noise": (
+        ("--steps", "5", "--noise", "distributed", "--s", "1"),
+        "'distributed'",
+    ),
+    "samples under distributed noise": (
+        ("--sampling-rate", "0.1", "--currency", "rdp", "--noise", "distributed", "--s", "1"),
+        "'poisson'",
+    ),
+    "more charges than a job may have": (("--rounds", "6000"), "charges_per_job = 10000"),
+    "a delta above the charter's": (("--scenario", "tiny", "--delta", "1e-3"), "public bound, 1e-05"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_job_that_no_member_would_take_is_called_refused(
+    plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    write_noised(tmp_path / "tiny")
+    arguments, words = REFUSED[name]
+    numbers = ("--records", "9000", "--prevalence", "0.2", "--columns", "9")
+    found = plan(*arguments, *numbers)
+    assert found["verdict"] == "refused"
+    assert words in str(found["advice"])
+    assert hansa(["budgets", "plan", *arguments, *numbers], monkeypatch) == 0
+    assert "worth it?        refused: " in capsys.readouterr().out
 
 
 def test_a_bar_never_shows_a_little_as_nothing_nor_nearly_all_as_all() -> None:

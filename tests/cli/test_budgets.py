@@ -136,10 +136,13 @@ def test_an_approval_names_its_grant_and_its_ceiling(run: Run, a: Office) -> Non
         a.folder,
     )
     a.propose()
-    do(run, "jobs", "approve", JOB, "--grant", "small", "--max-epsilon", "0.2", "--folder", a.folder)
+    out = do(run, "jobs", "approve", JOB, "--grant", "small", "--max-epsilon", "0.2", "--folder", a.folder)
     [job] = show(run, a)["jobs"]  # type: ignore[misc]
     assert job["grant"] == "small"
     assert job["most"] == pytest.approx(GDP.budget(0.2, 1e-5))
+    percent = 100 * GDP.budget(0.2, 1e-5) / GDP.budget(1.0, 1e-5)
+    assert f"a takes part in job {JOB}; at most {percent:.3g} % of grant 'small', epsilon 0.2 at" in out
+    assert f"noise: update {job['noise']['update']:.4g}, evaluation" in out
 
 
 WRONG = {
@@ -153,6 +156,14 @@ WRONG = {
     ),
     "negative delta": (("grant", "x", "--epsilon", "1", "--delta", "-1e-6"), "delta"),
     "an expired grant": (("grant", "x", "--epsilon", "1", "--expires", "2020-01-01"), "2020-01-01"),
+    "a day after all days": (
+        ("grant", "x", "--epsilon", "1", "--expires", "9999-12-31T23:59:59-14:00"),
+        "in UTC it lies outside the years",
+    ),
+    "a day before all days": (
+        ("grant", "x", "--epsilon", "1", "--expires", "0001-01-01T00:00:00+14:00"),
+        "in UTC it lies outside the years",
+    ),
     "no day": (("grant", "x", "--epsilon", "1", "--expires", "soon"), "expected a day"),
     "a time without zone": (
         ("grant", "x", "--epsilon", "1", "--expires", "2999-01-01T10:00:00"),
@@ -169,7 +180,11 @@ WRONG = {
     "an unknown currency": (("grant", "x", "--epsilon", "1", "--currency", "gold"), "currency"),
     "a name with spaces": (("grant", "my grant", "--epsilon", "1"), "grant"),
     "nobody decides": (("grant", "x", "--epsilon", "1", "--by", " "), "--by"),
-    "freezing what is not there": (("freeze", "x"), "there is no grant 'x'"),
+    "no purpose": (("grant", "x", "--epsilon", "1", "--purpose", ""), "--purpose: say what"),
+    "no legal basis": (("grant", "x", "--epsilon", "1", "--legal-basis", " "), "--legal-basis: say on"),
+    "freezing without a reason": (("freeze", "first"), "--reason: say why"),
+    "freezing for an empty reason": (("freeze", "first", "--reason", ""), "--reason: say why"),
+    "freezing what is not there": (("freeze", "x", "--reason", "y"), "there is no grant 'x'"),
     "unfreezing what is not frozen": (("unfreeze", "first"), "not frozen"),
 }
 
@@ -180,7 +195,8 @@ def test_wrong_input_gets_a_sentence_code_2_and_nothing_written(run: Run, a: Off
     more: tuple[str, ...] = ()
     if arguments[0] == "grant":
         more = () if "--by" in arguments else ("--by", "DPO")
-        more += ("--purpose", "p", "--legal-basis", "l")
+        more += () if "--purpose" in arguments else ("--purpose", "p")
+        more += () if "--legal-basis" in arguments else ("--legal-basis", "l")
         more += () if "--expires" in arguments else ("--expires", next_year())
     before = a.budget.ledger.head
     code, out, err = run("budgets", *arguments, *more, "--folder", a.folder)
@@ -215,7 +231,10 @@ def test_a_wrong_approval_gets_a_sentence_and_code_2(run: Run, a: Office, name: 
 @pytest.mark.parametrize("command", ["show", "freeze", "grant", "recover"])
 def test_what_needs_the_agent_says_that_it_does_not_run(run: Run, a: Office, command: str) -> None:
     a.stop()
-    more = {"freeze": ("first",), "grant": ("x", "--epsilon", "1", "--expires", next_year(), *GRANT)}
+    more = {
+        "freeze": ("first", "--reason", "y"),
+        "grant": ("x", "--epsilon", "1", "--expires", next_year(), *GRANT),
+    }
     code, _, err = run("budgets", command, *more.get(command, ()), "--folder", a.folder)
     assert (code, "is the agent running?" in err) == (1, True)
     assert len(err.strip().splitlines()) == 1
@@ -251,6 +270,21 @@ def test_half_of_the_releases_uncharged_is_named(run: Run, a: Office) -> None:
         f"attempt 2 of job {JOB} released 20 noised sums of records as 'update', and the ledger holds charges for 10"
         in err
     )
+
+
+@pytest.mark.parametrize("running", [True, False])
+def test_noise_of_a_tenth_of_what_was_charged_for_is_named(run: Run, a: Office, running: bool) -> None:
+    trained(run, a, 1)
+    a.work(a.propose(), 2, quiet=0.1)
+    if not running:
+        a.stop()
+    code, out, err = run("budgets", "verify", "--folder", a.folder, "--json")
+    assert code == 1
+    quieter = json.loads(out)["uploads"]["quieter"]
+    assert [(it["attempt"], it["segment"]) for it in quieter] == [(2, "update"), (2, "evaluation")]
+    assert all(it["multiplier"] == pytest.approx(0.1 * it["charged"]) for it in quieter)
+    assert "attempt 2" in err
+    assert "with a noise multiplier of" in err
 
 
 def test_a_mechanism_charged_for_every_second_round_is_named(run: Run, a: Office) -> None:
@@ -371,6 +405,21 @@ def test_a_regulator_can_check_the_export_by_its_own_words(run: Run, a: Office) 
     assert document["jobs"][0]["approvals"][0]["by"] == "head of data"
     code, _, err = run("budgets", "export", "--out", "ledger.json", "--folder", a.folder)
     assert (code, "--force replaces it" in err) == (2, True)
+
+
+@pytest.mark.parametrize("name", ["agent.sqlite", "heads.sqlite"])
+def test_records_that_cannot_be_read_are_named_by_verify(run: Run, a: Office, name: str) -> None:
+    trained(run, a)
+    a.stop()
+    path = a.member.folder / name
+    for suffix in ("-wal", "-shm"):
+        path.with_name(name + suffix).unlink(missing_ok=True)
+    path.write_bytes(b"nothing that SQLite wrote" * 400)
+    code, out, err = run("budgets", "verify", "--folder", a.folder)
+    assert (code, out) == (1, "")
+    assert f"{path}: " in err
+    assert f"move {path}* away" in err
+    assert len(err.strip().splitlines()) == 1
 
 
 def test_history_is_the_same_from_the_agent_and_from_its_files(run: Run, a: Office) -> None:

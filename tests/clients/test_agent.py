@@ -7,11 +7,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 from hansa.cli.instance import Instance
 from hansa.cli.provisioning import provision
 from hansa.clients.agent import BEAT_S, beat, build
+from hansa.clients.data.sources import read_source
 from hansa.contract.charter import Protection
 from hansa.contract.errors import CharterError
 from hansa.contract.library import scenario_folder
@@ -90,6 +92,26 @@ def test_a_masked_agent_starts_with_the_sealing_key_of_its_charter_only(tmp_path
     (one / "sealing.key").write_bytes((other / "sealing.key").read_bytes())
     with pytest.raises(CharterError, match="is not the sealing key"):
         build(one, config, isolated=True)
+
+
+def test_a_column_that_gets_its_first_values_has_both_parts_added_up(tmp_path: Path) -> None:
+    scenario, features = read_scenario(scenario_folder("consortium"))
+    first = features.columns[0].model_copy(update={"optional": True})
+    features = features.model_copy(update={"columns": (first, *features.columns[1:])})
+    instance = provision(scenario, features, origin=tmp_path, out=tmp_path / "one")
+    folder = instance.member_path(next(iter(instance.members)))
+    config = read_toml(folder / "member.toml", MemberConfig)
+    table = read_source(config.data, folder).head(300)
+    without = table.drop(first.name)
+    together = []
+    for version in (without, without.with_columns(pl.lit(None).alias(first.name)), table):
+        agent = build(folder, config, isolated=True, table=version)
+        assert agent.budget is not None
+        with agent.budget.ledger.held() as book:
+            [data_set] = book.data_sets.values()
+            together.append(data_set.together)
+        agent.close()
+    assert together == [False, False, True]
 
 
 def test_products_are_taken_by_one_thread_whatever_the_surroundings_say() -> None:

@@ -203,6 +203,7 @@ def measured(made: Probed, attempts: int = 2, after: float = 4.0) -> dict[str, f
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 @pytest.mark.timeout(300)
 def test_answers_do_not_tell_fifty_thousand_records_from_a_thousand(tmp_path: Path) -> None:
     few, many = (measured(probed(tmp_path, rows)) for rows in (1_000, 50_000))

@@ -200,21 +200,34 @@ def test_another_hold_out_adds_up_what_both_sides_lost_for_good() -> None:
 
 def test_what_puts_people_on_sides_has_a_fingerprint() -> None:
     features, secret = funded().charter.task.features, b"s" * 32
-    one = Sides.of(features, secret)
-    assert Sides.of(features, secret) == one
-    # Ranges move nobody; share, key, columns and who counts as one do.
-    columns = features.columns
+    columns, names = features.columns, [column.name for column in features.columns]
+    one = Sides.of(features, secret, names)
+    assert Sides.of(features, secret, names) == one
+    # Ranges move nobody; share, key, columns, those that hold a value and who counts as one do.
     wider = columns[0].model_copy(update={"high": 1e6})
-    assert Sides.of(features.model_copy(update={"columns": (wider, *columns[1:])}), secret) == one
+    assert Sides.of(features.model_copy(update={"columns": (wider, *columns[1:])}), secret, names) == one
     others = [
-        Sides.of(features.model_copy(update={"holdout": 0.3}), secret),
-        Sides.of(features.model_copy(update={"columns": columns[:-1]}), secret),
-        Sides.of(features.model_copy(update={"entity": "person"}), secret),
-        Sides.of(features, b"t" * 32),
+        Sides.of(features.model_copy(update={"holdout": 0.3}), secret, names),
+        Sides.of(features.model_copy(update={"columns": columns[:-1]}), secret, names),
+        Sides.of(features.model_copy(update={"entity": "person"}), secret, names),
+        Sides.of(features, b"t" * 32, names),
+        Sides.of(features, secret, names[1:]),
     ]
-    assert len({it.fingerprint for it in (one, *others)}) == 5
+    assert len({it.fingerprint for it in (one, *others)}) == 6
     by_person = features.model_copy(update={"entity": "person", "columns": columns[:-1]})
-    assert Sides.of(by_person, secret) == others[2]
+    assert Sides.of(by_person, secret, names[1:]) == others[2]
+
+
+@pytest.mark.parametrize("blank", ["", " \t"])
+def test_who_decides_says_what_for_on_what_ground_and_why(blank: str) -> None:
+    it = Organisation()
+    for name in ("purpose", "legal_basis", "by"):
+        assert f"field '{name}'" in it.refused("grant", **grant(epsilon=0.1, **{name: blank}))
+    said = {"grant": "first", "reason": "a question", "by": "officer"}
+    for name in ("reason", "by"):
+        assert f"field '{name}'" in it.refused("freeze-grant", **{**said, name: blank})
+    assert "field 'by'" in it.refused("unfreeze-grant", **{**said, "by": blank})
+    assert "field 'reason' is missing" in it.refused("freeze-grant", grant="first", by="officer")
 
 
 def test_a_grant_over_records_without_an_entity_column_warns() -> None:
@@ -229,7 +242,7 @@ def test_a_clock_that_went_back_is_named_and_a_small_correction_is_none() -> Non
     it.done("grant", **grant(grant="second", epsilon=1.0))
     it.clock.now -= timedelta(hours=1)
     assert "the clock went back" in it.refused("grant", **grant(grant="third", epsilon=1.0))
-    assert "the clock went back" in it.refused("freeze-grant", grant="spring", reason="", by="officer")
+    assert "the clock went back" in it.refused("freeze-grant", grant="spring", reason="why", by="officer")
 
 
 def test_a_frozen_grant_pays_nothing_until_it_is_unfrozen() -> None:
@@ -237,7 +250,7 @@ def test_a_frozen_grant_pays_nothing_until_it_is_unfrozen() -> None:
     noise = propose(it.federation, it.agent)
     payload = attempt_request(it.federation, noised_order(it.federation, 1, noise))
     it.done("freeze-grant", grant="first", reason="an incident", by="officer")
-    assert "frozen already" in it.refused("freeze-grant", grant="first", reason="", by="officer")
+    assert "frozen already" in it.refused("freeze-grant", grant="first", reason="again", by="officer")
     refused = answer_of(it.agent, payload)
     assert refused.said == "grant-frozen"
     assert "an incident" in refused.body.sentence  # type: ignore[union-attr]
@@ -246,7 +259,7 @@ def test_a_frozen_grant_pays_nothing_until_it_is_unfrozen() -> None:
     assert "not frozen" in it.refused("unfreeze-grant", grant="first", reason="", by="officer")
     # The refused request used nothing up: the very same bytes are obeyed now.
     assert answer_of(it.agent, payload).said == "upload"
-    assert "no grant 'second'" in it.refused("freeze-grant", grant="second", reason="", by="officer")
+    assert "no grant 'second'" in it.refused("freeze-grant", grant="second", reason="why", by="officer")
 
 
 def test_a_job_that_waits_for_its_member_is_approved_by_hand_with_a_grant_and_a_ceiling() -> None:
@@ -257,7 +270,7 @@ def test_a_job_that_waits_for_its_member_is_approved_by_hand_with_a_grant_and_a_
     assert "no grant 'other'" in it.refused("approve", job=JOB, grant="other", by="head of data")
     for epsilon in (-1.0, 0.0, float("inf")):
         assert "max_epsilon" in it.refused("approve", job=JOB, max_epsilon=epsilon, by="head of data")
-    it.done("approve", job=JOB, max_epsilon=2.0, by="head of data")
+    answer = it.done("approve", job=JOB, max_epsilon=2.0, by="head of data")
     assert answer_of(it.agent, asked).said == "job"
     shown = it.done("budgets")
     [job], [first] = shown["jobs"], shown["grants"]
@@ -267,6 +280,9 @@ def test_a_job_that_waits_for_its_member_is_approved_by_hand_with_a_grant_and_a_
     assert job["state"] == "approved"
     assert job["round_cost"] == pytest.approx(job["most"] / 3)
     assert set(job["noise"]) == {"update", "evaluation"}
+    assert (answer["grant"], answer["most"], answer["noise"]) == ("first", job["most"], job["noise"])
+    assert answer["percent"] == pytest.approx(100 * job["most"] / first["amount"])
+    assert answer["epsilon"] == pytest.approx(2.0, rel=1e-6)
     assert "never proposed" in it.refused("approve", job="0" * 32, by="head of data")
 
 

@@ -114,6 +114,7 @@ def test_steps_at_home_are_as_many_releases_in_one_charge() -> None:
     assert charged.amount == pytest.approx(5 / side.noise[UPDATE] ** 2)
     [upload] = side.agent.attempts.uploads()
     assert (upload.segment, upload.releases, upload.noise) == (UPDATE, 5, "local")
+    assert upload.multiplier == charged.noise_multiplier
 
 
 def test_local_noise_is_charged_by_the_members_own_and_distributed_by_the_orders() -> None:
@@ -352,7 +353,8 @@ def test_two_jobs_share_a_grant_and_neither_overspends_it() -> None:
 def test_of_several_grants_the_one_with_most_left_is_taken_and_stays() -> None:
     side = Side(funded(grant=FirstGrant(epsilon=2.0, cap_epsilon=8.0)))
     budget = budget_of(side.agent)
-    order = {"delta": 1e-5, "expires": side.now + timedelta(days=9), "by": "officer"}
+    why = {"purpose": "fraud", "legal_basis": "consent", "by": "officer"}
+    order = {"delta": 1e-5, "expires": side.now + timedelta(days=9), **why}
     budget.grants.grant(GrantOrder.model_validate({"grant": "larger", "epsilon": 3.0, **order}))
     side.approved()
     assert side.paid(1).charges[0].grant == "larger"

@@ -88,7 +88,7 @@ def test_accepting_costs_the_same_however_many_attempts_came_before() -> None:
         log.accept(JOB, number, "f" * 64, ("a", "b"), "0" * 64)
         changed.append(log._db.total_changes - before)
         seen = Seen(job=JOB, attempt=number, order="0" * 64, receipt=Receipt())
-        log.keep_reply(b"reply", seen, {"update": 1}, "none")
+        log.keep_reply(b"reply", seen, {"update": 1}, "none", {})
     assert changed[4999] <= changed[49] + 1
     assert log._db.execute("SELECT count(*) FROM attempts").fetchone() == (KEPT_ATTEMPTS,)
     newest = log.newest(JOB)

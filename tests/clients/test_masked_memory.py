@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from federation import JOB, make_federation, request
+from federation import JOB, make_federation, make_plan, request
 from masked_side import MaskedServer, ready
 
 from hansa.clients.masked import HELD_S, KEPT_ATTEMPTS
 from hansa.clients.repeats import KEPT_ANSWERS
-from hansa.contract.messages import HelloRequest, WitnessRequest
+from hansa.contract.messages import HelloRequest, JobRequest, WitnessRequest
 
 ALL = tuple("abcd")
 
@@ -49,6 +49,23 @@ def test_shares_of_an_attempt_are_gone_when_the_time_to_unmask_is_over(server: M
     assert masked._newest == {}
     assert server.ask("a", attempt.unmask(ALL)).said == "attempt-lost"
     assert server.ask("b", attempt.unmask(ALL)).said == "unmask"
+
+
+def test_shares_are_held_for_all_three_deadlines_of_a_plan_with_long_ones() -> None:
+    server, clock = MaskedServer(make_federation(4, mode="masked")), [0.0]
+    server.exchange()
+    for name, agent in server.agents.items():
+        assert agent._masked is not None
+        agent._masked._monotonic = lambda: clock[0]
+        assert server.ask(name, JobRequest(plan=make_plan(deadline_s=3600.0))).said == "job"
+    attempt = server.train(server.begin(1), ("a", "b", "c"))
+    # The slowest uploads at the last moment, and so does whoever signs and gives a share.
+    clock[0] = 3600.0
+    server.train(attempt, ("d",))
+    clock[0] = 3 * 3600.0
+    assert server.ask("a", attempt.unmask(ALL)).said == "unmask"
+    clock[0] += 1
+    assert [server.ask(name, attempt.unmask(ALL)).said for name in "bd"] == ["attempt-lost", "unmask"]
 
 
 def test_shares_of_so_many_jobs_are_held(server: MaskedServer) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -12,12 +12,14 @@ from masked_side import Attempt
 from noised_side import NoisedServer, on_disk
 
 from hansa.clients.admin import Administration
-from hansa.clients.grants import FreezeOrder
+from hansa.clients.grants import FreezeOrder, UnfreezeOrder
 from hansa.contract.frames import Peer
 from hansa.contract.keys import to_text
-from hansa.contract.messages import RefusalReply, UnmaskReply, Witness, WitnessRequest
+from hansa.contract.messages import Order, RefusalReply, UnmaskReply, Witness, WitnessRequest
 from hansa.contract.statements import receipt_statement, witness_statement
 from hansa.privacy.verify import verify
+from hansa.secagg.member import MemberAttempt
+from hansa.secagg.prekeys import Prekey
 
 VICTIM = "d"
 
@@ -230,8 +232,8 @@ def forked(server: NoisedServer, *, hidden: bool) -> Attempt:
     witnesses.shown = lambda seen: None  # type: ignore[method-assign]
     budget.finish(server.jobs[0], 1)
     if hidden:
-        budget.grants.freeze(FreezeOrder(grant="first", by="its own officer"))
-        budget.grants.unfreeze(FreezeOrder(grant="first", by="its own officer"))
+        budget.grants.freeze(FreezeOrder(grant="first", reason="a look", by="its own officer"))
+        budget.grants.unfreeze(UnfreezeOrder(grant="first", by="its own officer"))
     server.exchange(VICTIM)
     return server.train(server.with_proofs(server.start(3), first))
 
@@ -278,6 +280,44 @@ def test_who_told_a_start_of_less_gives_no_share_of_what_came_before_it(server: 
     # The victim's next row has the number that the lost one had; nobody takes that for a fork.
     third = server.round(3)
     server.round(4, third)
+
+
+def test_an_order_from_before_a_start_is_not_taken_by_who_signed_that_start(server: NoisedServer) -> None:
+    copy = server.copied(VICTIM)
+    server.exchange(VICTIM)
+    attempt = server.train(server.start(1), (VICTIM,))
+    # The victim loses the charge; everybody signs its new start and has not seen the order yet.
+    server.restored(VICTIM, copy)
+    server.exchange(VICTIM)
+    assert missing(server, VICTIM) == ""
+    for name in ("a", "b", "c"):
+        # Asked to sign the old start once more, it takes the order as little.
+        server.words(name, {VICTIM: attempt.prekeys[VICTIM].start.hex()})
+        refusal = refused(server, attempt, name)
+        assert refusal.code == "prekey-unknown"
+        assert f"'{VICTIM}' started again" in refusal.sentence
+        assert refusal.facts["member"] == VICTIM
+        assert head(server, name) == attempt.receipts[VICTIM].head.sequence - 1  # type: ignore[union-attr]
+    # Its ledger and what the others saw of it agree: attempts go on.
+    server.exchange(VICTIM)
+    server.round(3, server.round(2))
+
+
+def test_a_start_signed_while_an_attempt_is_accepted_counts_as_signed_after_it(server: NoisedServer) -> None:
+    attempt = server.train(server.start(1), (VICTIM,))
+    ring = server.agents["a"].ring
+    assert ring is not None
+    accept = ring.accept
+
+    def slow(order: Order, prekeys: Sequence[Prekey]) -> MemberAttempt:
+        accepted = accept(order, prekeys)
+        ring.sign_starts({VICTIM: "0" * 32})
+        return accepted
+
+    ring.accept = slow  # type: ignore[method-assign]
+    server.train(attempt, ("a", "b", "c"))
+    said = {name: answer.said for name, answer in server.unmasked(attempt).items()}
+    assert said == {"a": "attempt-lost", "b": "unmask", "c": "unmask", VICTIM: "unmask"}
 
 
 def test_receipts_of_members_that_are_not_active_are_not_believed(server: NoisedServer) -> None:

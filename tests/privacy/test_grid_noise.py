@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from hansa.contract.errors import InputError
 from hansa.privacy import grid_noise
-from hansa.privacy.grid_noise import GridNoise, effective_multiplier, tail
+from hansa.privacy.grid_noise import _CHUNK, GridNoise, effective_multiplier, tail
 from hansa.privacy.noise import NoiseGenerator
 from hansa.secagg.fixed_point import Grid, add_into
 
@@ -68,6 +69,22 @@ def test_the_sum_is_that_of_the_values_and_its_noise_has_the_stated_deviation() 
     assert abs(error.mean()) < 7 * expected / math.sqrt(length)
     assert abs(error.std() / expected - 1) < 7 / math.sqrt(2 * length)
     assert expected == pytest.approx(math.sqrt(members) * multiplier * CLIP, rel=1e-3)
+
+
+def test_noise_needs_little_room_beside_what_it_returns_and_differs_from_chunk_to_chunk() -> None:
+    length = 400_000
+    grid = Grid(bound=BOUND, summands=5, tail=tail(5.0, CLIP))
+    noise, encoded = noise_on(grid, length, 5.0), grid.encode(np.zeros(length))
+    tracemalloc.start()
+    noised = noise.add(encoded, NoiseGenerator(), modulus=2**32, summands=5)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    # The words that are returned, and at most as much again.
+    assert peak < 2 * noised.nbytes
+    drawn = noised.view(np.int32) / noise.sd
+    assert abs(drawn.std() - 1) < 7 / math.sqrt(2 * length)
+    parts = drawn[: length // _CHUNK * _CHUNK].reshape(-1, _CHUNK)
+    assert abs(np.corrcoef(parts)[np.triu_indices(len(parts), 1)]).max() < 7 / math.sqrt(_CHUNK)
 
 
 @settings(max_examples=200, deadline=None)

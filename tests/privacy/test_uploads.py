@@ -27,6 +27,7 @@ class Left:
     job: str = JOB
     at: float = NOW.timestamp()
     noise: str = "local"
+    multiplier: float | None = 50.0
 
 
 def organisation(*attempts: int, count: int = 1) -> Organisation:
@@ -61,6 +62,18 @@ def test_an_upload_is_charged_for_as_many_releases_or_named(charged: int, releas
 def test_a_charge_pays_for_its_own_job_attempt_and_segment_alone(left: Left) -> None:
     [unpaid] = hold_against([left], organisation(1).rows).unpaid
     assert "no charge" in unpaid.sentence
+
+
+@pytest.mark.parametrize("multiplier", [50.0, 60.0, 49.9, 25.0, 0.0, None])
+def test_an_upload_has_the_noise_that_was_charged_for_or_is_named(multiplier: float | None) -> None:
+    found = hold_against([Left(1, multiplier=multiplier)], organisation(1).rows)
+    if multiplier is None or multiplier >= 50.0:
+        # Of times before it was kept nothing can be said.
+        assert (found.charged, found.quieter) == (1, ())
+        return
+    [quieter] = found.quieter
+    assert (found.charged, quieter.multiplier, quieter.charged) == (0, multiplier, 50.0)
+    assert f"a noise multiplier of {multiplier:.4g}, and the ledger holds a charge for 50" in quieter.sentence
 
 
 def test_what_left_without_noise_is_counted_apart() -> None:

@@ -14,6 +14,7 @@ from hansa.secagg.check_words import CHECK_WORDS, add_check_words, check_sum
 from hansa.secagg.envelope import EnvelopeSum
 from hansa.secagg.key_setup import JobKeys
 from hansa.secagg.masks import HE_PRIME
+from hansa.secagg.server import Summation, Unmasking
 
 MODULI = {"update": HE_PRIME}
 Bytes = NDArray[np.uint8]
@@ -49,15 +50,20 @@ def envelope_upload(attempt: Attempt, name: str, values: Words) -> Bytes:
     return keys.envelope.encrypt(masked["update"])
 
 
-def masks_off(attempt: Attempt, active: Collection[str], length: int) -> Words:
-    """What `Unmasking` adds to a sum so that its masks are gone: on zeros, nothing else is there."""
-    listed = sorted(active)
-    attempt.uploads = {name: {"update": np.zeros(length + CHECK_WORDS, np.uint32)} for name in listed}
-    summation, unmasking = attempt.summation(listed, MODULI), attempt.unmasking(listed)
+def ready(attempt: Attempt, active: Collection[str]) -> Unmasking:
+    """The server's last step, with the shares that it needs."""
+    listed, unmasking = sorted(active), attempt.unmasking(active)
     papers = attempt.papers(listed)
     for name in listed[: attempt.room.parties.threshold]:
         unmasking.receive(name, attempt.give(name, listed, papers))
-    unmasking.unmask(summation)
+    return unmasking
+
+
+def masks_off(attempt: Attempt, active: Collection[str], length: int) -> Words:
+    """What takes the masks off a sum: on zeros, nothing else is there."""
+    attempt.uploads = {name: {"update": np.zeros(length + CHECK_WORDS, np.uint32)} for name in active}
+    summation = attempt.summation(sorted(active), MODULI)
+    ready(attempt, active).unmask(summation)
     return summation.of(attempt.order.cohort)["update"]
 
 
@@ -66,7 +72,7 @@ def envelope_sum(attempt: Attempt, uploads: Mapping[str, Bytes], length: int) ->
     found = EnvelopeSum(length + CHECK_WORDS)
     for upload in uploads.values():
         found.add(upload)
-    found.add_words(masks_off(attempt, uploads, length))
+    ready(attempt, uploads).unmask(Summation(attempt.order.circles, encrypted={"update": found}))
     return found
 
 

@@ -219,3 +219,29 @@ def test_members_of_one_job_without_its_group_key_take_nothing() -> None:
     assert check_sum(opened, job_keys().group, 7, "update", case().active)
     for other in (GroupKey(JOB, dice("another")(32)), GroupKey("cd" * 16, job_keys().group.secret)):
         assert not check_sum(opened, other, 7, "update", case().active)
+
+
+@pytest.mark.slow
+def test_ten_million_parameters_go_through_the_envelope() -> None:
+    length = 10_000_000
+    attempt = Room(make_parties(3), "large").begin(attempt=7)
+    values = {name: uniform(length, ord(name)) for name in "abc"}
+    uploads = {name: envelope_upload(attempt, name, them) for name, them in values.items()}
+    opened = opened_sum(7, envelope_sum(attempt, uploads, length).content, "abc", length)
+    assert opened is not None
+    np.testing.assert_array_equal(opened, total(list(values.values())))
+
+
+@pytest.mark.slow
+def test_of_twenty_six_members_the_fewest_that_may_open_their_sum() -> None:
+    """Noise of all uploads, and of taking off the masks of those that are missing."""
+    parties = make_parties(26)
+    attempt = Room(parties, "many").begin(attempt=7)
+    active = parties.names[: parties.charter.least_active]
+    values = {name: uniform(LENGTH, place) for place, name in enumerate(active)}
+    uploads = {name: envelope_upload(attempt, name, them) for name, them in values.items()}
+    content = envelope_sum(attempt, uploads, LENGTH).content
+    opened = opened_sum(7, content, active, LENGTH)
+    assert opened is not None
+    np.testing.assert_array_equal(opened, total(list(values.values())))
+    assert job_keys().envelope.noise_budget(content) >= 12

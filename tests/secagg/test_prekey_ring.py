@@ -141,6 +141,25 @@ def test_a_prekey_from_an_earlier_start_of_its_maker_is_never_taken_whatever_its
         assert code_of(room.rings["a"], make_order(EVERYBODY, prekeys, 2), prekeys) == "prekey-unknown"
 
 
+def test_an_attempt_that_began_before_a_peers_start_is_refused_once_that_start_is_signed() -> None:
+    room = Room(PARTIES)
+    old = room.fresh(EVERYBODY)
+    [word] = room.rings["b"].sign_starts({"a": room.rings["a"].start})
+    restart(room, "b")
+    # The old start's word again, and the old start signed again, change nothing.
+    room.rings["a"].take_witnesses([word])
+    room.rings["a"].sign_starts({"b": old[1].start.hex()})
+    with pytest.raises(RefusalError, match="'b' started again") as refused:
+        room.rings["a"].accept(make_order(EVERYBODY, old), old)
+    assert refused.value.code == "prekey-unknown"
+    # Without that peer it goes on, and so does the next one with it.
+    others = [name for name in EVERYBODY if name != "b"]
+    kept = [it for it in old if it.maker != 1]
+    room.rings["a"].accept(make_order(others, kept), kept)
+    fresh = room.fresh(EVERYBODY)
+    room.rings["a"].accept(make_order(EVERYBODY, fresh, 2), fresh)
+
+
 def test_an_older_start_that_is_shown_again_frees_no_used_prekey() -> None:
     room = Room(PARTIES)
     prekeys = room.fresh(EVERYBODY)

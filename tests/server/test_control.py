@@ -274,13 +274,6 @@ def test_a_model_of_prepared_columns_leaves_with_them_or_has_them_in_its_weights
     np.testing.assert_allclose(predict(task.model, FEATURES, handed, X), expected)
 
 
-def test_a_mode_that_is_not_built_starts_no_job(tmp_path: Path) -> None:
-    with open_test_desk(tmp_path, protection=Protection(mode="he")) as desk:
-        answer = client(desk).post("/v1/jobs", json=make_plan().model_dump(mode="json"))
-    assert answer.status_code == 422
-    assert "this version has no mode 'he'" in answer.json()["detail"]
-
-
 UNBUILT: dict[str, dict[str, object]] = {
     "metrics.per_member": {"metrics": MetricsPolicy(per_member=True)},
 }
@@ -304,10 +297,7 @@ def test_a_job_is_not_evaluated_more_often_than_the_charter_allows(tmp_path: Pat
         assert client(desk).post("/v1/jobs", json=allowed).is_success
 
 
-def test_in_mode_he_the_server_has_no_model_to_hand_out(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("hansa.contract.charter.BUILT_MODES", ("clear", "he"))
+def test_in_mode_he_the_server_has_no_model_to_hand_out(tmp_path: Path) -> None:
     with open_test_desk(tmp_path, protection=Protection(mode="he")) as desk:
         submit(desk)
         train(desk, 1)

@@ -17,7 +17,7 @@ from scipy.stats import binom
 from hansa.cli.simulation import SimulatedFederation
 from hansa.clients.data.dataset import Dataset
 from hansa.clients.data.split import split
-from hansa.clients.grants import FreezeOrder
+from hansa.clients.grants import FreezeOrder, UnfreezeOrder
 from hansa.clients.training import local_update
 from hansa.contract.charter import ModelChoice, PrivacyPlan, Task, Training
 from hansa.contract.features import BinaryLabel, FeatureContract, NumericColumn
@@ -288,7 +288,7 @@ def test_too_many_budgets_that_do_not_pay_pause_the_job_and_it_says_whose() -> N
     for name in "bd":
         budget = job.agents[name].budget
         assert budget is not None
-        budget.grants.unfreeze(FreezeOrder(grant="first", by="us"))
+        budget.grants.unfreeze(UnfreezeOrder(grant="first", by="us"))
     job.run()
     assert job.job.status == "finished"
 

@@ -7,14 +7,15 @@ from pathlib import Path
 
 import pytest
 from federation import JOB
+from flwr.app import ArrayRecord, ConfigRecord
 from masked_jobs import MaskedJob, Node, resealed
 from noised_side import on_disk
 
 from hansa.clients.protocol import Agent
 from hansa.contract.keys import to_text
-from hansa.contract.messages import Request, UnmaskReply, Witness, WitnessReply
+from hansa.contract.messages import RefusalReply, ReplyHeader, Request, UnmaskReply, Witness, WitnessReply
 from hansa.contract.statements import witness_statement
-from hansa.contract.wire import reply_header, unpack
+from hansa.contract.wire import digest, reply_header, seal, unpack
 from hansa.privacy.book import Book
 from hansa.privacy.records import FinishRow
 
@@ -86,6 +87,44 @@ def test_a_member_that_missed_orders_is_shown_what_finished_meanwhile(tmp_path: 
     # It was never charged for the third.
     assert finished(job.agents["d"]) == [1, 2, 4, 5, 6]
     assert finished(job.agents["a"]) == [1, 2, 3, 4, 5, 6]
+
+
+def test_a_member_that_is_asked_and_never_uploads_keeps_no_proof_from_the_others(tmp_path: Path) -> None:
+    job = job_of(tmp_path, 20)
+
+    def never(body: Request, honest: Node, payload: bytes) -> bytes:
+        if body.type != "attempt":
+            return honest(payload)
+        said = RefusalReply(code="training-failed", sentence="no")
+        header = ReplyHeader(charter=job.simulated.hash, sender="d", request=digest(payload), body=said)
+        return seal(header, {}, job.simulated.identities["d"])
+
+    job.faults["d"] = never
+    job.run()
+    assert job.job.status == "finished", job.job.reason
+    assert not job.events("attempt-limit")
+    attempts = len(job.job.results)
+    for name in ("a", "b", "c"):
+        assert finished(job.agents[name]) == list(range(1, attempts))
+    # What it lacks is shown in the places that are left.
+    shown = [body.finished for name, body in job.asked if body.type == "attempt" and name == "d"]
+    assert [it.attempt for it in shown[-1]] == list(range(attempts - 8, attempts))
+
+
+def test_flowers_loop_shows_proofs_and_keeps_receipts(tmp_path: Path) -> None:
+    job = job_of(tmp_path, 20)
+    strategy, grid, empty = job.strategy(), job.grid(), ArrayRecord()
+    for number in range(1, 21):
+        messages = list(strategy.configure_train(number, empty, ConfigRecord(), grid))
+        arrays, _ = strategy.aggregate_train(number, grid.send_and_receive(messages, timeout=5))
+        assert arrays is not None
+    grid.close()
+    for agent in job.agents.values():
+        assert finished(agent) == list(range(1, 20))
+    shown = [body.finished for name, body in job.asked if body.type == "attempt" and name == "a"]
+    assert [len(it) for it in shown] == [0, *[1] * 19]
+    for name in job.agents:
+        assert [it.attempt for it in job.job.receipts[name]] == list(range(1, 21))
 
 
 def test_another_run_shows_what_the_one_before_had_proved(tmp_path: Path) -> None:
@@ -176,9 +215,6 @@ def test_a_member_whose_ledger_forked_is_left_out_with_the_reason(tmp_path: Path
 
 
 def test_one_member_that_cries_fork_does_not_drive_another_out_for_good(tmp_path: Path) -> None:
-    from hansa.contract.messages import RefusalReply, ReplyHeader
-    from hansa.contract.wire import digest, seal
-
     job = job_of(tmp_path, 8, members=5)
 
     def accuses(body: Request, honest: Node, payload: bytes) -> bytes:

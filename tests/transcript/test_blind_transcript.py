@@ -1,8 +1,9 @@
-"""All that the server process saw of a job in mode `he`: neither update nor sum nor model; with one member, sums."""
+"""All that the server process saw of a job in mode `he`: no update, sum or model; with a member, the others' sum."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -96,13 +97,13 @@ def test_with_one_member_it_has_sums_and_models_and_no_single_update(job: Record
 
 
 def test_the_search_finds_what_the_server_does_hold(job: RecordedJob) -> None:
-    """Encrypted sums and sealed keys in messages, sums and sealed states in memory, states in the store."""
+    """Encrypted sums, sealed states and the sealed keys: in messages and memory, states in the store too."""
     carried = attacker(job).carried
-    made = windows("sum", _lumps(carried.sums[-1].content.tobytes()))
-    made |= windows("keys", _lumps(carried.bundles[0].sealed))
-    last = [sealed for number, sealed in carried.states if number == ROUNDS]
+    last = {sealed for number, sealed in carried.states if number == ROUNDS}
+    made = windows("sum", blocks(carried.sums[-1].content.tobytes()))
+    made |= windows("keys", blocks(carried.bundles[0].sealed))
     for copy, sealed in enumerate(last):
-        made |= windows(f"state {copy}", _lumps(sealed))
+        made |= windows(f"state {copy}", blocks(sealed))
     found = search(job.transcript, made)
     places = {name: {it.split()[0].split("/")[0] for it in seen} for name, seen in found.items()}
     assert set(places) == set(made)
@@ -116,8 +117,8 @@ def test_the_search_finds_what_the_server_does_hold(job: RecordedJob) -> None:
     assert "server.log" in {name for name, _ in job.transcript.files}
 
 
-def _lumps(content: bytes) -> NDArray[np.void]:
-    """Bytes in pieces of 16, without what is left over."""
+def blocks(content: bytes) -> NDArray[Any]:
+    """Whole blocks of 16 bytes."""
     return np.frombuffer(content[: len(content) // 16 * 16], "V16")
 
 

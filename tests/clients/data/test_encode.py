@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 
 from hansa.clients.data.check import check_data, check_table
-from hansa.clients.data.encode import encode
+from hansa.clients.data.encode import encode, identifying
 from hansa.clients.data.sources import read_csv
 from hansa.contract.errors import DataError
 from hansa.contract.features import (
@@ -187,6 +187,30 @@ def test_an_optional_column_may_be_absent() -> None:
         "optional" in sentence
         for sentence in check_table(pl.DataFrame({"y": [1], "n": [1]}), features, "t").warnings
     )
+
+
+OPTIONAL = FeatureContract(
+    columns=(
+        NumericColumn(name="n", low=0, high=9),
+        NumericColumn(name="m", low=0, high=9, optional=True),
+        CategoricalColumn(name="k", categories=("a", "b"), optional=True),
+    ),
+    label=BinaryLabel(),
+)
+
+
+def test_an_optional_column_without_values_gives_nobody_another_id() -> None:
+    rows = pl.DataFrame({"y": [1, 0, 1], "n": [1.0, 2.0, 3.0]})
+    before = encode(rows, OPTIONAL, "t").entities.tolist()
+    for m, k in (([None] * 3, ["", None, " "]), ([float("nan"), -float("nan"), None], [None] * 3)):
+        empty = rows.with_columns(m=pl.Series(m, dtype=pl.Float64), k=pl.Series(k, dtype=pl.String))
+        assert encode(empty, OPTIONAL, "t").entities.tolist() == before
+        assert identifying(empty, OPTIONAL) == identifying(rows, OPTIONAL) == ("n",)
+    # Rows in which it stays empty keep theirs, too.
+    some = rows.with_columns(m=pl.Series([None, 4.0, None]), k=pl.Series([None, None, "b"]))
+    after = encode(some, OPTIONAL, "t").entities.tolist()
+    assert [old == new for old, new in zip(before, after, strict=True)] == [True, False, False]
+    assert identifying(some, OPTIONAL) == ("n", "m", "k")
 
 
 def test_equal_rows_are_different_entities_and_order_does_not_matter() -> None:

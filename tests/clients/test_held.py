@@ -1,0 +1,76 @@
+"""What a member keeps of jobs in mode `he`: on its disk, for its user only, the newest and no more."""
+
+from __future__ import annotations
+
+import stat
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from hansa.clients.blind_states import read_state, state_bytes
+from hansa.clients.held import KEPT_JOBS, KEPT_STATES, HeldJobs, HeldKeys, HeldState
+from hansa.contract.errors import RefusalError
+from hansa.strategies.apply import ModelState
+
+KEYS = HeldKeys(2, "b", b"secret", b"bundle", {"a": "x"}, ready=False, used=False)
+numbers = arrays(np.float64, 5, elements=st.one_of(st.just(0.0), st.just(-0.0), st.floats(-1e6, 1e6)))
+
+
+def test_what_was_kept_is_there_for_the_next_process_and_for_nobody_else(tmp_path: Path) -> None:
+    path = tmp_path / "held.sqlite"
+    held = HeldJobs(path)
+    held.keep_keys("job", KEYS)
+    held.keep_keys("job", replace(KEYS, ready=True))
+    held.use("job")
+    held.keep_state("job", HeldState(1, "1" * 64, b"one"))
+    # The process is gone without a word.
+    again = HeldJobs(path)
+    assert again.keys("job") == replace(KEYS, ready=True, used=True)
+    assert again.states("job") == [HeldState(1, "1" * 64, b"one")]
+    for file in tmp_path.iterdir():
+        assert stat.S_IMODE(file.stat().st_mode) == 0o600, file
+
+
+def test_of_a_job_the_last_two_states_stay_and_of_jobs_the_newest() -> None:
+    held = HeldJobs(":memory:")
+    for job in range(KEPT_JOBS + 2):
+        held.keep_keys(f"{job}", KEYS)
+        for number in range(4):
+            held.keep_state(f"{job}", HeldState(number, f"{number:064x}", b"state"))
+    assert [it.round for it in held.states("9")] == [3, 2]
+    assert KEPT_STATES == 2
+    forgotten = held.keys("0")
+    assert forgotten is not None
+    assert (forgotten.content, forgotten.bundle) == (b"", b"")
+    assert held.states("0") == []
+    # A state that is taken again is the newest one.
+    held.keep_state("9", HeldState(2, f"{2:064x}", b"state"))
+    assert [it.round for it in held.states("9")] == [2, 3]
+
+
+@given(numbers, numbers, numbers, st.integers(0, 3))
+def test_a_state_comes_back_with_every_bit(
+    weights: np.ndarray, first: np.ndarray, tail: np.ndarray, count: int
+) -> None:
+    state = ModelState(3, weights, first=first, second=np.zeros(5), tail=tail, tail_count=count)
+    back = read_state(state_bytes(state), 5)
+    assert {name: it.tobytes() for name, it in back.arrays().items()} == {
+        name: it.tobytes() for name, it in state.arrays().items()
+    }
+
+
+@given(st.binary(max_size=300))
+def test_bytes_that_are_no_state_are_refused(content: bytes) -> None:
+    with pytest.raises(RefusalError, match="bad-size"):
+        read_state(content, 5)
+
+
+def test_a_state_of_another_model_is_refused() -> None:
+    state = ModelState.start(np.ones(4))
+    with pytest.raises(RefusalError, match="bad-size"):
+        read_state(state_bytes(state), 5)
