@@ -138,12 +138,42 @@ def test_containers_are_not_root_and_write_nowhere_but_in_their_volumes(federati
 
 def test_a_node_holds_no_data_and_no_key_but_its_own(federation: httpx.Client) -> None:
     program = (
-        "import os\n"
+        "import os, stat\n"
         "print(sorted(os.path.join(d, f) for top in ('/node', '/work', '/member', '/instance/members') "
-        "for d, _, fs in os.walk(top) for f in fs if os.path.getsize(os.path.join(d, f))))"
+        "for d, _, fs in os.walk(top) for f in fs "
+        "if os.path.getsize(os.path.join(d, f)) or stat.S_ISSOCK(os.stat(os.path.join(d, f)).st_mode)))"
     )
     found = inside(f"node-{ORGANISATIONS[0]}", program)
-    assert found == "['/node/ca.crt', '/node/node.key', '/node/node.pub']"
+    # The agent's socket for rounds, and not the one for grants, unfreezing and export.
+    assert found == "['/node/ca.crt', '/node/node.key', '/node/node.pub', '/work/work.sock']"
+
+
+def test_from_a_node_nothing_is_granted_unfrozen_or_exported(federation: httpx.Client) -> None:
+    """Neither by the command line nor by the words of admin.sock, said to the one socket that is there."""
+    node = f"node-{ORGANISATIONS[0]}"
+    program = (
+        "import json, socket, struct\n"
+        "for words in (dict(command='grant', name='x', epsilon=8, delta=1e-5), dict(command='unfreeze-grant', "
+        "grant='first', by='x'), dict(command='recover', by='x'), dict(command='status')):\n"
+        "    content = json.dumps(words).encode()\n"
+        "    with socket.socket(socket.AF_UNIX) as it:\n"
+        "        it.settimeout(20)\n"
+        "        it.connect('/work/work.sock')\n"
+        "        it.sendall(struct.pack('>I', len(content)) + content)\n"
+        "        answer = b''\n"
+        "        while part := it.recv(65536): answer += part\n"
+        "    print(b'not Hansa' in answer or b'not a Hansa' in answer or b'too short' in answer, b'\"ok\"' in answer)\n"
+    )
+    assert inside(node, program).split("\n") == ["True False"] * 4
+    for command in ("budgets grant x --epsilon 1", "budgets unfreeze first", "jobs export --org kontor-bank"):
+        argv = ["hansa", *command.split()]
+        program = (
+            "import subprocess\n"
+            f"done = subprocess.run({argv!r}, capture_output=True, text=True)\n"
+            "print(done.returncode, 'Traceback' in done.stderr)"
+        )
+        code, traceback = inside(node, program).split()
+        assert (code != "0", traceback) == (True, "False"), command
 
 
 def test_neither_executor_nor_superlink_holds_the_operators_key(federation: httpx.Client) -> None:
