@@ -304,6 +304,8 @@ class ConsortiumStrategy(FlowerHooks):
         plan = attempt.plan
         for node, answer in self.exchange.ask(attempt.requests, plan.deadline_s, plan.reask_s):
             attempt.receive(node, answer)
+            # The next reply is made when this one is gone.
+            del answer
         self.note_uploads(attempt)
 
     def note_uploads(self, attempt: Attempt) -> None:

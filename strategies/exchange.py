@@ -100,27 +100,30 @@ class Exchange:
                 asked, reask_after_s = now, 2 * reask_after_s
             replies = self._pull(waiting, now)
             held = self._grid_holds() or time.monotonic() - now >= _HELD_S
-            while replies:
-                node, reply = replies.pop(0)
-                if node not in waiting.unanswered:
-                    continue
-                waiting.unanswered.discard(node)
-                pause = _PAUSE_S[0]
-                yield node, _payload(reply)
+            for reply in replies:
+                node, answer = self._node_of(reply, waiting), _payload(reply)
+                # The next one is made when this one is gone.
                 del reply
+                if node in waiting.unanswered:
+                    waiting.unanswered.discard(node)
+                    pause = _PAUSE_S[0]
+                    yield node, answer
+                del answer
             if waiting.unanswered and not held:
                 time.sleep(min(pause, max(0.0, deadline - time.monotonic())))
                 pause = min(1.3 * pause, _PAUSE_S[1])
 
-    def _pull(self, waiting: _Waiting, now: float) -> list[tuple[int, Message]]:
+    def _pull(self, waiting: _Waiting, now: float) -> Iterator[Message]:
+        """Ask for replies; they come one by one, and what was taken is not held here."""
         self._overdue = {message: until for message, until in self._overdue.items() if until > now}
-        found = []
-        for reply in self._grid.pull_messages([*waiting.sent, *self._overdue]):
-            message_id = reply.metadata.reply_to_message_id
-            self._overdue.pop(message_id, None)
-            if (node := waiting.sent.pop(message_id, None)) is not None:
-                found.append((node, reply))
-        return found
+        found = self._grid.pull_messages([*waiting.sent, *self._overdue])
+        return _emptied(found) if isinstance(found, list) else iter(found)
+
+    def _node_of(self, reply: Message, waiting: _Waiting) -> int | None:
+        """Whose reply it is; None for one that nobody waits for."""
+        message_id = reply.metadata.reply_to_message_id
+        self._overdue.pop(message_id, None)
+        return waiting.sent.pop(message_id, None)
 
     def _take_back(self, waiting: _Waiting, deadline: float) -> None:
         """No node should begin on, or pay for, what nobody waits for any more."""
@@ -151,6 +154,11 @@ class Exchange:
             elif node not in waiting.sent.values():
                 waiting.unanswered.discard(node)
                 yield node, ExchangeError("the server knows no such node any more")
+
+
+def _emptied(replies: list[Message]) -> Iterator[Message]:
+    while replies:
+        yield replies.pop(0)
 
 
 def _payload(reply: Message) -> bytes | ExchangeError:

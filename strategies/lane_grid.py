@@ -6,12 +6,14 @@ where one is missing the grid is used as it is.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from typing import Any, cast
 
 from flwr.app import Message
 from flwr.app.error import Error
 from flwr.app.message import make_message, remove_content_from_message
+from flwr.app.metadata import Metadata
 from flwr.common.constant import ErrorCode
 from flwr.common.serde import message_from_proto, message_to_proto
 from flwr.proto.message_pb2 import ConfirmMessageReceivedRequest, PullObjectRequest, PushObjectRequest
@@ -34,7 +36,12 @@ from flwr.superlink.grid.http_grid import HttpGrid
 
 from hansa.contract.inlined import add_inlined, read_inlined
 
+# What one push brings: requests, of which equal ones are sent once.
 INLINE_BYTES = 128 << 20
+# What one pull brings: two replies at a million parameters, and thousands of small ones.
+PULL_BYTES = 8 << 20
+# How long an object of a reply that is there is waited for.
+_PATIENCE_S = 60.0
 _PRIVATE = ("_runtime_client", "_run", "node")
 
 
@@ -88,30 +95,47 @@ class LaneGrid:
             )
         return list(answer.message_ids)
 
-    def pull_messages(self, message_ids: Iterable[str]) -> list[Message]:
-        """Replies that are there; a lane waits for the first, 2 s at most."""
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterator[Message]:
+        """Replies that are there, each made when it is taken; a lane waits for the first, 2 s at most.
+
+        One answer brings many small replies and few large ones whole; objects of the others are pulled one by one.
+        """
         request = PullAppMessagesRequest(message_ids=list(message_ids))
-        add_inlined(request, limit=INLINE_BYTES)
+        add_inlined(request, limit=PULL_BYTES)
         answer = self._grid._runtime_client.PullMessages(request)
         inlined = {get_object_id(it): it for it in read_inlined(answer).objects}
         self.held = self.held or bool(inlined)
-        replies = []
-        for header, tree in zip(answer.messages_list, answer.message_object_trees, strict=True):
-            wanted = list(dict.fromkeys(it.object_id for it in iterate_object_tree(tree)))
+        # Nothing here refers to the answer, which is as large as what it brought.
+        headers = [message_from_proto(it).metadata for it in answer.messages_list]
+        trees = [
+            list(dict.fromkeys(it.object_id for it in iterate_object_tree(tree)))
+            for tree in answer.message_object_trees
+        ]
+        return self._one_by_one(list(zip(headers, trees, strict=True)), inlined)
+
+    def _one_by_one(
+        self, replies: list[tuple[Metadata, list[str]]], inlined: dict[str, bytes]
+    ) -> Iterator[Message]:
+        """Make each reply of its objects, which are held no longer than the last reply that has them is made."""
+        needed = Counter(it for _, wanted in replies for it in wanted)
+        for metadata, wanted in replies:
+            needed.subtract(wanted)
+            contents = None
             if all(it in inlined for it in wanted):
-                contents = {it: inlined[it] for it in wanted}
-            else:
-                try:
-                    contents = self._pull_objects(header.metadata.message_id, wanted)
-                except ObjectPullError as failure:
-                    lost = Error(ErrorCode.MESSAGE_UNAVAILABLE, f"a reply never arrived whole: {failure}")
-                    replies.append(make_message(message_from_proto(header).metadata, error=lost))
-                    continue
-            with no_object_id_recompute():
-                reply = cast(Message, inflate_object_from_contents(header.metadata.message_id, contents))
-            reply.metadata.__dict__["_message_id"] = header.metadata.message_id
-            replies.append(reply)
-        return replies
+                contents = {it: inlined[it] if needed[it] else inlined.pop(it) for it in wanted}
+            yield self._made(metadata, wanted, contents)
+
+    def _made(self, metadata: Metadata, wanted: list[str], contents: dict[str, bytes] | None) -> Message:
+        if contents is None:
+            try:
+                contents = self._pull_objects(metadata.message_id, wanted)
+            except ObjectPullError as failure:
+                lost = Error(ErrorCode.MESSAGE_UNAVAILABLE, f"a reply never arrived whole: {failure}")
+                return make_message(metadata, error=lost)
+        with no_object_id_recompute():
+            reply = cast(Message, inflate_object_from_contents(metadata.message_id, contents))
+        reply.metadata.__dict__["_message_id"] = metadata.message_id
+        return reply
 
     def forget(self, message_ids: Iterable[str]) -> None:
         """Take back what nobody waits for any more; a stock server overlooks this."""
@@ -128,7 +152,7 @@ class LaneGrid:
                 raise ObjectUnavailableError(object_id)
             return bytes(answer.object_content)
 
-        contents = pull_objects(wanted, pull, initial_backoff=0.05, max_time=60.0)
+        contents = pull_objects(wanted, pull, initial_backoff=0.05, max_time=_PATIENCE_S)
         client.ConfirmMessageReceived(
             ConfirmMessageReceivedRequest(node=node, run_id=run_id, message_object_id=message_id)
         )

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import signal
 import sqlite3
 import time
+from collections import Counter
 from pathlib import Path
 
 import pytest
-from running import RunningFederation, running
+from running import RunningFederation, running, until
 from test_kills import check_history
+
+from hansa.clients.ledger import LEDGER, read_rows
+from hansa.privacy.records import ChargeRow
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
@@ -54,6 +59,53 @@ def kill_at(federation: RunningFederation, member: str, step: str) -> None:
         while log.execute(query, (newest,)).fetchone() is None:
             assert time.monotonic() < deadline, f"{member} is never {step}"
     os.kill(pid, signal.SIGKILL)
+
+
+def charges_of(federation: RunningFederation, member: str) -> Counter[tuple[int, str]]:
+    """How often a member's ledger says that it paid for which attempt and purpose."""
+    rows = read_rows(federation.instance / "members" / member / LEDGER)
+    charged = [it.body for it in rows if isinstance(it.body, ChargeRow)]
+    assert not any(it.recovered for it in charged)
+    # A release costs the same each time: no attempt is paid for in part.
+    assert len({(it.purpose, it.amount) for it in charged}) == len({it.purpose for it in charged})
+    return Counter((it.attempt, it.purpose) for it in charged)
+
+
+def test_agents_that_die_under_noise_have_paid_for_what_they_took_part_in_and_the_job_finishes(
+    tmp_path: Path,
+) -> None:
+    # Far enough from each other for what the charter admits of unfinished attempts: 3, and one more for five finished.
+    rounds, killed = 14, Counter[str]()
+    with running(tmp_path, "--rounds", str(rounds), "--set", "steps=1") as federation:
+        federation.reach(3)
+        for step, member in zip(STEPS, MEMBERS, strict=False):
+            before = federation.round
+            kill_at(federation, member, step)
+            killed[member] += 1
+            federation.reach(before + 3, 60)
+        until(lambda: federation.job_status == "finished", 90)
+        check_history(federation)
+        assert federation.round == rounds
+        kinds = {kind for (kind,) in federation.rows("SELECT kind FROM events")}
+        assert not kinds & {"attempt-limit", "ledger-behind-witness", "ledger-fork", "budget-exhausted"}
+        attempts = {
+            attempt: (kind, set(json.loads(cohort)), set(json.loads(active)))
+            for attempt, kind, cohort, active in federation.rows(
+                "SELECT attempt, kind, cohort, active FROM attempts"
+            )
+        }
+        charges = {member: charges_of(federation, member) for member in MEMBERS}
+        for member, paid in charges.items():
+            assert set(paid.values()) == {1}
+            active = {number for number, (_, _, members) in attempts.items() if member in members}
+            asked = {number for number, (_, members, _) in attempts.items() if member in members}
+            charged = {number for number, _ in paid}
+            assert active <= charged <= asked
+            # What it was charged for and did not upload, it died in.
+            assert len(charged - active) <= killed[member]
+        for number, (kind, _, active) in attempts.items():
+            purposes = [{what for paid_for, what in charges[it] if paid_for == number} for it in active]
+            assert all(it == purposes[0] and kind in it for it in purposes)
 
 
 def test_agents_that_die_at_each_step_of_a_masked_attempt_cost_at_most_that_attempt(tmp_path: Path) -> None:

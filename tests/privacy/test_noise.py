@@ -228,6 +228,8 @@ def test_at_4096_units_the_discrete_law_meets_the_exact_gaussian_curve_to_1e_9(
     assert abs(delta - exact) < 1e-9
 
 
+@pytest.mark.slow
+@pytest.mark.alone
 def test_a_million_draws_take_less_than_a_fifth_of_a_second() -> None:
     generator = NoiseGenerator()
     seconds = []
