@@ -35,7 +35,7 @@ from hansa.contract.errors import RefusalError
 from hansa.contract.jobs import JobPlan
 from hansa.contract.keys import to_text
 from hansa.contract.order import Order
-from hansa.contract.segments import CHECK_WORDS, PREPARATION, UPDATE, divisor, segment_specs
+from hansa.contract.segments import CHECK_WORDS, PREPARATION, UPDATE, SegmentSpec, divisor, segment_specs
 from hansa.contract.wire import Segments
 from hansa.models.model import Model
 from hansa.models.preparation import Preparation, prepared_model
@@ -57,7 +57,7 @@ from hansa.secagg.parties import Parties
 from hansa.strategies.apply import ModelState, apply
 from hansa.strategies.blind_state import largest_sealed_state
 from hansa.strategies.contract_check import released
-from hansa.strategies.grids import grid_of
+from hansa.strategies.grids import grid_of, noise_on
 
 Words = NDArray[np.uint32]
 # Jobs whose keys are open in memory.
@@ -279,12 +279,27 @@ class BlindJobs:
         state = self._before(plan, order, segments)
         charter = self._membership.charter
         spec = next(it for it in segment_specs(charter, plan, order, self._parameters) if it.name == UPDATE)
-        mean = grid_of(spec, len(order.cohort)).decode(total) / divisor(charter, plan, request.active)
+        public = divisor(charter, plan, request.active)
+        self._check_noise(request, spec, public)
+        mean = grid_of(spec, len(order.cohort)).decode(total) / public
         rate = order.knobs.get("server_rate", 1.0)
         new = apply(state, mean, plan.rule, rate, plan.rounds, noise=request.noise)
         if not (np.isfinite(new.weights).all() and np.isfinite(new.released).all()):
             raise RefusalError("training-failed", "the new model has values that are not finite")
         return self._keep(keys, job, new, seal=self._membership.name in request.sealing)
+
+    def _check_noise(self, request: ApplyRequest, spec: SegmentSpec, public: float) -> None:
+        """Refuse more noise than a sum of this order can have: it would shorten the step and shrink the weights."""
+        most, order = 0.0, request.order
+        if spec.multiplier:
+            noise = noise_on(spec, self._membership.charter, len(order.cohort), spec.multiplier)
+            most = noise.sd / noise.scale * len(request.active) ** 0.5 / public
+        if request.noise > most * (1.0 + 1e-9):
+            raise RefusalError(
+                "wrong-state",
+                f"a sum of attempt {order.attempt} has noise of {most:.4g} at most, not {request.noise:.4g}",
+                {"attempt": order.attempt},
+            )
 
     def _checked_sum(
         self, keys: JobKeys, request: ApplyRequest, content: NDArray[np.uint8], attempts: AttemptLog

@@ -82,6 +82,7 @@ def test_noise_that_is_missing_is_said_with_exit_code_1(
     assert json.loads(out)["verdict"] == "refuted"
 
 
+@pytest.mark.slow
 def test_too_few_guesses_are_inconclusive(
     made: Instance, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -91,6 +92,7 @@ def test_too_few_guesses_are_inconclusive(
     assert "inconclusive: 10 guesses could have certified 1.05 at most, the claim is 4" in out
 
 
+@pytest.mark.slow
 def test_without_an_epsilon_the_ledgers_claim_is_audited(
     made: Instance, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

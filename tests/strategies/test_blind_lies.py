@@ -292,3 +292,15 @@ def test_other_modes_know_no_keys_sums_or_states() -> None:
     body = KeysRequest(job=JOB, epoch=1, maker="a")
     said = reply_header(unpack(agent.handle(request(job.simulated, body)))).body
     assert said.code == "mode-downgrade"
+
+
+def test_more_noise_than_a_sum_can_have_is_not_believed() -> None:
+    job = BlindJob(rounds=1)
+
+    def lie(body: ApplyRequest, segments: dict[str, NDArray[Any]]) -> tuple[ApplyRequest, Segments]:
+        return body.model_copy(update={"noise": 0.01}), segments
+
+    liar = Liar(job, "apply", lie, attempt=1)
+    job.run()
+    assert {it.code for it in liar.answers} == {"wrong-state"}
+    job.assert_alike()

@@ -80,7 +80,17 @@ def granted(job: MaskedJob, turn: int) -> Callable[[], object]:
     def grant() -> None:
         name = f"grant-{turn}"
         expires = datetime.now(UTC) + LATER[-1] + timedelta(days=365)
-        budget.grants.grant(GrantOrder(grant=name, epsilon=2.0, delta=1e-6, expires=expires, by="us"))
+        budget.grants.grant(
+            GrantOrder(
+                grant=name,
+                epsilon=2.0,
+                delta=1e-6,
+                expires=expires,
+                purpose="a test",
+                legal_basis="made-up records",
+                by="us",
+            )
+        )
         budget.approve(job.job.plan, by="us", grant=name)
 
     return grant

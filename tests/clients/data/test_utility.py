@@ -30,6 +30,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made
 
 
+@pytest.mark.slow
 def test_every_way_is_measured_for_every_epsilon_and_member(folder: Path) -> None:
     command = [sys.executable, ROOT / "benchmarks" / "utility.py", folder, "--epsilon", "8", "1", "--json"]
     command += ["--seeds", "2", "--rounds", "12", "--processes", "1"]
