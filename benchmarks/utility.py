@@ -233,9 +233,8 @@ def summary(results: list[Result], epsilon: float, names: list[str], *, falling:
     sign = -1.0 if falling else 1.0
     gaps = np.nanmean(ways["pooled"] - ways["federated_private"], axis=1) * sign
     found: dict[str, dict] = {way: _way(values, names) for way, values in ways.items()}
-    found["personalised"] |= held(
-        found["personalised"], found["own"], dict(zip(names, results[0].rows)), sign
-    )
+    rows = dict(zip(names, results[0].rows, strict=True))
+    found["personalised"] |= held(found["personalised"], found["own"], rows, sign)
     return {"gap_mean": float(gaps.mean()), "gap_se": _error(gaps), **found}
 
 

@@ -77,26 +77,24 @@ def _what(
 
 
 def _print(report: DataReport) -> None:
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
+    from hansa.cli.listing import print_table
 
-    console = Console()
-    console.print(f"{report.origin}: {report.rows} rows", markup=False, highlight=False)
-    table = Table("column", "role", "kind", "missing", "out of range", "1-99 % range", "findings")
-    for it in report.columns:
-        spread = f"{it.spread[0]:g} to {it.spread[1]:g}" if it.spread else ""
-        findings = "\n".join(f"{finding.level}: {finding.sentence}" for finding in it.findings)
-        clipped = f"{it.clipped:.1%}" if it.clipped_rows else ""
-        table.add_row(
-            escape(it.name),
-            it.role,
-            it.kind,
+    typer.echo(f"{report.origin}: {report.rows} rows")
+    rows = (
+        (
+            it.name,
+            it.kind if it.role == "feature" else f"{it.role}, {it.kind}",
             f"{it.missing:.1%}" if it.missing else "",
-            clipped,
-            spread,
-            escape(findings),
+            f"{it.clipped:.1%}" if it.clipped_rows else "",
+            f"{it.spread[0]:.4g} to {it.spread[1]:.4g}" if it.spread else "",
         )
-    console.print(table)
+        for it in report.columns
+    )
+    columns = ("column", "kind", "missing", "clipped", "1-99 % range")
+    print_table(columns, rows, nothing="the contract names no column")
+    # Sentences would be squeezed into what the other columns leave.
+    for it in report.columns:
+        for finding in it.findings:
+            typer.echo(f"{finding.level}: column '{it.name}'{finding.sentence}")
     if report.extra:
-        console.print(f"not used: {', '.join(report.extra)}", markup=False, highlight=False)
+        typer.echo(f"not used: {', '.join(report.extra)}")

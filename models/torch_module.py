@@ -3,10 +3,7 @@
 An installed package offers a subclass of `TorchModel` as an entry point of the group `hansa.models`:
 
     class Wide(TorchModel):
-        # See `models.model.margin`.
-    single_precision = True
-
-    def build(self, features, options):
+        def build(self, features, options):
             return torch.nn.Sequential(torch.nn.Linear(len(features.encoded), 8), torch.nn.Tanh(),
                                        torch.nn.Linear(8, features.outputs))
 

@@ -169,6 +169,25 @@ def test_records_that_depart_from_the_contract(
     assert "west" in last
 
 
+def test_a_departure_is_said_below_the_table_whatever_the_screen_s_width(
+    tmp_path: Path, made: Instance, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "80")
+    lines = (tmp_path / "tiny" / "a.csv").read_text().splitlines()
+    narrow = [lines[0]] + [f"0.{number % 9},{line.split(',', 1)[1]}" for number, line in enumerate(lines[1:])]
+    (tmp_path / "tiny" / "a.csv").write_text("\n".join(narrow) + "\n")
+    assert hansa(["data", "check", "--instance", "made", "--org", "a"], monkeypatch) == 0
+    printed = capsys.readouterr().out.splitlines()
+    [warning] = [line for line in printed if line.startswith("warning: ")]
+    assert warning.startswith("warning: column 'age': the declared range ")
+    assert warning.endswith("let jobs begin with the contract check")
+    framed = [line for line in printed if line[0] in "┏┃┡│└"]
+    # One line for each column of the contract and four of the frame.
+    assert len(framed) == 3 + 4
+    assert max(len(line) for line in framed) <= 80
+
+
 def in_a_database(folder: Path) -> None:
     with sqlite3.connect(folder / "b.sqlite") as connection:
         connection.execute("CREATE TABLE records AS SELECT 0.5 AS age, 'west' AS ward, 1 AS y")
