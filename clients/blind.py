@@ -170,7 +170,8 @@ class BlindJobs:
         job, place = request.job, self._place(request.job, kept.epoch, kept.maker)
         opened = self._opened(job, kept)
         signature = to_text(self._membership.identity.sign(opened.statement(place)))
-        shown = {**kept.signatures, **request.signatures, self._membership.name: signature}
+        # Those that are kept are valid: no others stand in their place.
+        shown = {**request.signatures, **kept.signatures, self._membership.name: signature}
         shown = {name: shown[name] for name in keys_signers(opened, place, shown)}
         if (ready := keys_agreed(opened, place, shown)) != kept.ready or shown != kept.signatures:
             kept = replace(kept, signatures=shown, ready=ready)

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from hansa.contract.blind_messages import (
     ENCRYPTED_SUM,
+    MOST_EPOCHS,
     MOST_WRONG,
     SEALED_KEYS,
     SEALED_STATE,
@@ -142,7 +143,9 @@ class Custody:
             if name in self._held and self._waits.due(name, self._goes_on())
         }
         lacking = {name: node for name, node in here.items() if not self._has_keys(name)}
-        if lacking and self._monotonic() - self._tried >= AGAIN_S:
+        # Numbers of keys are few: who makes none is asked more seldom.
+        pause = AGAIN_S * 2.0 ** min(self._vain.total(), 5)
+        if lacking and self._monotonic() - self._tried >= pause:
             self._tried = self._monotonic()
             if owners := self._owners(here):
                 self._hand_on(here, owners[self._handed % len(owners)], lacking)
@@ -163,19 +166,22 @@ class Custody:
     def _owners(self, here: Mapping[str, int]) -> list[str]:
         """Members whose word that they have the keys counts: they are asked for them, and no others are made.
 
-        So few that all of them may be faulty are believed once each, before round 1.
+        Before round 1 more than may be faulty must say that they signed them: of the t that did some are here.
         """
-        owners = [name for name in here if self._has_keys(name)]
-        believed = (
-            len(owners) > self._desk.charter.protection.c or self.state.round or self._handed < len(owners)
-        )
-        return owners if believed else []
+        said = sum(it.epoch == self.epoch for it in self._held.values())
+        believed = said > self._borne or self.state.round
+        return [name for name in here if self._has_keys(name)] if believed else []
+
+    @property
+    def _borne(self) -> int:
+        """Members that may be faulty and stop nothing."""
+        charter = self._desk.charter
+        return min(charter.protection.c, len(charter.members) - charter.threshold)
 
     def _next_epoch(self) -> int:
         """Above those that were tried, as far as members say: so many of them as may be faulty could say anything."""
         said = sorted((it.epoch for it in self._held.values()), reverse=True)
-        faulty = min(self._desk.charter.protection.c, len(said) - 1)
-        return 1 + max(self._made, said[faulty])
+        return min(1 + max(self._made, said[min(self._borne, len(said) - 1)]), MOST_EPOCHS)
 
     def _make(self, here: Mapping[str, int]) -> None:
         """A new epoch: the member with the lowest identity key makes the keys, the others sign what they opened.
@@ -259,7 +265,11 @@ class Custody:
         request = ApplyRequest(
             order=order, active=attempt.active, noise=attempt.mean_noise(), sealing=sealing
         )
-        nodes = {name: node for name, node in addresses.items() if self._has_keys(name)}
+        nodes = {
+            name: node
+            for name, node in addresses.items()
+            if self._has_keys(name) and not self._lacks(self._held[name])
+        }
         brought = {ENCRYPTED_SUM: attempt.encrypted_sum()}
         if self.state.prepared and order.base == 0:
             brought[PREPARATION] = self.state.preparation
@@ -319,9 +329,7 @@ class Custody:
                 f"attempt {number}: {count} members hold the same new model, the charter needs {needed}{found}"
             )
             # Of so many as may be faulty each may say any tag; the next attempt gives them the others' model first.
-            charter = self._desk.charter
-            borne = min(charter.protection.c, len(charter.members) - needed)
-            attempt.diverged = not bad and len(tags) - count > borne
+            attempt.diverged = not bad and len(tags) - count > self._borne
             return None
         if not sealed.get(tag):
             attempt.failure = f"attempt {number}: nobody sent the new model, sealed, for those that were away"
@@ -380,7 +388,8 @@ class Custody:
         ):
             name = members[node]
             silent.discard(name)
-            self._waits.answered(name)
+            if patience_s is None:
+                self._waits.answered(name)
             try:
                 reply = self._read(name, answer, asked, most)
             except ExchangeError:

@@ -75,10 +75,14 @@ def _settle_order(header: RequestHeader, desk: ControlDesk) -> None:
     """Bind the attempt to this order, arrays included: every member is sent the same one."""
     if not isinstance(header.body, TrainRequest | ApplyRequest):
         return
-    order = header.body.order
-    settled = desk.store.signed.order(order.job, order.attempt, order.digest)
+    order, signed = header.body.order, desk.store.signed
+    if isinstance(header.body, ApplyRequest):
+        # Of an order whose sum is to be applied every word was checked when members were asked to train on it.
+        settled = signed.settled_order(order.job, order.attempt)
+    else:
+        settled = signed.order(order.job, order.attempt, order.digest)
     if settled is None:
-        raise Conflict(f"attempt {order.attempt} is not open any more")
+        raise Conflict(f"attempt {order.attempt} is not open any more, or no member was asked to train in it")
     if settled != order.digest:
         raise Conflict(
             f"another order of attempt {order.attempt} was signed before; there is one for each attempt"

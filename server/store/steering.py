@@ -106,6 +106,13 @@ class Signed:
         found = self._settle(job, attempt, "order_digest", digest)
         return None if found is None else str(found)
 
+    def settled_order(self, job: str, attempt: int) -> str | None:
+        """The digest of the order that was signed for an attempt; None where none was, or it is not open any more."""
+        mine = (attempts.c.job == job) & (attempts.c.attempt == attempt) & (attempts.c.status == "open")
+        with self._database.read() as connection:
+            found = connection.execute(select(attempts.c.order_digest).where(mine)).first()
+        return None if found is None or found[0] is None else str(found[0])
+
     def active_set(self, job: str, attempt: int, active: tuple[str, ...]) -> tuple[str, ...] | None:
         """The active set of an attempt, in the same way."""
         found = self._settle(job, attempt, "active", list(active))

@@ -123,6 +123,13 @@ def test_a_sum_is_that_of_the_open_attempt_its_order_and_its_one_active_set(desk
     assert "another active set of attempt 1 was signed before" in asked(active=COHORT)
 
 
+def test_no_sum_is_applied_of_an_order_that_was_never_signed(desk: ControlDesk) -> None:
+    apply = ApplyRequest(order=order(desk, epoch=2), active=COHORT[:3])
+    assert "no member was asked to train in it" in said(desk, apply, segment(ENCRYPTED_SUM))
+    # Nothing is bound by it.
+    assert train(desk) == ""
+
+
 def test_a_state_is_that_of_the_present_round(desk: ControlDesk) -> None:
     body = ReloadRequest(job=JOB, round=4, tag="1" * 64)
     assert "is at round 0, not at 4" in said(desk, body, segment(SEALED_STATE))
