@@ -165,7 +165,11 @@ def test_from_a_node_nothing_is_granted_unfrozen_or_exported(federation: httpx.C
         "    print(b'not Hansa' in answer or b'not a Hansa' in answer or b'too short' in answer, b'\"ok\"' in answer)\n"
     )
     assert inside(node, program).split("\n") == ["True False"] * 4
-    for command in ("budgets grant x --epsilon 1", "budgets unfreeze first", "jobs export --org kontor-bank"):
+    for command in (
+        "budgets grant x --epsilon 1 --expires 2999-01-01 --purpose p --legal-basis l --by me",
+        "budgets unfreeze first",
+        "jobs export --org kontor-bank",
+    ):
         argv = ["hansa", *command.split()]
         program = (
             "import subprocess\n"
