@@ -240,7 +240,7 @@ def written(folder: Path, charges: int = 3) -> tuple[Path, list[Row]]:
         ("UPDATE rows SET content = replace(content, '10.0', '20.0') WHERE sequence = 6", 6),
         ("UPDATE rows SET content = replace(content, '10.0', '20.0') WHERE sequence = 7", 7),
         ("UPDATE rows SET content = replace(content, 'officer', 'nobody') WHERE sequence = 2", 2),
-        ("UPDATE rows SET hash = replace(hash, 'a', 'b') || '' WHERE sequence = 5", 5),
+        ("UPDATE rows SET hash = substr(hash, 2) || substr(hash, 1, 1) WHERE sequence = 5", 5),
         ("UPDATE rows SET content = '{}' WHERE sequence = 3", 3),
         ("UPDATE rows SET sequence = 9 WHERE sequence = 7", 9),
         ("DELETE FROM rows WHERE sequence = 5", 5),
