@@ -127,9 +127,9 @@ def test_with_noise_two_sums_from_one_state_hide_an_update_in_all_the_noise_of_b
     own = noise_on(spec, federation.charter, len(order.cohort), server.noise[UPDATE])
     real = next(update for member, update in truth.real if member == "d")
     rest = told[frozenset("d")] - own.scale * real
-    # The colluder knows its own noise of both attempts and takes it off.
+    # The colluder has taken its own noise of both attempts off: seven uploads' is left, nine with its own.
     hers = [truth.total(attempt, COLLUDER, UPDATE) for attempt in (1, 2)]
-    for known, uploads in ((np.zeros(1), 9), (hers[0] - hers[1], 7)):
+    for known, uploads in ((np.zeros(1), 7), (hers[1] - hers[0], 9)):
         left = (rest - known) / (own.sd * math.sqrt(uploads))
         assert abs((left**2).mean() - 1) < 5 * math.sqrt(2 / left.size)
     # That is far more than there is to see.
