@@ -192,7 +192,8 @@ def _forward(
     for layer in layers[:-1]:
         hidden = inputs[-1] @ layer[:-1]
         hidden += layer[-1]
-        np.maximum(hidden, np.float32(0.0), out=hidden)
+        # A row of zeros is compared several numbers at a time, a single zero is not.
+        np.maximum(hidden, np.zeros(hidden.shape[1], dtype=np.float32), out=hidden)
         if dropout > 0 and rng is not None:
             hidden *= (rng.random(hidden.shape, dtype=np.float32) >= dropout) / np.float32(1.0 - dropout)
         inputs.append(hidden)

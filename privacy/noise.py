@@ -18,7 +18,6 @@ of 1e-5 to 1e-9.
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Callable
 
@@ -28,6 +27,8 @@ from cryptography.hazmat.primitives.ciphers.algorithms import AES256
 from cryptography.hazmat.primitives.ciphers.modes import CTR
 from numpy.typing import NDArray
 
+from hansa.privacy import ziggurat
+
 # A draw beyond so many sigma is clamped; its probability is below 1e-32 (PROTOCOL section 4).
 TAIL = 12.0
 # A block's offset is drawn from 32 bits, and sigma on a grid modulo 2^32 is below 2^31 / 12.
@@ -35,7 +36,7 @@ MOST_SIGMA = 2.0**28
 
 # Proposals, and normal floats, at a time: what they need stays in the processor's cache.
 _CHUNK = 16_384
-_NORMALS = 49_152
+_NORMALS = 16384
 # Bytes of the stream at a time, which is what zeros are enciphered to.
 _BLOCK = 65_536
 _ZEROS = memoryview(bytes(_BLOCK))
@@ -86,10 +87,10 @@ class NoiseGenerator:
         return self.words(count) < np.uint64(int(chance * 2.0**64))
 
     def normal(self, count: int) -> NDArray[np.float64]:
-        """Standard normal floats (Box and Muller 1958). Shape (count,).
+        """Standard normal floats (Marsaglia and Tsang 2000, the ziggurat). Shape (count,).
 
-        The radius comes from a uniform with 53 significant bits, so its tail is right up to 13 sigma; the angle
-        has 64 bits. Both are right to a few units in the last place.
+        Ten bits choose a layer and 54 others a point in it (Doornik 2005: not the same bits), so that values are
+        multiples of less than 2^-52 and the tail is drawn, not cut.
         Only for noise whose sum is quantised afterwards: the low bits of a double are no secret noise.
         """
         drawn = np.zeros(count)
@@ -98,31 +99,50 @@ class NoiseGenerator:
 
     def add_normal(self, values: NDArray[np.float64], sigma: float) -> None:
         """Add independent normal floats of that standard deviation to the values, in place; see `normal`."""
-        for start in range(0, values.size, _NORMALS):
-            part = values[start : start + _NORMALS]
-            # The sine of an odd one out is thrown away.
-            half = (part.size + 1) // 2
-            x, y = self._points(half, sigma)
-            part[:half] += x
-            part[half:] += y[: part.size - half]
+        drawn = self._normals(values.size)
+        drawn *= sigma
+        values += drawn
 
-    def _points(self, count: int, sigma: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Coordinates of points of the normal law in the plane. Shape (count,) each."""
-        radius = self.uniforms(count)
-        np.log(radius, out=radius)
-        radius *= -2.0 * sigma**2
-        np.sqrt(radius, out=radius)
-        # With t the tangent of half the angle: cosine 2 / (1 + t²) - 1, sine 2 t / (1 + t²).
-        tangent = self.words(count).view(np.int64).astype(np.float64)
-        tangent *= math.pi * 2.0**-64
-        np.tan(tangent, out=tangent)
-        share = tangent * tangent
-        share += 1.0
-        np.divide(radius, share, out=share)
-        share += share
-        tangent *= share
-        share -= radius
-        return share, tangent
+    def _normals(self, count: int) -> NDArray[np.float64]:
+        values = np.empty(count)
+        layers, outside = [], []
+        for start in range(0, count, _NORMALS):
+            part = values[start : start + _NORMALS]
+            words = self.words(part.size).view(np.int64)
+            layer = words & (ziggurat.LAYERS - 1)
+            # The sign stays.
+            words >>= ziggurat.BITS
+            # Every layer is in the table: clipping spares the look whether it is.
+            np.multiply(words, ziggurat.STEP.take(layer, mode="clip"), out=part)
+            places = (np.abs(part) >= ziggurat.INNER.take(layer, mode="clip")).nonzero()[0]
+            layers.append(layer[places])
+            outside.append(places + start)
+        if layers and (places := np.concatenate(outside)).size:
+            values[places] = self._outside(values[places], np.concatenate(layers))
+        return values
+
+    def _outside(self, values: NDArray[np.float64], layer: NDArray[np.int64]) -> NDArray[np.float64]:
+        """What stands for points that are not within their layers' inner boxes: they, one of the tail, new draws."""
+        # A height within the box: small ones are not special, 53 bits do.
+        height = (self.words(layer.size) >> np.uint64(11)) * ziggurat.RISE[layer]
+        height += ziggurat.HEIGHT[layer]
+        rejected = height > np.exp(-0.5 * values * values)
+        if not layer.all():
+            tail = layer == 0
+            values[tail] = np.copysign(self._tail(int(np.count_nonzero(tail))), values[tail])
+            rejected &= ~tail
+        values[rejected] = self._normals(int(np.count_nonzero(rejected)))
+        return values
+
+    def _tail(self, count: int) -> NDArray[np.float64]:
+        """Normal floats given that they lie beyond the lowest layer (Marsaglia 1964). Shape (count,)."""
+        if count == 0:
+            return np.empty(0)
+        beyond = -np.log(self.uniforms(count)) / ziggurat.EDGE
+        missed = -2.0 * np.log(self.uniforms(count)) < beyond * beyond
+        beyond += ziggurat.EDGE
+        beyond[missed] = self._tail(int(missed.sum()))
+        return beyond
 
     def _bytes(self, count: int) -> NDArray[np.uint8]:
         if os.getpid() != self._process:

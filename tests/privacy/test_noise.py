@@ -6,6 +6,7 @@ import hashlib
 import math
 import os
 import time
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -13,8 +14,9 @@ from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.algorithms import AES256
 from cryptography.hazmat.primitives.ciphers.modes import CTR
 from numpy.typing import NDArray
-from scipy.stats import chi2, kstest
+from scipy.stats import chi2, kstest, norm
 
+from hansa.privacy import ziggurat
 from hansa.privacy.curves import gaussian_delta
 from hansa.privacy.noise import _NORMALS, TAIL, NoiseGenerator, discrete_gaussian
 
@@ -147,27 +149,81 @@ def test_normal_floats_are_normal() -> None:
     assert kstest(drawn, "norm").pvalue > UNLIKELY
     assert kstest(seeded("normal").normal(DRAWS) * 1.03, "norm").pvalue < UNLIKELY
     for offset in (1, 2, _NORMALS // 2, _NORMALS, DRAWS // 2):
-        # Each of a pair has the same radius: their squares must not go together either.
         for values in (drawn, drawn**2):
             assert abs(np.corrcoef(values[:-offset], values[offset:])[0, 1]) < 7 / math.sqrt(DRAWS / 2)
 
 
-def test_normal_floats_keep_their_law_where_they_are_far_out() -> None:
-    # Radii of uniforms near 2^-100: a fixed-point uniform of 53 bits would make none beyond 8.6.
-    class Tiny(NoiseGenerator):
-        def uniforms(self, count: int) -> NDArray[np.float64]:
-            return super().uniforms(count) * 2.0**-100
+def binned(drawn: NDArray[np.float64], bins: int) -> float:
+    """Chi-square of bins that the normal law makes equally likely."""
+    cells = np.minimum((norm.cdf(drawn) * bins).astype(np.int64), bins - 1)
+    return float(((np.bincount(cells, minlength=bins) - drawn.size / bins) ** 2).sum() / (drawn.size / bins))
 
-    x, y = np.split(Tiny().normal(2), 2)
-    assert 11.7 < math.hypot(x[0], y[0]) < 14
+
+def test_normal_floats_have_no_seam_where_the_layers_meet() -> None:
+    # 4000 bins: about four to a layer.
+    drawn = seeded("seam").normal(10 * DRAWS)
+    assert binned(drawn, 4000) < chi2.isf(UNLIKELY, 3999)
+
+
+@pytest.mark.parametrize("layer", [1, 7, 500, 1000, ziggurat.LAYERS - 1])
+def test_beside_a_layers_inner_box_the_curve_decides(layer: int) -> None:
+    near, far = ziggurat.INNER[layer], ziggurat.STEP[layer] * 2.0**53
+    low, high = ziggurat.HEIGHT[layer], ziggurat.HEIGHT[layer + 1]
+    asked = np.random.default_rng(layer).uniform(near, far, DRAWS)
+    given = seeded("beside")._outside(asked.copy(), np.full(DRAWS, layer))
+    kept = asked[given == asked]
+
+    def area(x: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Under the curve and above the layer's lower edge, from the inner box to x."""
+        mass: NDArray[np.float64] = math.sqrt(2 * math.pi) * (norm.cdf(x) - norm.cdf(near)) - low * (x - near)
+        return mass
+
+    whole = float(area(np.array(far)))
+    share = whole / ((high - low) * (far - near))
+    assert abs(kept.size - share * DRAWS) < 7 * math.sqrt(DRAWS / 4)
+    assert kstest(area(kept) / whole, "uniform").pvalue > UNLIKELY
+    assert kstest((kept - near) / (far - near), "uniform").pvalue < UNLIKELY
+    # What is not kept is drawn anew, from the whole law.
+    assert kstest(given[given != asked], "norm").pvalue > UNLIKELY
+
+
+def test_normal_floats_keep_their_law_where_they_are_far_out() -> None:
+    drawn = seeded("far").normal(10 * DRAWS)
+    far = np.abs(drawn[np.abs(drawn) > ziggurat.EDGE])
+    expected = 2 * norm.sf(ziggurat.EDGE) * drawn.size
+    assert abs(far.size - expected) < 7 * math.sqrt(expected)
+    # As many of them as one likes, on their own.
+    tail = seeded("tail")._tail(DRAWS)
+    assert kstest(norm.sf(tail) / norm.sf(ziggurat.EDGE), "uniform").pvalue > UNLIKELY
+    assert kstest(norm.sf(tail * 1.003) / norm.sf(ziggurat.EDGE), "uniform").pvalue < UNLIKELY
     assert np.isfinite(seeded("far").normal(100_001)).all()
 
 
-def test_points_of_the_plane_have_no_direction() -> None:
-    drawn = seeded("angle").normal(_NORMALS)
-    x, y = drawn[: _NORMALS // 2], drawn[_NORMALS // 2 :]
-    assert kstest(np.arctan2(y, x), "uniform", args=(-math.pi, 2 * math.pi)).pvalue > UNLIKELY
-    assert kstest((x**2 + y**2) / 2, "expon").pvalue > UNLIKELY
+def test_a_tail_is_not_cut_where_a_uniform_of_53_bits_would_end() -> None:
+    class Tiny(NoiseGenerator):
+        """The exponential's uniform is small, and the one that decides about it is smaller."""
+
+        calls = 0
+
+        def uniforms(self, count: int) -> NDArray[np.float64]:
+            self.calls += 1
+            return super().uniforms(count) * 2.0 ** (-80 if self.calls % 2 else -400)
+
+    tail = Tiny()._tail(100)
+    assert (tail > 17).all()
+    assert np.isfinite(tail).all()
+
+
+def test_the_ziggurat_covers_the_curve() -> None:
+    found, above = ziggurat.widths(ziggurat.EDGE)
+    assert len(found) == ziggurat.LAYERS
+    assert abs(above) < 1e-12
+    assert all(lower > upper for lower, upper in pairwise(found))
+    assert ziggurat.widths(ziggurat.EDGE - 1e-9)[1] > 1e-9 > -1e-9 > ziggurat.widths(ziggurat.EDGE + 1e-9)[1]
+    # One area each, but the lowest, which has the tail.
+    boxes = ziggurat.STEP[1:] * 2.0**53 * np.diff(ziggurat.HEIGHT[1:])
+    lowest = ziggurat.EDGE * ziggurat.HEIGHT[1] + math.sqrt(2 * math.pi) * norm.sf(ziggurat.EDGE)
+    assert np.allclose(boxes, lowest, rtol=1e-9)
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 7, _NORMALS - 1, _NORMALS, _NORMALS + 1, 2 * _NORMALS + 3])
