@@ -1,4 +1,4 @@
-"""The benchmark of private steps runs, and ours stands to the others nearly as README says, whatever the machine does."""
+"""The benchmark of private steps runs, and ours stands to the others nearly as README says, on a busy machine too."""
 
 from __future__ import annotations
 
