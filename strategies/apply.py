@@ -20,7 +20,7 @@ Array = NDArray[np.float64]
 # Plain averaging, and rules whose mean update was chosen from the members' (`strategies.robust`).
 WITHOUT_MOMENTS = ("fedavg", *PER_UPDATE_RULES)
 # Steps are shortened by one plus so many times the loudness of the noise (`loudness`).
-CALM = 10.0
+CALM = 30.0
 
 
 @dataclass(frozen=True)
