@@ -118,12 +118,10 @@ def _attack(subject: Subject, path: Path, *, as_json: bool) -> None:
     from dataclasses import asdict
 
     from hansa.cli.listing import print_facts
-    from hansa.clients.audit_input import read_weights
+    from hansa.clients.audit_input import read_released
     from hansa.clients.membership_attack import attack
-    from hansa.models.registry import load_model
 
-    model = load_model(subject.charter.task.model, subject.charter.task.features)
-    found = attack(subject, model, read_weights(path, model.parameters))
+    found = attack(subject, read_released(path, subject.charter))
     if as_json:
         typer.echo(json.dumps({"member": subject.name, "model": str(path), "attack": asdict(found)}))
         return

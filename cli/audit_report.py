@@ -80,7 +80,8 @@ def report_lines(member: str, claim: Claim, audited: Audited, *, seed: int) -> l
         ("member", f"{member}; nothing of this leaves"),
         (
             "claim",
-            f"epsilon {claim.epsilon:.4g} at delta {claim.delta:g}: {each}, noise multiplier {claim.multiplier:.4g}",
+            f"epsilon {claim.epsilon:.4g} at delta {claim.delta:g}: {each}, noise multiplier {claim.multiplier:.4g}"
+            + (f"; {claim.others} rounds of this job at another noise are not in it" if claim.others else ""),
         ),
         (
             "mechanism",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,10 +18,13 @@ from hansa.contract.charter import Charter
 from hansa.contract.errors import CharterError, InputError
 from hansa.contract.keys import read_private
 from hansa.contract.scenario import MemberConfig
+from hansa.contract.segments import PREPARATION
 from hansa.contract.signatures import verify_charter
-from hansa.models.registry import check_distribution
+from hansa.models.preparation import Preparation
+from hansa.models.registry import check_distribution, load_model
 from hansa.privacy.book import Book
 from hansa.privacy.currency import GDP, Currency, rdp_currency, release
+from hansa.privacy.events import PoissonGaussian
 from hansa.privacy.planning import JobBudget, plan_noise
 from hansa.privacy.records import ChargeRow
 
@@ -72,7 +76,9 @@ def planned_claim(charter: Charter, *, epsilon: float, delta: float, rounds: int
 
 
 def ledger_claim(folder: Path, charter: Charter, *, rounds: int | None = None) -> Claim:
-    """What the newest job was charged for its training.
+    """What the newest job was charged for its training; of several kinds of noise, for the one that took most.
+
+    A job that was approved twice, with another share, has charges at two multipliers: they are two mechanisms.
 
     Parameters
     ----------
@@ -90,27 +96,28 @@ def ledger_claim(folder: Path, charter: Charter, *, rounds: int | None = None) -
         )
     path = folder / LEDGER
     book = replay(read_rows(path), path)
-    charges = _newest_training(book)
-    if not charges:
+    kinds = _newest_training(book)
+    if not kinds:
         raise InputError(f"{path}: no training was charged yet; --epsilon and --rounds say what to audit")
-    newest = charges[-1]
-    (event,) = newest.events
-    grant = book.grants[newest.grant].row
-    currency = book.data_sets[grant.data_set].row.currency
-    done = rounds or len(charges)
-    return _claim(
-        currency,
-        newest.amount / event.count,
+    charges = max(kinds, key=lambda kind: sum(row.amount for row in kind))
+    first = charges[0]
+    # Written by the agent: one event a charge of training.
+    (event,) = first.events
+    grant = book.grants[charges[-1].grant].row
+    claim = _claim(
+        book.data_sets[grant.data_set].row.currency,
+        first.amount / event.count,
         event.noise_multiplier,
         grant.delta,
-        rounds=done,
+        rounds=rounds or len(charges),
         steps=event.count,
-        rate=sampling_rate(charter),
+        rate=event.sampling_rate if isinstance(event, PoissonGaussian) else 1.0,
     )
+    return replace(claim, others=sum(len(kind) for kind in kinds) - len(charges))
 
 
-def read_weights(path: Path, parameters: int) -> NDArray[np.float64]:
-    """A released model: what `jobs export` writes, or what an agent keeps. Shape [parameters].
+def read_released(path: Path, charter: Charter) -> dict[str, NDArray[np.float64]]:
+    """A released model as `models.preparation.predict` takes it: what `jobs export` writes, or what an agent keeps.
 
     Raises
     ------
@@ -118,34 +125,42 @@ def read_weights(path: Path, parameters: int) -> NDArray[np.float64]:
     """
     try:
         if path.suffix == ".npz":
-            with np.load(path, allow_pickle=False) as arrays:
-                weights = np.asarray(arrays["weights"], dtype=np.float64)
+            with np.load(path, allow_pickle=False) as opened:
+                arrays = {name: opened[name] for name in ("weights", PREPARATION) if name in opened}
         else:
             from safetensors.numpy import load_file
 
-            weights = np.asarray(load_file(path)["weights"], dtype=np.float64)
+            arrays = load_file(path)
+        weights = np.asarray(arrays["weights"], dtype=np.float64)
     except FileNotFoundError:
         raise InputError(f"--model {path}: no such file") from None
     # What safetensors raises has no class of its own.
     except Exception as error:
         raise InputError(f"--model {path}: expected an array 'weights' ({error})") from None
+    task = charter.task
+    parameters = load_model(task.model, task.features).parameters
     if weights.shape != (parameters,) or not np.isfinite(weights).all():
         raise InputError(
             f"--model {path}: holds {weights.size} weights, the charter's model has {parameters}, all finite"
         )
-    return weights
-
-
-def _newest_training(book: Book) -> list[ChargeRow]:
-    """Training charges of the job that was charged last, in order."""
-    found: list[ChargeRow] = []
-    for row in book.charges.values():
-        if row.purpose != "train" or row.recovered:
-            continue
-        if found and found[-1].job != row.job:
-            found = []
-        found.append(row)
+    found = {"released": weights}
+    # A job without a contract check keeps an empty one.
+    if arrays.get(PREPARATION, weights[:0]).size:
+        try:
+            found[PREPARATION] = Preparation.read(arrays[PREPARATION], task.features).array
+        except InputError as error:
+            raise InputError(f"--model {path}: {error}") from None
     return found
+
+
+def _newest_training(book: Book) -> list[list[ChargeRow]]:
+    """Training charges of the job that was charged last, those of one mechanism and price together."""
+    charged = [row for row in book.charges.values() if row.purpose == "train" and not row.recovered]
+    kinds: dict[object, list[ChargeRow]] = {}
+    for row in charged:
+        if row.job == charged[-1].job:
+            kinds.setdefault((row.events, row.amount), []).append(row)
+    return list(kinds.values())
 
 
 def _claim(

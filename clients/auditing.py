@@ -48,6 +48,7 @@ class Claim:
     """What the ledger says that the training releases of a job cost, and the noise that it derives from it.
 
     `mu` is that of the releases together where they are Gaussian over all records, None where they are sampled.
+    `others` are rounds of the same job that were charged at another noise: nothing here speaks of them.
     """
 
     epsilon: float
@@ -56,6 +57,7 @@ class Claim:
     rounds: int
     steps: int
     mu: float | None
+    others: int = 0
 
 
 @dataclass(frozen=True)

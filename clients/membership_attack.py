@@ -6,6 +6,7 @@ records were held out, so it can say how often the attacker would be right.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +17,7 @@ from hansa.clients.data.dataset import Dataset
 from hansa.contract.features import BinaryLabel, MulticlassLabel
 from hansa.models.losses import scaled_label
 from hansa.models.metrics import TINY
-from hansa.models.model import Model
+from hansa.models.preparation import predict
 from hansa.privacy.audit import auc_interval
 
 Array = NDArray[np.float64]
@@ -34,24 +35,29 @@ class Attack:
     held_out: int
 
 
-def attack(subject: Subject, model: Model, weights: Array, *, confidence: float = 0.95) -> Attack:
+def attack(subject: Subject, released: Mapping[str, Array], *, confidence: float = 0.95) -> Attack:
     """Tell the entities that the model was trained on from the held-out ones by their mean loss.
+
+    Parameters
+    ----------
+    released : as `models.preparation.handed_out` gives it
 
     Raises
     ------
     InputError : fewer than two entities on a side
     """
     parts = split_of(subject, subject.charter, subject.records)
-    trained = -_entity_losses(model, weights, parts.train, subject)
-    others = -_entity_losses(model, weights, parts.holdout, subject)
+    trained = -_entity_losses(released, parts.train, subject)
+    others = -_entity_losses(released, parts.holdout, subject)
     area, low, high = auc_interval(trained, others, confidence)
     return Attack(area, low, high, confidence, len(trained), len(others))
 
 
-def _entity_losses(model: Model, weights: Array, records: Dataset, subject: Subject) -> Array:
+def _entity_losses(released: Mapping[str, Array], records: Dataset, subject: Subject) -> Array:
     """Mean loss of the rows of each entity. Shape [entities]."""
     _, owner, rows = np.unique(records.entities, return_inverse=True, return_counts=True)
-    losses = _losses(model.predict(weights, records.X), records.y, subject)
+    task = subject.charter.task
+    losses = _losses(predict(task.model, task.features, released, records.X), records.y, subject)
     means: Array = np.bincount(owner, weights=losses, minlength=len(rows)) / rows
     return means
 

@@ -153,7 +153,8 @@ def auc_interval(members: Array, others: Array, confidence: float = 0.95) -> tup
     """AUC of scores that tell members from others, and its interval (DeLong, DeLong and Clarke-Pearson 1988).
 
     The error is that of the difference of placements, the interval on the scale of the log-odds so that it
-    stays between 0 and 1; ties count half.
+    stays between 0 and 1; ties count half. Where all scores of one side lie above the other's, that error is 0 and
+    says nothing: as many pairs as the smaller side has are told apart, and Clopper and Pearson's bound is theirs.
 
     Raises
     ------
@@ -166,7 +167,10 @@ def auc_interval(members: Array, others: Array, confidence: float = 0.95) -> tup
     below = 1.0 - _placements(others, members)
     area = float(above.mean())
     error = math.sqrt(float(above.var(ddof=1)) / n + float(below.var(ddof=1)) / k)
-    if not 0.0 < area < 1.0 or error == 0.0:
+    if area in (0.0, 1.0):
+        far = ((1.0 - confidence) / 2.0) ** (1.0 / min(n, k))
+        return (area, far, 1.0) if area == 1.0 else (area, 0.0, 1.0 - far)
+    if error == 0.0:
         return area, area, area
     width = normal_quantile(0.5 + confidence / 2.0) * error / (area * (1.0 - area))
     middle = math.log(area / (1.0 - area))

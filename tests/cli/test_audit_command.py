@@ -13,6 +13,7 @@ from hansa.cli.addresses import free_addresses
 from hansa.cli.instance import Instance
 from hansa.cli.provisioning import provision
 from hansa.clients.agent import build
+from hansa.clients.audit_input import ledger_claim, read_subject
 from hansa.clients.ledger import LEDGER, Ledger
 from hansa.contract.charter import PrivacyPlan
 from hansa.contract.scenario import FirstGrant, read_scenario
@@ -125,8 +126,39 @@ def test_without_an_epsilon_the_ledgers_claim_is_audited(
     code, out, err = audit(made, monkeypatch, capsys, "--canaries", "200", "--guesses", "60", "--json")
     assert code == 0, err
     claim = json.loads(out)["claim"]
-    assert (claim["rounds"], claim["steps"], claim["multiplier"]) == (10, 1, z)
+    assert (claim["rounds"], claim["steps"], claim["multiplier"], claim["others"]) == (10, 1, z, 0)
     assert claim["epsilon"] == pytest.approx(GDP.epsilon(10 / z**2, 1e-5))
+
+
+def test_a_job_that_was_approved_twice_has_two_mechanisms(made: Instance) -> None:
+    member = made.member("a")
+    build(member.folder, member.config, isolated=False).attempts.close()
+    ledger = Ledger(member.folder / LEDGER)
+    with ledger.held() as book:
+        [grant] = book.grants
+    attempts = 0
+    # Four rounds at one multiplier, then three that cost 16 times as much each, by another approval.
+    for multiplier, rounds in ((24.0, 4), (6.0, 3), (20.0, 5)):
+        amounts = ReleaseAmounts(training=1 / multiplier**2)
+        ledger.record(ApprovalRow(job=JOB, grant=grant, share=1.0, most=1.0, amounts=amounts, by="a test"))
+        for _ in range(rounds):
+            attempts += 1
+            charge = Charge(
+                job=JOB,
+                attempt=attempts,
+                purpose="train",
+                part="training",
+                data_set=member.config.data_set,
+                events=(Gaussian(noise_multiplier=multiplier),),
+            )
+            ledger.charge([charge], PrivacyPlan())
+            ledger.record(FinishRow(job=JOB, attempt=attempts))
+    ledger.close()
+    charter = read_subject(member.folder, member.config).charter
+    claim = ledger_claim(member.folder, charter)
+    assert (claim.rounds, claim.multiplier, claim.others) == (3, 6.0, 9)
+    assert claim.epsilon == pytest.approx(GDP.epsilon(3 / 6.0**2, 1e-5))
+    assert ledger_claim(member.folder, charter, rounds=2).epsilon == pytest.approx(GDP.epsilon(2 / 36, 1e-5))
 
 
 @pytest.mark.parametrize(
@@ -163,7 +195,7 @@ def test_a_released_model_is_attacked(
     assert code == 0, err
     found = json.loads(out)["attack"]
     assert found["low"] < found["auc"] < found["high"]
-    # A model that saw none of the records tells nobody apart.
+    # A model that saw none of the records tells nobody apart; one that did: tests/clients/test_membership_attack.py.
     assert found["low"] < 0.5 < found["high"]
     assert found["trained"] + found["held_out"] == 120
     np.savez("other.npz", weights=np.zeros(7))
