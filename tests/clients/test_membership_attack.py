@@ -39,8 +39,9 @@ def subject(model: str) -> Subject:
 
 
 def preparation() -> Preparation:
-    """What a contract check makes of ranges that are far too wide."""
-    return Preparation(np.full(COLUMNS, 1.0), np.full(COLUMNS, 8.0), 0.0)
+    """What a contract check makes of ranges that are far too wide, each by as much as it likes."""
+    rng = np.random.default_rng(4)
+    return Preparation(rng.uniform(-1.0, 3.0, COLUMNS), rng.choice([1.0, 16.0], COLUMNS), 0.0)
 
 
 def by_heart(who: Subject, prepared: Preparation | None) -> Array:
