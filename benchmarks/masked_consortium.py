@@ -102,7 +102,7 @@ class ReadyWork:
             values = self.update if spec.name == UPDATE else np.zeros(spec.length)
             upload[spec.name] = grid_of(spec, summands).encode(values)
             if spec.multiplier:
-                added = noise_on(spec, self.charter, summands, noise[spec.name])
+                added = noise_on(spec, self.charter, summands, noise[spec.name], member=None)
                 upload[spec.name] = added.add(
                     upload[spec.name], NoiseGenerator(), modulus=MODULUS, summands=summands
                 )

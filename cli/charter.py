@@ -96,7 +96,7 @@ def _print(charter: Charter, digest: str, problem: str | None) -> None:
             "protection",
             f"{rules.mode}, t = {charter.threshold}, c = {rules.c}, cohort >= {charter.minimum_cohort}",
         ),
-        ("training", f"{charter.training.mechanism}, clip {charter.training.clip:g}"),
+        ("training", f"{charter.training.mechanism}, clip {charter.training.clip:g}, {_weighting(charter)}"),
         ("approval of jobs", charter.approval),
     )
     # Keys are facts, not cells: whole on one line, so that they can be compared and copied.
@@ -117,6 +117,11 @@ def _print(charter: Charter, digest: str, problem: str | None) -> None:
     warning = charter_expiry(charter).warning(datetime.now(UTC))
     if warning:
         typer.secho(f"warning: {warning}", fg="yellow")
+
+
+def _weighting(charter: Charter) -> str:
+    weighted = charter.training.weighting == "root" and charter.privacy.noise == "local"
+    return "sums weighted by the root of members' sizes" if weighted else "sums weighted alike"
 
 
 def _range(column: Column) -> str:

@@ -25,6 +25,7 @@ from hansa.contract.segments import (
     STATISTICS,
     UPDATE,
     SegmentSpec,
+    member_weight,
     segment_specs,
     walks_at_home,
 )
@@ -123,7 +124,7 @@ class LocalWork:
             assert isinstance(view.model, RowModel)
             return moments_sum(view.model, view.records.train, view.features, self.charter.training.clip)
         if name == UPDATE:
-            return local_update(
+            return member_weight(self.charter, self.name) * local_update(
                 view.model,
                 np.array(segments["weights"]),
                 view.records.train,
@@ -147,7 +148,7 @@ class LocalWork:
         if spec.multiplier == 0:
             # No noise at all, or that of each step at home, which is in the values.
             return encoded
-        noise = noise_on(spec, self.charter, summands, multiplier)
+        noise = noise_on(spec, self.charter, summands, multiplier, member=self.name)
         return noise.add(encoded, self.generator(), modulus=spec.modulus, summands=summands)
 
     def keep(self, plan: JobPlan, segments: Segments) -> None:

@@ -27,11 +27,19 @@ from hansa.clients.data.dataset import Dataset, concatenate
 from hansa.clients.data.split import Split
 from hansa.contract.charter import Charter
 from hansa.contract.jobs import AttemptKind, JobPlan
-from hansa.contract.segments import EVALUATION, STATISTICS, UPDATE, SegmentSpec, segment_specs, walks_at_home
+from hansa.contract.segments import (
+    EVALUATION,
+    STATISTICS,
+    UPDATE,
+    SegmentSpec,
+    member_weight,
+    segment_specs,
+    walks_at_home,
+)
 from hansa.models.registry import load_model
 from hansa.privacy.noise import NoiseGenerator
 from hansa.secagg.fixed_point import Grid
-from hansa.strategies.grids import grid_of
+from hansa.strategies.grids import grid_of, segment_weight
 
 Array = NDArray[np.float64]
 
@@ -204,7 +212,8 @@ class _Bench:
         found = {}
         for spec in self._specs(request):
             rounding = math.sqrt(spec.length) / self._grid(spec, request).scale
-            found[spec.name] = (spec.clip + rounding, rounding)
+            weight = segment_weight(spec.name, self.charter, self.subject.name)
+            found[spec.name] = (weight * spec.clip + rounding, rounding)
             if spec.name == UPDATE and self.walks:
                 # As one person goes another comes.
                 found[spec.name] = (2.0 * (self._step(request) * request.plan.steps + rounding), rounding)
@@ -217,7 +226,8 @@ class _Bench:
         divisor = own.records * (1.0 - self.charter.task.features.holdout)
         if training.mechanism == "poisson":
             divisor = max(1.0, divisor * training.sampling_rate)
-        return own.records * request.order.knobs.get("client_rate", 1.0) / divisor * training.clip
+        weighted = member_weight(self.charter, self.subject.name) * own.records
+        return weighted * request.order.knobs.get("client_rate", 1.0) / divisor * training.clip
 
     def _grid(self, spec: SegmentSpec, request: Request) -> Grid:
         return grid_of(spec, summands(request.order, self.subject.name))

@@ -18,9 +18,17 @@ from hansa.clients.auditing import Claim, Subject, audit_plan, audited_charter, 
 from hansa.clients.data.split import Split
 from hansa.contract.charter import Charter
 from hansa.contract.jobs import AttemptKind, JobPlan
-from hansa.contract.segments import EVALUATION, STATISTICS, UPDATE, SegmentSpec, segment_specs, walks_at_home
+from hansa.contract.segments import (
+    EVALUATION,
+    STATISTICS,
+    UPDATE,
+    SegmentSpec,
+    member_weight,
+    segment_specs,
+    walks_at_home,
+)
 from hansa.models.registry import load_model
-from hansa.strategies.grids import grid_of, noise_share
+from hansa.strategies.grids import grid_of, noise_share, segment_weight
 
 Array = NDArray[np.float64]
 
@@ -137,7 +145,8 @@ class _Bench:
         training, multiplier = self.charter.training, self.claim.multiplier
         if spec.name != UPDATE or not walks_at_home(self.charter, request.plan):
             share = noise_share(self.charter, summands(request.order, self.subject.name))
-            return math.sqrt(share) * multiplier * spec.clip
+            weight = segment_weight(spec.name, self.charter, self.subject.name)
+            return math.sqrt(share) * multiplier * spec.clip * weight
         own = self.charter.member(self.subject.name)
         assert own is not None
         divisor = own.records * (1.0 - self.charter.task.features.holdout)
@@ -147,7 +156,7 @@ class _Bench:
         way = step * math.sqrt(request.plan.steps)
         if way * math.sqrt(self.empty.parameters) > training.delta_clip / 2.0:
             return None
-        return own.records * way
+        return member_weight(self.charter, self.subject.name) * own.records * way
 
     def findings(self, request: Request) -> dict[str, tuple[str, ...]]:
         """What is wrong with the noise of attempts that are asked for like that, by segment."""

@@ -125,7 +125,7 @@ def _fine_enough(
     try:
         for spec in segment_specs(charter, plan, order, model.parameters):
             if spec.multiplier:
-                noise_on(spec, charter, summands(order, subject.name), noise[spec.name])
+                noise_on(spec, charter, summands(order, subject.name), noise[spec.name], member=subject.name)
     except InputError:
         return False
     return True

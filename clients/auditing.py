@@ -28,7 +28,7 @@ from hansa.clients.data.split import Split, split
 from hansa.contract.charter import Charter
 from hansa.contract.jobs import JobPlan
 from hansa.contract.messages import Order
-from hansa.contract.segments import UPDATE, segment_specs, walks_at_home
+from hansa.contract.segments import UPDATE, member_weight, segment_specs, walks_at_home
 from hansa.models.registry import load_model
 from hansa.privacy.audit import count_right, epsilon_bound, guess, largest_bound, no_chance, separation
 from hansa.privacy.curves import gaussian_epsilon
@@ -230,4 +230,5 @@ def released(work: LocalWork, subject: Subject, claim: Claim, number: int, weigh
         add_into(
             total, it.run(plan, order, {"weights": weights}, {UPDATE: claim.multiplier})[UPDATE], spec.modulus
         )
-    return grid_of(spec, len(names)).decode(total)
+    # Weighted, sum and noise are smaller alike.
+    return grid_of(spec, len(names)).decode(total) / member_weight(charter, subject.name)

@@ -6,6 +6,7 @@ it (PROTOCOL section 5, check words), applies it, and says by a tag which model 
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 from collections.abc import Callable
@@ -293,8 +294,9 @@ class BlindJobs:
         """Refuse more noise than a sum of this order can have: it would shorten the step and shrink the weights."""
         most, order = 0.0, request.order
         if spec.multiplier:
-            noise = noise_on(spec, self._membership.charter, len(order.cohort), spec.multiplier)
-            most = noise.sd / noise.scale * len(request.active) ** 0.5 / public
+            charter, summands = self._membership.charter, len(order.cohort)
+            each = [noise_on(spec, charter, summands, spec.multiplier, member=it) for it in request.active]
+            most = math.hypot(*(noise.sd / noise.scale for noise in each)) / public
         if request.noise > most * (1.0 + 1e-9):
             raise RefusalError(
                 "wrong-state",

@@ -217,7 +217,7 @@ def check_grid(
         if spec.multiplier == 0:
             continue
         try:
-            noise_on(spec, charter, summands, noise[spec.name])
+            noise_on(spec, charter, summands, noise[spec.name], member=me)
         except (InputError, ValueError) as error:
             raise RefusalError(
                 "noise-below-floor",
@@ -227,9 +227,11 @@ def check_grid(
             ) from None
 
 
-def check_grids(plan: JobPlan, charter: Charter, parameters: int, noise: Mapping[str, float]) -> None:
+def check_grids(
+    plan: JobPlan, charter: Charter, parameters: int, me: str, noise: Mapping[str, float]
+) -> None:
     """This member's noise is fine enough in the largest cohort, before a job's first attempt costs anything."""
     try:
-        check_noise(charter, plan, parameters, noise)
+        check_noise(charter, plan, parameters, noise, member=me)
     except InputError as error:
         raise RefusalError("noise-below-floor", str(error)) from None

@@ -252,7 +252,7 @@ class Agent:
         if isinstance(body, JobRequest):
             limited = body.plan.job in self._limited
             noise = propose(body.plan, self.attempts, membership.charter, self.budget, limited=limited)
-            check_grids(body.plan, membership.charter, self._work.parameters, noise)
+            check_grids(body.plan, membership.charter, self._work.parameters, membership.name, noise)
             held = Held() if self.blind is None else self.blind.holds(body.plan.job)
             return self._reply(asked, JobReply(noise=noise, held=held), {})
         if isinstance(body, TrainRequest):

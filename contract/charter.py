@@ -98,6 +98,8 @@ class Training(Frozen):
     """
 
     mechanism: Mechanism = "gradient"
+    # What a member's sum counts for under `local` noise, of which every member adds as much (`segments.member_weight`).
+    weighting: Literal["root", "even"] = "root"
     clip: Annotated[float, Field(gt=0)] = 0.5
     # The grid has room for the sum over so many entities; a member that has more may be clamped to its bound.
     max_entities: Annotated[int, Field(ge=1)] = 100_000

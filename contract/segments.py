@@ -5,6 +5,7 @@ Both sides derive them from the charter, the plan and the order alone, so nobody
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from hansa.contract.charter import Charter
@@ -124,12 +125,29 @@ def walks_at_home(charter: Charter, plan: JobPlan) -> bool:
     return plan.steps > 1 or charter.training.mechanism == "poisson"
 
 
+def member_weight(charter: Charter, member: str) -> float:
+    """What a member multiplies its update and the noise on it by; between 0 and 1, public.
+
+    Under `local` noise every member adds as much of it, however few records it has to speak of. With the root of its
+    public share of the largest member's records as a weight, the same guarantees cost the mean less
+    (docs/decisions/weighted-sums.md). Moments are counts, and stay whole.
+    """
+    training = charter.training
+    if training.weighting == "even" or charter.privacy.noise != "local" or training.mechanism == "moments":
+        return 1.0
+    own = charter.member(member)
+    assert own is not None
+    # A quotient and a root: the same bits on every machine.
+    return math.sqrt(own.records / max(it.records for it in charter.members))
+
+
 def divisor(charter: Charter, plan: JobPlan, active: tuple[str, ...]) -> float:
-    """Public constant that turns the sum into a mean: the active members' public sizes.
+    """Public constant that turns the sum into a mean: the active members' public sizes, weighted as their sums are.
 
     A gradient sum runs over training rows only, hence the share that is not held out.
     """
-    records = float(sum(member.records for member in charter.members if member.name in active))
+    there = [member for member in charter.members if member.name in active]
+    records = float(sum(member_weight(charter, member.name) * member.records for member in there))
     return records if walks_at_home(charter, plan) else records * (1.0 - charter.task.features.holdout)
 
 

@@ -323,7 +323,8 @@ class Attempt:
         variance, active = 0.0, set(self.active)
         for circle in self.open_circles:
             for name in active.intersection(circle):
-                noise = noise_on(spec, self.charter, len(circle), self._added(name, segment))
+                added = self._added(name, segment)
+                noise = noise_on(spec, self.charter, len(circle), added, member=name)
                 variance += (noise.sd / noise.scale) ** 2
         return math.sqrt(variance)
 

@@ -13,7 +13,7 @@ from hansa.contract.charter import Charter
 from hansa.contract.errors import InputError, RefusalCode
 from hansa.contract.jobs import AttemptKind, JobPlan
 from hansa.contract.segments import EVALUATION, STATISTICS, UPDATE
-from hansa.strategies.grids import check_noise, largest_circle
+from hansa.strategies.grids import check_noise, largest_circle, segment_weight
 
 # Noise multipliers by segment.
 Noise = Mapping[str, float]
@@ -74,8 +74,12 @@ def fit(noise: Mapping[str, Noise], charter: Charter, plan: JobPlan, parameters:
     for segment in sorted({name for own in noise.values() for name in own}):
         while there:
             multipliers = {name: own[segment] for name, own in there.items()}
-            quietest, loudest = (at(multipliers, key=multipliers.__getitem__) for at in (min, max))
-            least, most = multipliers[quietest], multipliers[loudest]
+            added = {name: segment_weight(segment, charter, name) * it for name, it in multipliers.items()}
+            quietest, loudest = (
+                min(added, key=added.__getitem__),
+                max(multipliers, key=multipliers.__getitem__),
+            )
+            least, most = added[quietest], multipliers[loudest]
             if charter.privacy.noise == "distributed":
                 # Every member adds a share of the largest.
                 least = most

@@ -8,7 +8,7 @@ from hansa.contract.charter import Charter
 from hansa.contract.errors import InputError
 from hansa.contract.jobs import AttemptKind, JobPlan
 from hansa.contract.messages import Order
-from hansa.contract.segments import SegmentSpec, segment_specs
+from hansa.contract.segments import UPDATE, SegmentSpec, member_weight, segment_specs
 from hansa.privacy.grid_noise import GridNoise
 from hansa.secagg.fixed_point import Grid
 
@@ -33,15 +33,26 @@ def noise_share(charter: Charter, summands: int) -> float:
     return 1.0 / (summands - s)
 
 
-def noise_on(spec: SegmentSpec, charter: Charter, summands: int, multiplier: float) -> GridNoise:
+def segment_weight(name: str, charter: Charter, member: str | None) -> float:
+    """What a member multiplies a segment and its noise by; without a member 1, the most that anybody does."""
+    return member_weight(charter, member) if name == UPDATE and member is not None else 1.0
+
+
+def noise_on(
+    spec: SegmentSpec, charter: Charter, summands: int, multiplier: float, *, member: str | None
+) -> GridNoise:
     """What one member adds to a segment under a guarantee of that noise multiplier.
+
+    Parameters
+    ----------
+    member : whose; None for as much as anybody adds
 
     Raises
     ------
     InputError : fewer grid units of noise than the guarantee needs, or more than can be drawn
     """
     return GridNoise(
-        clip=spec.clip,
+        clip=spec.clip * segment_weight(spec.name, charter, member),
         length=spec.length,
         scale=grid_of(spec, summands).scale,
         multiplier=multiplier,
@@ -55,6 +66,7 @@ def check_noise(
     parameters: int,
     noise: Mapping[str, float],
     *,
+    member: str | None = None,
     largest: Mapping[str, float] | None = None,
     summands: int | None = None,
 ) -> None:
@@ -64,6 +76,7 @@ def check_noise(
     ----------
     parameters : coordinates of the charter's model
     noise : the member's multiplier of each segment
+    member : whose; None for one whose sum counts whole
     largest : those of the cohort, which set the grid; its own where they are not known yet
     summands : members that are summed together; as many as the charter allows where they are not known yet
 
@@ -88,7 +101,8 @@ def check_noise(
                 try:
                     scale = grid_of(spec, most).scale
                     # Only all shares together must be fine enough.
-                    GridNoise(spec.clip, spec.length, scale, noise[spec.name])
+                    clip = spec.clip * segment_weight(spec.name, charter, member)
+                    GridNoise(clip, spec.length, scale, noise[spec.name])
                 except (InputError, ValueError) as error:
                     raise InputError(f"segment '{spec.name}', {most} members: {error}") from None
 

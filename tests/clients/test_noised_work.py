@@ -107,13 +107,13 @@ def test_local_noise_is_shared_noise_of_which_all_others_may_drop() -> None:
     order = make_order(make_federation(6), noise={UPDATE: 4.0})
     [spec] = segment_specs(local, PLAN, order, 9)
     shared = local.model_copy(update={"privacy": PrivacyPlan(noise="distributed", s=5)})
-    assert noise_on(spec, local, 6, 4.0) == noise_on(spec, shared, 6, 4.0)
+    assert noise_on(spec, local, 6, 4.0, member=None) == noise_on(spec, shared, 6, 4.0, member=None)
     for s in range(1, 6):
         shared = local.model_copy(update={"privacy": PrivacyPlan(noise="distributed", s=s)})
         # The members that are left when s drop have one guarantee's noise between them, and all six their share more.
-        one = noise_on(spec, shared, 6, 4.0)
-        assert (6 - s) * one.sd**2 == pytest.approx(noise_on(spec, local, 6, 4.0).sd ** 2)
-        assert one.total_sd == noise_on(spec, local, 6, 4.0).total_sd
+        one = noise_on(spec, shared, 6, 4.0, member=None)
+        assert (6 - s) * one.sd**2 == pytest.approx(noise_on(spec, local, 6, 4.0, member=None).sd ** 2)
+        assert one.total_sd == noise_on(spec, local, 6, 4.0, member=None).total_sd
         assert noise_share(shared, 6) == 1 / (6 - s)
     with pytest.raises(InputError, match="leaves nobody to add noise"):
         noise_share(shared, 5)
@@ -169,9 +169,9 @@ def coarse(entities: int, members: int = 5) -> Charter:
 
 def test_a_grid_too_coarse_is_an_error_of_the_job_and_says_what_to_lower() -> None:
     noise = {UPDATE: 4.0, EVALUATION: 2.0}
-    check_grids(PLAN, coarse(1000), 3, noise)
+    check_grids(PLAN, coarse(1000), 3, "a", noise)
     with pytest.raises(RefusalError, match=r"lower training\.max_entities") as refused:
-        check_grids(PLAN, coarse(10_000_000), 3, noise)
+        check_grids(PLAN, coarse(10_000_000), 3, "a", noise)
     assert refused.value.code == "noise-below-floor"
     assert "segment 'update', 5 members" in refused.value.sentence
     # The histograms count, too: their noise is less here.

@@ -154,4 +154,6 @@ def test_an_auc_and_its_interval() -> None:
     assert 0.90 * 300 <= covered <= 0.985 * 300
     # Two pairs told apart are no proof: one in 40 times 0.158 does that too.
     assert auc_interval(np.array([5.0, 6.0]), np.array([1.0, 2.0])) == pytest.approx((1.0, 0.025**0.5, 1.0))
-    assert auc_interval(np.array([1.0, 2.0]), np.array([5.0, 6.0])) == pytest.approx((0.0, 0.0, 1 - 0.025**0.5))
+    assert auc_interval(np.array([1.0, 2.0]), np.array([5.0, 6.0])) == pytest.approx(
+        (0.0, 0.0, 1 - 0.025**0.5)
+    )

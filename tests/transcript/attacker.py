@@ -229,7 +229,9 @@ class Attacker:
         scale = grid_of(spec, circle).scale
         noise = 0.0
         if spec.multiplier:
-            noise = TAIL * len(uploads) * noise_on(spec, self.charter, circle, spec.multiplier).sd
+            noise = (
+                TAIL * len(uploads) * noise_on(spec, self.charter, circle, spec.multiplier, member=None).sd
+            )
         members = [self.charter.member(it.member) for it in uploads]
         most = sum(
             scale * min(spec.bound, 2 * it.records * per_record) + 1 for it in members if it is not None

@@ -124,7 +124,7 @@ def test_with_noise_two_sums_from_one_state_hide_an_update_in_all_the_noise_of_b
         if (it.member, it.order.attempt) == ("d", 1)
     ]
     # All members have equal grants.
-    own = noise_on(spec, federation.charter, len(order.cohort), server.noise[UPDATE])
+    own = noise_on(spec, federation.charter, len(order.cohort), server.noise[UPDATE], member=None)
     real = next(update for member, update in truth.real if member == "d")
     rest = told[frozenset("d")] - own.scale * real
     # The colluder has taken its own noise of both attempts off: seven uploads' is left, nine with its own.
