@@ -97,7 +97,7 @@ class HeldJobs:
         with self._lock, self._db:
             self._db.execute("BEGIN IMMEDIATE")
             self._db.execute(
-                # Another row in its place: the newest number is that of the job touched last.
+                # Another row in its place: the newest number is that of the job touched last (`_touch`).
                 "INSERT OR REPLACE INTO keys (job, epoch, maker, content, bundle, signatures, ready, used) "
                 "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
                 (job, *row),
@@ -111,8 +111,10 @@ class HeldJobs:
 
     def use(self, job: str) -> None:
         """An upload under the job's keys may leave from here on."""
-        with self._lock:
+        with self._lock, self._db:
+            self._db.execute("BEGIN IMMEDIATE")
             self._db.execute("UPDATE keys SET used = 1 WHERE job = ? AND NOT used", (job,))
+            self._touch(job)
 
     def states(self, job: str) -> list[HeldState]:
         """The kept states of a job, the newest first."""
@@ -136,6 +138,7 @@ class HeldJobs:
                 "(SELECT id FROM states WHERE job = ? ORDER BY id DESC LIMIT ?)",
                 (job, job, KEPT_STATES),
             )
+            self._touch(job)
 
     def count_wrong(self, job: str, request: str) -> int:
         """This request brought a wrong sum of the job; how many did. The same request counts once."""
@@ -143,6 +146,14 @@ class HeldJobs:
             self._db.execute("INSERT OR IGNORE INTO wrong_sums (job, request) VALUES (?, ?)", (job, request))
             row = self._db.execute("SELECT count(*) FROM wrong_sums WHERE job = ?", (job,)).fetchone()
         return int(row[0])
+
+    def _touch(self, job: str) -> None:
+        """Others make room before a job that goes on, however long ago its keys were made."""
+        newest = "(SELECT max(rowid) FROM keys)"
+        self._db.execute(
+            f"UPDATE keys SET rowid = 1 + {newest} WHERE job = ? AND rowid < {newest}",
+            (job,),
+        )
 
     def close(self) -> None:
         """Close the file."""

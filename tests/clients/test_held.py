@@ -53,6 +53,21 @@ def test_of_a_job_the_last_two_states_stay_and_of_jobs_the_newest() -> None:
     assert [it.round for it in held.states("9")] == [2, 3]
 
 
+@pytest.mark.parametrize("sign_of_life", ["use", "keep_state"])
+def test_a_job_that_goes_on_keeps_its_keys_whatever_others_begin_and_end_meanwhile(sign_of_life: str) -> None:
+    held = HeldJobs(":memory:")
+    held.keep_keys("long", KEYS)
+    for number in range(3 * KEPT_JOBS):
+        if sign_of_life == "use":
+            held.use("long")
+        else:
+            held.keep_state("long", HeldState(number, f"{number:064x}", b"state"))
+        held.keep_keys(f"{number}", KEYS)
+    assert held.keys("long") == replace(KEYS, used=sign_of_life == "use")
+    kept = [held.keys(f"{number}") for number in range(3 * KEPT_JOBS)]
+    assert sum(it is not None and bool(it.content) for it in kept) == KEPT_JOBS - 1
+
+
 @given(numbers, numbers, numbers, st.integers(0, 3))
 def test_a_state_comes_back_with_every_bit(
     weights: np.ndarray, first: np.ndarray, tail: np.ndarray, count: int
