@@ -94,6 +94,20 @@ def test_a_member_that_is_behind_at_the_end_is_given_the_final_model(monkeypatch
     job.assert_alike()
 
 
+def test_who_refuses_the_end_is_not_counted_among_those_that_keep_the_model() -> None:
+    job = BlindJob(rounds=1)
+
+    def frozen(body: Request, honest: Node, payload: bytes) -> bytes:
+        if body.type == "close":
+            job.agents["d"].attempts.set_state(JOB, "frozen")
+        return honest(payload)
+
+    job.faults["d"] = frozen
+    job.run()
+    assert job.events("closed") == [("", "3 of 4 members keep the final model")]
+    assert ("d", "this member froze the job") in job.events("grant-frozen")
+
+
 def test_a_member_that_hangs_when_it_is_to_take_the_state_holds_up_few_rounds() -> None:
     job, asked = BlindJob(rounds=6), []
 
