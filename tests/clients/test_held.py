@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import stat
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -51,6 +53,56 @@ def test_of_a_job_the_last_two_states_stay_and_of_jobs_the_newest() -> None:
     # A state that is taken again is the newest one.
     held.keep_state("9", HeldState(2, f"{2:064x}", b"state"))
     assert [it.round for it in held.states("9")] == [2, 3]
+
+
+BEFORE = [HeldState(2, "2" * 64, b"two"), HeldState(1, "1" * 64, b"one")]
+STEPS: dict[str, Callable[[HeldJobs], object]] = {
+    "the next state": lambda held: held.keep_state("job", HeldState(3, "3" * 64, b"three")),
+    "the same state again": lambda held: held.keep_state("job", BEFORE[0]),
+    "the state before again": lambda held: held.keep_state("job", BEFORE[1]),
+    "signatures on the keys": lambda held: held.keep_keys("job", replace(KEYS, ready=True)),
+    "keys of another job": lambda held: held.keep_keys("another", KEYS),
+    "an upload": lambda held: held.use("job"),
+}
+
+
+@pytest.mark.parametrize("what", STEPS)
+def test_killed_before_any_statement_of_a_step_it_is_not_taken_at_all_or_taken(
+    what: str, tmp_path: Path
+) -> None:
+    def seen(path: Path) -> tuple[object, ...]:
+        held = HeldJobs(path)
+        found = (held.keys("job"), held.states("job"), held.keys("another"))
+        held.close()
+        return found
+
+    def fresh(name: str) -> Path:
+        path = tmp_path / f"{name}.sqlite"
+        held = HeldJobs(path)
+        for job in range(KEPT_JOBS - 1):
+            held.keep_keys(f"{job}", KEYS)
+        held.keep_keys("job", KEYS)
+        for state in reversed(BEFORE):
+            held.keep_state("job", state)
+        held.close()
+        return path
+
+    untouched, taken = fresh("untouched"), fresh("taken")
+    held = HeldJobs(taken)
+    statements: list[str] = []
+    held._db.set_trace_callback(statements.append)
+    STEPS[what](held)
+    held.close()
+    assert len(statements) > 2
+    for number in range(1, len(statements) + 1):
+        path = fresh(f"{number}")
+        if (child := os.fork()) == 0:
+            held, left = HeldJobs(path), iter(range(number - 1))
+            held._db.set_trace_callback(lambda _: next(left, None) is None and os.kill(os.getpid(), 9))  # noqa: B023
+            STEPS[what](held)
+            os._exit(1)
+        assert os.WTERMSIG(os.waitpid(child, 0)[1]) == 9
+        assert seen(path) in (seen(untouched), seen(taken)), statements[number - 1]
 
 
 @pytest.mark.parametrize("sign_of_life", ["use", "keep_state"])
