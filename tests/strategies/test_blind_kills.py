@@ -119,6 +119,6 @@ def test_killed_between_any_two_statements_a_member_loses_no_state_and_applies_n
     job.assert_alike()
     assert job.events("other-model") == []
     assert job.events("bad-sum") == []
-    # At all that it does with its file, and often enough.
-    assert {"job", "keys", "attempt", "apply", "apply again"} <= set(killed.deaths), killed.deaths
+    # At what each round does with its file, and often enough; `test_held` has every single statement.
+    assert {"attempt", "apply", "apply again"} <= set(killed.deaths), killed.deaths
     assert len(killed.deaths) >= ROUNDS // 4, killed.deaths
