@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import json
 import os
-import sqlite3
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+
+from hansa.clients.durable import kept_keys
 
 HELD = "held.sqlite"
 # States of a job that are kept: the newest, and the one before, to which a round may go back.
@@ -63,18 +64,20 @@ class HeldState:
 
 
 class HeldJobs:
-    """Opened once by the agent, which alone writes it; safe to call from several threads."""
+    """Opened once by the agent, which alone writes it; safe to call from several threads.
+
+    Raises
+    ------
+    HansaError : the file is damaged; says what to do
+    """
 
     def __init__(self, path: Path | str) -> None:
         self._lock = threading.Lock()
         if path != ":memory:":
             # SQLite would make it readable by whoever the umask lets.
             os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
-        self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
-        self._db.execute("PRAGMA journal_mode=WAL")
-        self._db.execute("PRAGMA synchronous=FULL")
+        self._db = kept_keys(path).open(_SCHEMA)
         self._db.execute("PRAGMA secure_delete=ON")
-        self._db.executescript(_SCHEMA)
 
     def keys(self, job: str) -> HeldKeys | None:
         """The newest keys of a job."""

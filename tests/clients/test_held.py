@@ -16,7 +16,7 @@ from hypothesis.extra.numpy import arrays
 
 from hansa.clients.blind_states import read_state, state_bytes
 from hansa.clients.held import KEPT_JOBS, KEPT_STATES, HeldJobs, HeldKeys, HeldState
-from hansa.contract.errors import RefusalError
+from hansa.contract.errors import HansaError, RefusalError
 from hansa.strategies.apply import ModelState
 
 KEYS = HeldKeys(2, "b", b"secret", b"bundle", {"a": "x"}, ready=False, used=False)
@@ -53,6 +53,13 @@ def test_of_a_job_the_last_two_states_stay_and_of_jobs_the_newest() -> None:
     # A state that is taken again is the newest one.
     held.keep_state("9", HeldState(2, f"{2:064x}", b"state"))
     assert [it.round for it in held.states("9")] == [2, 3]
+
+
+def test_a_damaged_file_is_a_sentence_that_says_what_to_do(tmp_path: Path) -> None:
+    path = tmp_path / "held.sqlite"
+    path.write_bytes(b"no database" * 1000)
+    with pytest.raises(HansaError, match="the other members hand on the keys"):
+        HeldJobs(path)
 
 
 BEFORE = [HeldState(2, "2" * 64, b"two"), HeldState(1, "1" * 64, b"one")]
