@@ -32,6 +32,7 @@ from hansa.contract.blind_messages import (
 from hansa.contract.errors import MessageError
 from hansa.contract.messages import RefusalReply
 from hansa.contract.segments import PREPARATION
+from hansa.contract.statistics import preparation_length
 from hansa.contract.typed import clipped
 from hansa.contract.wire import Segments, digest
 from hansa.secagg.key_setup import bundle_bytes
@@ -378,7 +379,8 @@ class Custody:
         members, silent = {node: name for name, node in nodes.items()}, set(nodes)
         payload = self._desk.write(self._job, request, segments)
         asked = digest(payload)
-        most = max(bundle_bytes(self._desk.parties), largest_sealed_state(self._parameters))
+        preparation = preparation_length(self._desk.charter.task.features)
+        most = max(bundle_bytes(self._desk.parties), largest_sealed_state(self._parameters, preparation))
         began = self._monotonic()
         patience = self._waits.patience(nodes, go_on=True) if patience_s is None else patience_s
 

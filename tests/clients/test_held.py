@@ -17,7 +17,9 @@ from hypothesis.extra.numpy import arrays
 from hansa.clients.blind_states import read_state, state_bytes
 from hansa.clients.held import KEPT_JOBS, KEPT_STATES, HeldJobs, HeldKeys, HeldState
 from hansa.contract.errors import HansaError, RefusalError
+from hansa.secagg.group_key import SEAL_BYTES
 from hansa.strategies.apply import ModelState
+from hansa.strategies.blind_state import largest_sealed_state
 
 KEYS = HeldKeys(2, "b", b"secret", b"bundle", {"a": "x"}, ready=False, used=False)
 numbers = arrays(np.float64, 5, elements=st.one_of(st.just(0.0), st.just(-0.0), st.floats(-1e6, 1e6)))
@@ -148,3 +150,12 @@ def test_a_state_of_another_model_is_refused() -> None:
     state = ModelState.start(np.ones(4))
     with pytest.raises(RefusalError, match="bad-size"):
         read_state(state_bytes(state), 5)
+
+
+def test_no_state_is_larger_than_what_is_waited_for_however_many_columns_were_prepared() -> None:
+    # A linear model has half as many weights as its preparation numbers.
+    columns = 20_000
+    full, preparation = np.ones(columns + 1), np.ones(2 * columns + 1)
+    state = ModelState(3, full, first=full, second=full, tail=full, tail_count=2, preparation=preparation)
+    sealed = len(state_bytes(state)) + SEAL_BYTES
+    assert sealed <= largest_sealed_state(columns + 1, preparation.size) < sealed + 2**13
