@@ -37,6 +37,7 @@ from hansa.contract.jobs import JobPlan
 from hansa.contract.keys import to_text
 from hansa.contract.order import Order
 from hansa.contract.segments import CHECK_WORDS, PREPARATION, UPDATE, SegmentSpec, divisor, segment_specs
+from hansa.contract.statistics import preparation_length
 from hansa.contract.wire import Segments
 from hansa.models.model import Model
 from hansa.models.preparation import Preparation, prepared_model
@@ -100,7 +101,9 @@ class BlindJobs:
         return max(
             bundle_bytes(self._parties),
             envelope_bytes(self._parameters + CHECK_WORDS),
-            largest_sealed_state(self._parameters),
+            largest_sealed_state(
+                self._parameters, preparation_length(self._membership.charter.task.features)
+            ),
         )
 
     def close(self) -> None:

@@ -87,3 +87,13 @@ def kept_receipts(path: Path | str) -> DurableFile:
         f"move {path}* away, put the newest good copy in its place if there is one, and start the agent: "
         "the others show the newest receipts again",
     )
+
+
+def kept_keys(path: Path | str) -> DurableFile:
+    """Keys and states of jobs in mode `he`."""
+    return DurableFile(
+        path,
+        "the keys and states of jobs in mode 'he'",
+        f"move {path}* away and start the agent: the other members hand on the keys of a job that goes on, and its "
+        "newest state",
+    )

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import json
 import os
-import sqlite3
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+
+from hansa.clients.durable import kept_keys
 
 HELD = "held.sqlite"
 # States of a job that are kept: the newest, and the one before, to which a round may go back.
@@ -63,18 +64,20 @@ class HeldState:
 
 
 class HeldJobs:
-    """Opened once by the agent, which alone writes it; safe to call from several threads."""
+    """Opened once by the agent, which alone writes it; safe to call from several threads.
+
+    Raises
+    ------
+    HansaError : the file is damaged; says what to do
+    """
 
     def __init__(self, path: Path | str) -> None:
         self._lock = threading.Lock()
         if path != ":memory:":
             # SQLite would make it readable by whoever the umask lets.
             os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
-        self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
-        self._db.execute("PRAGMA journal_mode=WAL")
-        self._db.execute("PRAGMA synchronous=FULL")
+        self._db = kept_keys(path).open(_SCHEMA)
         self._db.execute("PRAGMA secure_delete=ON")
-        self._db.executescript(_SCHEMA)
 
     def keys(self, job: str) -> HeldKeys | None:
         """The newest keys of a job."""
@@ -97,7 +100,7 @@ class HeldJobs:
         with self._lock, self._db:
             self._db.execute("BEGIN IMMEDIATE")
             self._db.execute(
-                # Another row in its place: the newest number is that of the job touched last.
+                # Another row in its place: the newest number is that of the job touched last (`_touch`).
                 "INSERT OR REPLACE INTO keys (job, epoch, maker, content, bundle, signatures, ready, used) "
                 "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
                 (job, *row),
@@ -111,8 +114,10 @@ class HeldJobs:
 
     def use(self, job: str) -> None:
         """An upload under the job's keys may leave from here on."""
-        with self._lock:
+        with self._lock, self._db:
+            self._db.execute("BEGIN IMMEDIATE")
             self._db.execute("UPDATE keys SET used = 1 WHERE job = ? AND NOT used", (job,))
+            self._touch(job)
 
     def states(self, job: str) -> list[HeldState]:
         """The kept states of a job, the newest first."""
@@ -136,6 +141,7 @@ class HeldJobs:
                 "(SELECT id FROM states WHERE job = ? ORDER BY id DESC LIMIT ?)",
                 (job, job, KEPT_STATES),
             )
+            self._touch(job)
 
     def count_wrong(self, job: str, request: str) -> int:
         """This request brought a wrong sum of the job; how many did. The same request counts once."""
@@ -143,6 +149,14 @@ class HeldJobs:
             self._db.execute("INSERT OR IGNORE INTO wrong_sums (job, request) VALUES (?, ?)", (job, request))
             row = self._db.execute("SELECT count(*) FROM wrong_sums WHERE job = ?", (job,)).fetchone()
         return int(row[0])
+
+    def _touch(self, job: str) -> None:
+        """Others make room before a job that goes on, however long ago its keys were made."""
+        newest = "(SELECT max(rowid) FROM keys)"
+        self._db.execute(
+            f"UPDATE keys SET rowid = 1 + {newest} WHERE job = ? AND rowid < {newest}",
+            (job,),
+        )
 
     def close(self) -> None:
         """Close the file."""

@@ -14,9 +14,9 @@ Array = NDArray[Any]
 _ROOM = 4096
 
 
-def largest_sealed_state(parameters: int) -> int:
-    """Bytes of the largest sealed state: weights, two moments and their mean, a preparation beside them."""
-    return 8 * 5 * parameters + _ROOM
+def largest_sealed_state(parameters: int, preparation: int) -> int:
+    """Bytes of the largest sealed state: weights, two moments and their mean, so long a preparation beside them."""
+    return 8 * (4 * parameters + preparation) + _ROOM
 
 
 @dataclass(frozen=True)

@@ -21,13 +21,13 @@ from flwr.serverapp.strategy import Result
 from numpy.typing import NDArray
 
 from hansa.contract.charter import Charter
-from hansa.contract.errors import HansaError
+from hansa.contract.errors import HansaError, MessageError
 from hansa.contract.jobs import AttemptKind, AttemptResult, JobStatus
-from hansa.contract.messages import PREKEYS, CloseRequest, Order, TrainRequest
+from hansa.contract.messages import PREKEYS, CloseReply, CloseRequest, Order, RefusalReply, TrainRequest
 from hansa.contract.plan import check_mechanism, check_rule
 from hansa.contract.segments import PREPARATION, STATISTICS, UPDATE, segment_specs
 from hansa.contract.typed import clipped
-from hansa.contract.wire import describe
+from hansa.contract.wire import describe, digest
 from hansa.models.model import Model
 from hansa.strategies.apply import ModelState, apply
 from hansa.strategies.attempt import Attempt
@@ -442,14 +442,27 @@ class ConsortiumStrategy(FlowerHooks):
         else:
             segments = released(self.state, self.charter)
         request = self._desk.write(plan.job, close, segments)
-        nodes = dict.fromkeys(self.roster.addresses.values(), request)
-        answered = sum(
-            not isinstance(answer, ExchangeError)
+        nodes, asked = dict.fromkeys(self.roster.addresses.values(), request), digest(request)
+        kept = sum(
+            self._keeps(answer, asked)
             for _, answer in self.exchange.ask(nodes, min(plan.deadline_s, 20.0), plan.reask_s)
         )
-        self.journal.event("closed", f"{answered} of {len(nodes)} members keep the final model")
+        self.journal.event("closed", f"{kept} of {len(nodes)} members keep the final model")
         # Last of all: a run that dies before this line is followed by one that closes again.
         self.journal.set_status("finished")
+
+    def _keeps(self, answer: bytes | ExchangeError, asked: str) -> bool:
+        """Whether a member took the end of the job; why it refused is an event."""
+        if isinstance(answer, ExchangeError):
+            return False
+        try:
+            header = self._desk.read(answer, asked).header
+        except MessageError as error:
+            self.journal.event("bad-reply", str(error))
+            return False
+        if isinstance(header.body, RefusalReply):
+            self.journal.event(header.body.code, header.body.sentence, member=header.sender)
+        return isinstance(header.body, CloseReply)
 
     def _obey(self) -> None:
         wanted = self.journal.wanted()

@@ -32,6 +32,7 @@ from hansa.contract.blind_messages import (
 from hansa.contract.errors import MessageError
 from hansa.contract.messages import RefusalReply
 from hansa.contract.segments import PREPARATION
+from hansa.contract.statistics import preparation_length
 from hansa.contract.typed import clipped
 from hansa.contract.wire import Segments, digest
 from hansa.secagg.key_setup import bundle_bytes
@@ -117,8 +118,10 @@ class Custody:
         return f"{self._wrong} sums were not those of the uploads in them; its members take no part in it any more"
 
     def hear(self, member: str, held: Held) -> None:
-        """What a member says it holds."""
-        self._held[member] = held
+        """What a member says it holds; keys of a stranger are none."""
+        known = held.maker in self._desk.parties.names
+        nothing = {"epoch": 0, "maker": "", "ready": False}
+        self._held[member] = held if known else held.model_copy(update=nothing)
 
     def forget(self, member: str) -> None:
         """The member may have begun anew, with older files."""
@@ -285,7 +288,7 @@ class Custody:
         for answer in self._ask(
             nodes, request, brought, enough=enough, deadline_s=deadline, patience_s=PATIENCE_S
         ):
-            if isinstance(answer.body, ApplyReply) and answer.body.round == order.base + 1:
+            if isinstance(answer.body, ApplyReply):
                 self._take_tag(answer)
                 tags[answer.member] = answer.body.tag
                 if answer.member in sealing and SEALED_STATE in answer.segments:
@@ -376,7 +379,8 @@ class Custody:
         members, silent = {node: name for name, node in nodes.items()}, set(nodes)
         payload = self._desk.write(self._job, request, segments)
         asked = digest(payload)
-        most = max(bundle_bytes(self._desk.parties), largest_sealed_state(self._parameters))
+        preparation = preparation_length(self._desk.charter.task.features)
+        most = max(bundle_bytes(self._desk.parties), largest_sealed_state(self._parameters, preparation))
         began = self._monotonic()
         patience = self._waits.patience(nodes, go_on=True) if patience_s is None else patience_s
 
@@ -404,8 +408,9 @@ class Custody:
                 if body.code in RESTARTED:
                     # It may hold less than it said.
                     self._forget(name)
-            elif not isinstance(body, KeysReply | ApplyReply):
-                self._journal.event("bad-reply", f"answers '{request.type}' with '{body.type}'", member=name)
+            elif not isinstance(body, KeysReply | ApplyReply) or not self._fits(request, body):
+                sentence = f"answers '{request.type}' with another '{body.type}' than it was asked for"
+                self._journal.event("bad-reply", sentence, member=name)
                 continue
             yield Answer(name, body, reply.segments)
         if patience_s is None:
@@ -413,6 +418,22 @@ class Custody:
         if not enough():
             for name in silent:
                 self._forget(name)
+
+    def _fits(
+        self, request: KeysRequest | ApplyRequest | ReloadRequest, body: KeysReply | ApplyReply
+    ) -> bool:
+        """Whether it is an answer to that: what members say goes into later requests, which control would not sign."""
+        if body.job != self._job:
+            return False
+        if isinstance(request, KeysRequest):
+            return (
+                isinstance(body, KeysReply)
+                and (body.epoch, body.maker) == (request.epoch, request.maker)
+                and set(body.signatures) <= set(self._desk.parties.names)
+            )
+        if isinstance(request, ReloadRequest):
+            return isinstance(body, ApplyReply) and (body.round, body.tag) == (request.round, request.tag)
+        return isinstance(body, ApplyReply) and body.round == request.order.base + 1
 
     def _read(self, name: str, answer: bytes | ExchangeError, asked: str, segments: int) -> Reply:
         if isinstance(answer, ExchangeError):

@@ -211,12 +211,15 @@ def _check_blind(what: str, charter: Charter) -> None:
 
 
 def _check_apply(body: ApplyRequest, facts: Facts) -> None:
-    """The sum of the open train attempt, over the active set that was agreed on."""
-    _check_stored(body.order, _open(body.order.attempt, facts))
+    """The sum of the open train attempt, over the active set whose masks members were asked to open."""
+    attempt = _open(body.order.attempt, facts)
+    _check_stored(body.order, attempt)
     _check_state(body.order, facts.charter)
     if body.order.kind != "train":
         raise Conflict(f"attempt {body.order.attempt} is no train attempt; nothing of it is applied")
-    _check_active_set(body.order.attempt, body.active, facts)
+    if attempt.active is None:
+        raise Conflict(f"nobody was asked to open the sum of attempt {attempt.attempt} yet")
+    _check_active_set(attempt.attempt, body.active, facts)
     if not set(body.sealing) <= set(body.active):
         raise Conflict("the new state is sealed by active members")
 

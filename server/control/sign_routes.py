@@ -95,8 +95,6 @@ def _settle_active(header: RequestHeader, desk: ControlDesk) -> None:
             pass
         case UnmaskRequest(job=job, attempt=number, active=active):
             pass
-        case ApplyRequest(order=order, active=active):
-            job, number = order.job, order.attempt
         case _:
             return
     settled = desk.store.signed.active_set(job, number, active)

@@ -173,4 +173,6 @@ def test_the_largest_request_holds_a_sealed_state_and_a_sum() -> None:
         assert agent.blind is not None
         agent.blind._parameters = parameters
         agent._work = replace(agent._work)  # type: ignore[type-var]
-        assert agent.largest_request > max(largest_sealed_state(parameters), envelope_bytes(parameters + 2))
+        assert agent.largest_request > max(
+            largest_sealed_state(parameters, 0), envelope_bytes(parameters + 2)
+        )

@@ -19,7 +19,15 @@ from hansa.contract.blind_messages import (
     ReloadRequest,
 )
 from hansa.contract.charter import Protection
-from hansa.contract.messages import PREKEYS, CloseRequest, Order, Request, SegmentHeader, TrainRequest
+from hansa.contract.messages import (
+    PREKEYS,
+    AgreeRequest,
+    CloseRequest,
+    Order,
+    Request,
+    SegmentHeader,
+    TrainRequest,
+)
 from hansa.secagg.parties import Parties
 from hansa.secagg.prekeys import prekey_bytes
 from hansa.server.control.desk import ControlDesk
@@ -74,11 +82,17 @@ def said(desk: ControlDesk, body: Request, *segments: SegmentHeader) -> str:
     return "" if answer.status_code == 200 else str(answer.json()["detail"])
 
 
+def agreed(desk: ControlDesk) -> str:
+    """The active set of attempt 1 is signed: all but the last member."""
+    return said(desk, AgreeRequest(job=JOB, attempt=1, active=COHORT[:3]))
+
+
 def test_what_an_honest_strategy_asks_for_is_signed(desk: ControlDesk) -> None:
     assert said(desk, KeysRequest(job=JOB, epoch=1, maker="b")) == ""
     keys = KeysRequest(job=JOB, epoch=1, maker="b", signatures={"b": "x"})
     assert said(desk, keys, segment(SEALED_KEYS)) == ""
     assert train(desk) == ""
+    assert agreed(desk) == ""
     apply = ApplyRequest(order=order(desk), active=COHORT[:3], sealing=("a",))
     assert said(desk, apply, segment(ENCRYPTED_SUM)) == ""
     # Said again, to whoever did not answer.
@@ -114,6 +128,9 @@ def test_a_sum_is_that_of_the_open_attempt_its_order_and_its_one_active_set(desk
         document = {"order": order(desk), "active": active, **changes}
         return said(desk, ApplyRequest.model_validate(document), brought)
 
+    assert "nobody was asked to open the sum" in asked()
+    # It bound nothing.
+    assert agreed(desk) == ""
     assert "attempt 2 is not open" in asked(order=order(desk, attempt=2))
     assert "another order of attempt 1 was signed before" in asked(order=order(desk, epoch=2))
     assert "below the least" in asked(active=COHORT[:2])
@@ -124,6 +141,7 @@ def test_a_sum_is_that_of_the_open_attempt_its_order_and_its_one_active_set(desk
 
 
 def test_no_sum_is_applied_of_an_order_that_was_never_signed(desk: ControlDesk) -> None:
+    assert agreed(desk) == ""
     apply = ApplyRequest(order=order(desk, epoch=2), active=COHORT[:3])
     assert "no member was asked to train in it" in said(desk, apply, segment(ENCRYPTED_SUM))
     # Nothing is bound by it.

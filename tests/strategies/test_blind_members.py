@@ -11,7 +11,7 @@ from federation import JOB
 from masked_jobs import Fault, Node, attempt_of
 from slow import cases
 
-from hansa.contract.blind_messages import MOST_EPOCHS, SEALED_KEYS, KeysRequest
+from hansa.contract.blind_messages import MOST_EPOCHS, SEALED_KEYS, Held, KeysRequest
 from hansa.contract.messages import KeysReply, Reply, Request
 from hansa.contract.wire import Segments
 from hansa.strategies import custody, roster
@@ -92,6 +92,20 @@ def test_a_member_that_is_behind_at_the_end_is_given_the_final_model(monkeypatch
     job.run()
     assert {it.attempts.state(JOB) for it in job.agents.values()} == {"closed"}
     job.assert_alike()
+
+
+def test_who_refuses_the_end_is_not_counted_among_those_that_keep_the_model() -> None:
+    job = BlindJob(rounds=1)
+
+    def frozen(body: Request, honest: Node, payload: bytes) -> bytes:
+        if body.type == "close":
+            job.agents["d"].attempts.set_state(JOB, "frozen")
+        return honest(payload)
+
+    job.faults["d"] = frozen
+    job.run()
+    assert job.events("closed") == [("", "3 of 4 members keep the final model")]
+    assert ("d", "this member froze the job") in job.events("grant-frozen")
 
 
 def test_a_member_that_hangs_when_it_is_to_take_the_state_holds_up_few_rounds() -> None:
@@ -254,3 +268,43 @@ def test_an_owner_that_hands_on_rubbish_is_one_of_several() -> None:
     job.run()
     assert "d" in [it for it in job.job.results if it.status == "applied"][-1].active
     job.assert_alike()
+
+
+def stranger_signs(body: Reply, segments: Segments) -> tuple[Reply, Segments]:
+    assert isinstance(body, KeysReply)
+    return body.model_copy(update={"signatures": {**body.signatures, "z": "x"}}), segments
+
+
+def stranger_made_them(body: Reply, segments: Segments) -> tuple[Reply, Segments]:
+    return body.model_copy(update={"maker": "z"}), segments
+
+
+@pytest.mark.parametrize("change", [stranger_signs, stranger_made_them])
+def test_a_strangers_name_in_an_answer_goes_into_no_request(
+    change: Callable[[Reply, Segments], tuple[Reply, Segments]],
+) -> None:
+    """Control signs no request with one: the run would be over, and the next one, too."""
+    job = BlindJob(5, rounds=3)
+    job.faults["d"] = gone(lambda _: job.job.round < 1)
+    lying = says(job, "a", "keys", change)
+    job.faults["a"] = lambda body, honest, payload: (
+        lying(body, honest, payload) if job.job.round else honest(payload)
+    )
+    job.run()
+    asked = [body for _, body in job.asked if isinstance(body, KeysRequest)]
+    assert "z" not in {name for body in asked for name in (body.maker, *body.signatures)}
+    assert ("a", "answers 'keys' with another 'keys' than it was asked for") in job.events("bad-reply")
+    job.assert_alike("bcde")
+
+
+@pytest.mark.parametrize("maker", ["", "z"])
+def test_keys_of_a_stranger_that_a_member_says_it_has_are_none(maker: str) -> None:
+    job = BlindJob(rounds=1)
+    strategy, grid = job.strategy(), job.grid()
+    strategy.connect(grid)
+    kept = strategy.roster.custody
+    assert kept is not None
+    for name in "abc":
+        kept.hear(name, Held(epoch=1, maker=maker if name == "a" else "b", ready=True))
+    assert kept._owners({"a": 1, "b": 2}) == ["b"]
+    grid.close()
