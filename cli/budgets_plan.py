@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from hansa.contract.charter import Mechanism, PrivacyPlan, SamplingRate
-from hansa.contract.errors import InputError, RefusalError
+from hansa.contract.errors import InputError
 from hansa.contract.features import BinaryLabel
 from hansa.contract.plan import check_mechanism, check_privacy
 from hansa.contract.typed import Frozen
@@ -173,7 +173,9 @@ def _check(given: PlanInput, multiplier: float, floor: float) -> None:
     from hansa.contract.scenario import ScenarioJob
 
     if given.delta > given.most_delta:
-        raise InputError(f"a delta of {given.delta:g} is above the charter's public bound, {given.most_delta:g}")
+        raise InputError(
+            f"a delta of {given.delta:g} is above the charter's public bound, {given.most_delta:g}"
+        )
     privacy = PrivacyPlan(
         noise=given.noise, fewest_rounds=given.fewest_rounds, charges_per_job=given.charges_per_job
     )
