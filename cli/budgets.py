@@ -181,7 +181,10 @@ def plan(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Before anything is spent: what noise a budget brings, what a round costs, and whether it can teach anything."""
+    """Before anything is spent: what noise a budget brings, what a round costs, and whether it can teach anything.
+
+    A job that no member would take is one sentence on why, with exit code 2.
+    """
     from hansa.cli.budgets_plan import PlanInput, plan_budget, plan_lines, scenario_facts
     from hansa.cli.listing import print_facts, print_json
     from hansa.contract.errors import RefusalError

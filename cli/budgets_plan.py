@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from hansa.contract.charter import Mechanism, PrivacyPlan, SamplingRate
-from hansa.contract.errors import InputError, RefusalError
+from hansa.contract.errors import InputError
 from hansa.contract.features import BinaryLabel
 from hansa.contract.plan import check_mechanism, check_privacy
 from hansa.contract.typed import Frozen
@@ -73,8 +73,7 @@ class BudgetPlan(Frozen):
     epsilon_spent: float
     mu: float
     kappa: float | None
-    # `refused`: no member would take such a job; the advice says why.
-    verdict: Verdict | Literal["refused"] | None
+    verdict: Verdict | None
     advice: str
 
 
@@ -83,8 +82,8 @@ def plan_budget(given: PlanInput) -> BudgetPlan:
 
     Raises
     ------
-    InputError : numbers that do not go together
-    RefusalError : `wrong-currency`
+    InputError : numbers that do not go together, or a job that control or every member would refuse
+    RefusalError : `wrong-currency`, `noise-below-floor`
     """
     currency = _currency(given)
     amount = currency.budget(given.epsilon, given.delta)
@@ -104,8 +103,8 @@ def plan_budget(given: PlanInput) -> BudgetPlan:
     mu = currency.mu(training)
     round_cost = plan.round_cost(given.steps)
     floor = noise_floor(currency, amount, budget, given.fewest_rounds)
+    _check(given, plan.train, floor)
     kappa, verdict, advice = _outlook(given, mu)
-    refusal = _refusal(given, plan.train, floor)
     return BudgetPlan(
         given=given,
         order=currency.order,
@@ -123,8 +122,8 @@ def plan_budget(given: PlanInput) -> BudgetPlan:
         epsilon_spent=currency.epsilon(spent, given.delta),
         mu=mu,
         kappa=kappa,
-        verdict="refused" if refusal else verdict,
-        advice=refusal or advice,
+        verdict=verdict,
+        advice=advice,
     )
 
 
@@ -169,12 +168,14 @@ def _currency(given: PlanInput) -> Currency:
     return rdp_currency(given.epsilon, given.delta, [release(1.0, 1, given.sampling_rate)])
 
 
-def _refusal(given: PlanInput, multiplier: float, floor: float) -> str:
-    """Why control, or every member, would refuse such a job; empty where none has anything against it."""
+def _check(given: PlanInput, multiplier: float, floor: float) -> None:
+    """Refuse a job that control, or every member, would refuse."""
     from hansa.contract.scenario import ScenarioJob
 
     if given.delta > given.most_delta:
-        return f"a delta of {given.delta:g} is above the charter's public bound, {given.most_delta:g}"
+        raise InputError(
+            f"a delta of {given.delta:g} is above the charter's public bound, {given.most_delta:g}"
+        )
     privacy = PrivacyPlan(
         noise=given.noise, fewest_rounds=given.fewest_rounds, charges_per_job=given.charges_per_job
     )
@@ -183,16 +184,10 @@ def _refusal(given: PlanInput, multiplier: float, floor: float) -> str:
     )
     mechanism = "poisson" if given.sampling_rate < 1 else given.mechanism
     if mechanism == "poisson" and given.noise == "distributed":
-        return "mechanism 'poisson' draws its noise at home at each step; use noise 'local'"
-    try:
-        check_privacy(job, privacy)
-        check_mechanism(job, mechanism)
-        check_floor(multiplier, floor, given.fewest_rounds)
-    except RefusalError as refusal:
-        return refusal.sentence
-    except InputError as error:
-        return str(error)
-    return ""
+        raise InputError("mechanism 'poisson' draws its noise at home at each step; use noise 'local'")
+    check_privacy(job, privacy)
+    check_mechanism(job, mechanism)
+    check_floor(multiplier, floor, given.fewest_rounds)
 
 
 def _outlook(given: PlanInput, mu: float) -> tuple[float | None, Verdict | None, str]:
@@ -232,9 +227,7 @@ def plan_lines(plan: BudgetPlan) -> list[tuple[str, str]]:
     if plan.check is not None:
         multipliers.insert(0, ("contract check", plan.check))
     verdict = plan.advice
-    if plan.verdict == "refused":
-        verdict = f"refused: {plan.advice}"
-    elif plan.kappa is not None:
+    if plan.kappa is not None:
         helps = f"; {plan.advice}" if plan.advice else ""
         verdict = f"{plan.verdict} (kappa {plan.kappa:.3g}){helps}"
     return [

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,11 +20,15 @@ if TYPE_CHECKING:
     from hansa.cli.control_client import Control
     from hansa.cli.demo import Demo
     from hansa.cli.follow import Followed
+    from hansa.cli.instance import MemberFolder
     from hansa.cli.interrupts import Interruption
     from hansa.cli.results import Figure
     from hansa.contract.charter import Charter
 
 app = typer.Typer(add_completion=False)
+
+# So long members' own versions may take after a job: their fits end with the agents.
+_FITTED_S = 10.0
 
 
 @app.command()
@@ -122,7 +127,38 @@ def _attached(
                 return interruption.exit_code
             model = _export(control, followed, charter, instance.folder / "model")
             budgets = mirror_lines(control.budgets(), control.spendings(), {})[0]
+        members = [instance.member(name) for name in instance.members]
+        # A label of several classes has no personal model.
+        personal = followed.job.status == "finished" and charter.task.features.label.kind != "multiclass"
+        late = late_fits(members, job.job, interruption.wait) if personal else []
+        if late:
+            print(
+                f"warning: stopped before these fitted a version of their own: {', '.join(late)}",
+                file=sys.stderr,
+            )
     return _show(demo, charter, followed, console, model, budgets, as_json=as_json)
+
+
+def late_fits(
+    members: Sequence[MemberFolder], job: str, wait: Callable[[float], bool], *, patience: float = _FITTED_S
+) -> list[str]:
+    """Wait for the members' own versions of a job's model; names of those that have the model alone after that.
+
+    Parameters
+    ----------
+    wait : sleeps so long; whether somebody wants this to end
+    """
+    from hansa.clients.personal import personal_path
+
+    deadline = time.monotonic() + patience
+    while True:
+        late = [
+            it.folder.name
+            for it in members
+            if (it.folder / f"model-{job}.npz").exists() and not personal_path(it.folder, job).exists()
+        ]
+        if not late or time.monotonic() > deadline or wait(0.05):
+            return late
 
 
 def _detached(

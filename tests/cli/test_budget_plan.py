@@ -133,18 +133,24 @@ REFUSED = {
 }
 
 
+@pytest.mark.parametrize("form", [(), ("--json",)])
 @pytest.mark.parametrize("name", REFUSED)
-def test_a_job_that_no_member_would_take_is_called_refused(
-    plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str
+def test_a_job_that_no_member_would_take_is_one_sentence_on_why(
+    name: str,
+    form: tuple[str, ...],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
+    monkeypatch.chdir(tmp_path)
     write_noised(tmp_path / "tiny")
     arguments, words = REFUSED[name]
     numbers = ("--records", "9000", "--prevalence", "0.2", "--columns", "9")
-    found = plan(*arguments, *numbers)
-    assert found["verdict"] == "refused"
-    assert words in str(found["advice"])
-    assert hansa(["budgets", "plan", *arguments, *numbers], monkeypatch) == 0
-    assert "worth it?        refused: " in capsys.readouterr().out
+    assert hansa(["budgets", "plan", *arguments, *numbers, *form], monkeypatch) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert words in printed.err
+    assert len(printed.err.strip().splitlines()) == 1
 
 
 def test_a_bar_never_shows_a_little_as_nothing_nor_nearly_all_as_all() -> None:

@@ -30,6 +30,10 @@ def test_the_demo_trains_and_reports(tmp_path: Path) -> None:
     assert abs(released["value"] - result["local"]["auc"]["all_records"]) < 0.02 + 5 * released["error"]
     assert [line["percent_left"] for line in result["budgets"]] == pytest.approx([70.0] * 5, abs=1e-6)
     assert left_behind(tmp_path) == []
+    fitted = [path.parent.name for path in (tmp_path / ".hansa").rglob(f"personal-{result['job']}.npz")]
+    assert fitted
+    # On a busy machine some may be late, and are named.
+    assert all(name in fitted or name in done.stderr for name in result["rounds"][0]["cohort"])
 
 
 def test_every_agent_is_cut_off_the_network(tmp_path: Path) -> None:
