@@ -47,14 +47,14 @@ def audit(
 def test_a_claim_is_audited_and_reported(
     made: Instance, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    options = ("--epsilon", "2", "--rounds", "12", "--canaries", "400", "--guesses", "80", "--seed", "4")
+    options = ("--epsilon", "2", "--rounds", "12", "--canaries", "200", "--guesses", "60", "--seed", "4")
     code, out, err = audit(made, monkeypatch, capsys, *options, "--json")
     assert (code, err) == (0, "")
     said = json.loads(out)
     assert said["verdict"] == "not refuted"
     assert said["claim"]["epsilon"] == pytest.approx(2.0)
     assert said["claim"]["delta"] == 1e-5
-    assert said["mechanism"]["guesses"] == 80
+    assert said["mechanism"]["guesses"] == 60
     assert said["mechanism"]["bound"] < 2 < said["mechanism"]["largest"]
     assert said["own_model"]["rounds"] > 12
     assert [it["segment"] for it in said["noise"]] == ["update", "evaluation", "statistics"]
@@ -74,7 +74,7 @@ def test_noise_that_is_missing_is_said_with_exit_code_1(
         return np.zeros(count, dtype=np.int64)
 
     monkeypatch.setattr(grid_noise, "discrete_gaussian", nothing)
-    options = ("--epsilon", "1", "--rounds", "12", "--canaries", "400", "--guesses", "80")
+    options = ("--epsilon", "1", "--rounds", "12", "--canaries", "200", "--guesses", "60")
     code, out, err = audit(made, monkeypatch, capsys, *options, "--json")
     assert code == 1
     assert err.startswith(

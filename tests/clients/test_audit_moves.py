@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from broken_mechanisms import BROKEN
 from slow import cases
-from test_auditing import LABELS, SETTINGS, TWO, claim_of, subject
+from test_auditing import FEW_DRAWS, LABELS, SETTINGS, TWO, claim_of, subject
 
+from hansa.clients import audit_moves as moves
 from hansa.clients.audit_moments import audit_moments
-from hansa.clients.audit_moves import audit_moves
-from hansa.clients.audit_noise import audit_noise
+from hansa.clients.audit_moves import Moves, audit_moves
+from hansa.clients.audit_noise import NoiseAudit, audit_noise
 from hansa.clients.audit_own import audit_own_model
 from hansa.clients.auditing import Claim, Subject
 from hansa.contract.charter import ModelChoice, PrivacyPlan, Training
@@ -27,17 +29,27 @@ def setting(name: str) -> tuple[Subject, Claim]:
     return who, claim_of(who, epsilon, rounds, steps)
 
 
-def findings(who: Subject, claim: Claim) -> dict[str, list[str]]:
+def findings(looks: Iterable[Moves | NoiseAudit]) -> dict[str, list[str]]:
     """What was found without canaries, by segment."""
     found: dict[str, list[str]] = {}
-    for it in (*audit_moves(who, claim, seed=3), *audit_noise(who, claim)):
+    for it in looks:
         found.setdefault(it.segment, []).extend(it.findings)
     return found
 
 
+def one_person(who: Subject, claim: Claim) -> list[Moves]:
+    return audit_moves(who, claim, seed=3)
+
+
+def the_noise(who: Subject, claim: Claim) -> list[NoiseAudit]:
+    """Fewer draws than by default: what is found in them is found in more."""
+    return audit_noise(who, claim, draws=FEW_DRAWS)
+
+
 ONE, HOME, BATCHES, MANY = "one sum a round", "steps at home", "batches", "people of many rows"
-# Breakage, setting and the segments where it must be found.
-FOUND = [
+EVERY = {"update", "evaluation", "statistics"}
+# Breakage, setting and the segments where one person's reach shows it.
+BY_MOVES = [
     *[("clip not applied", it, {"update"}) for it in (ONE, HOME, BATCHES)],
     *[("twice the clip", it, {"update"}) for it in (ONE, HOME, BATCHES)],
     *[("intercept not clipped", it, {"update"}) for it in (ONE, HOME, BATCHES, MANY)],
@@ -45,21 +57,49 @@ FOUND = [
     ("clip by row", MANY, {"update", "statistics"}),
     ("rows count whole", MANY, {"evaluation"}),
     ("clips of sums twice as long", ONE, {"statistics"}),
-    ("everybody in every batch", BATCHES, {"update"}),
-    ("batches twice as large", BATCHES, {"update"}),
     *[
-        (broken, it, {"update", "evaluation", "statistics"})
-        for it in (ONE, HOME)
+        (broken, BATCHES, {"update"})
         for broken in (
-            "noise added before the clip",
-            "noise of a 32-bit seed",
-            "noise of a key cut short",
-            "noise by attempt",
-            "no noise when repeated",
+            "everybody in every batch",
+            "batches twice as large",
+            "one sample for all steps",
+            "batches in turn",
+            "batches of one size",
         )
     ],
     *[
-        (broken, ONE, {"update", "evaluation", "statistics"})
+        (broken, it, EVERY)
+        for it in (ONE, HOME)
+        for broken in ("noise of a 32-bit seed", "noise of a key cut short", "noise by attempt")
+    ],
+    *[
+        (broken, ONE, EVERY)
+        for broken in (
+            "noise where something stands",
+            "noise scaled by the records",
+            "noise of the round before",
+        )
+    ],
+    *[("no noise at the first step", it, {"update"}) for it in (HOME, BATCHES)],
+    *[("held-out people train", it, {"evaluation"}) for it in (ONE, HOME, BATCHES)],
+    *[("check sums everybody", it, {"evaluation"}) for it in (ONE, HOME)],
+    *[("figures over training records", it, {"evaluation"}) for it in (ONE, HOME, BATCHES)],
+]
+# The same, where the noise alone shows it.
+BY_NOISE = [
+    *[
+        (broken, it, EVERY)
+        for it in (ONE, HOME)
+        for broken in (
+            "noise added before the clip",
+            "noise by attempt",
+            "no noise when repeated",
+            "no noise in smaller cohorts",
+            "no noise late in a job",
+        )
+    ],
+    *[
+        (broken, ONE, EVERY)
         for broken in (
             "noise where something stands",
             "noise scaled by the records",
@@ -67,37 +107,40 @@ FOUND = [
         )
     ],
     ("no noise at every second step", HOME, {"update"}),
-    *[("no noise at the first step", it, {"update"}) for it in (HOME, BATCHES)],
     *[("no noise in evaluations", it, {"evaluation"}) for it in (ONE, HOME)],
-    *[
-        (broken, it, {"update", "evaluation", "statistics"})
-        for it in (ONE, HOME)
-        for broken in ("no noise in smaller cohorts", "no noise late in a job")
-    ],
     *[("no noise without an evaluation", it, {"update"}) for it in (ONE, HOME)],
     *[("no noise at a high rate", it, {"update", "evaluation"}) for it in (ONE, HOME)],
-    *[("held-out people train", it, {"evaluation"}) for it in (ONE, HOME, BATCHES)],
-    *[("check sums everybody", it, {"evaluation"}) for it in (ONE, HOME)],
-    *[("figures over training records", it, {"evaluation"}) for it in (ONE, HOME, BATCHES)],
-    ("one sample for all steps", BATCHES, {"update"}),
-    ("batches in turn", BATCHES, {"update"}),
-    ("batches of one size", BATCHES, {"update"}),
 ]
-
-
+# Who is in a batch is looked at in thousands of them, where that is what is broken.
+OF_BATCHES = {"everybody in every batch", "batches twice as large"}
 # One of each kind: how far, from where, when again.
 QUICK = {"rows count whole", "noise of a 32-bit seed", "no noise when repeated"}
 
 
 @pytest.mark.parametrize(
-    ("broken", "name", "where"), cases(FOUND, quick=lambda it: it[0] in QUICK and it[1] in (ONE, MANY))
+    ("broken", "name", "where"), cases(BY_MOVES, quick=lambda it: it[0] in QUICK and it[1] in (ONE, MANY))
 )
-def test_a_broken_mechanism_is_found_without_canaries(
+def test_a_broken_mechanism_shows_in_how_far_one_person_reaches(
+    broken: str, name: str, where: set[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    who, claim = setting(name)
+    if broken not in OF_BATCHES:
+        monkeypatch.setattr(moves, "BATCHES", 1)
+        monkeypatch.setattr(moves, "IN_BATCHES", 0)
+    BROKEN[broken](monkeypatch)
+    found = findings(one_person(who, claim))
+    assert where <= {segment for segment, sentences in found.items() if sentences}, found
+
+
+@pytest.mark.parametrize(
+    ("broken", "name", "where"), cases(BY_NOISE, quick=lambda it: it[0] in QUICK and it[1] in (ONE, MANY))
+)
+def test_a_broken_mechanism_shows_in_the_noise_alone(
     broken: str, name: str, where: set[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     who, claim = setting(name)
     BROKEN[broken](monkeypatch)
-    found = findings(who, claim)
+    found = findings(the_noise(who, claim))
     assert where <= {segment for segment, sentences in found.items() if sentences}, found
 
 
@@ -139,7 +182,9 @@ def test_moments_have_canaries_of_their_own(label: str, monkeypatch: pytest.Monk
         BROKEN["a tenth of the noise"](patch)
         assert audit_moments(who, claim, canaries=1000, guesses=100, seed=1).verdict == "refuted"
     BROKEN["clips of sums twice as long"](monkeypatch)
-    assert findings(who, claim)["update"] == ["one person moves it 2 times as far as is charged for"]
+    assert findings(one_person(who, claim))["update"] == [
+        "one person moves it 2 times as far as is charged for"
+    ]
 
 
 def with_task(model: str, label: str, mechanism: str) -> Subject:
