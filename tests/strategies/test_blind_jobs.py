@@ -124,6 +124,23 @@ def test_the_server_keeps_nothing_of_the_model() -> None:
     assert not len(strategy.array_record())
 
 
+def test_a_stored_state_holds_the_copies_of_one_round() -> None:
+    job = BlindJob(4, 3)
+    job.run()
+    assert job.job.state is not None
+    assert set(job.job.state) == {"round", "sealed-tag", "sealed-0", "sealed-1"}
+    state = BlindState.from_arrays(job.job.state)
+    # As it was stored when the copies of the round before lay beside it.
+    older = {
+        **job.job.state,
+        "before-tag": job.job.state["sealed-tag"],
+        "before-0": job.job.state["sealed-0"],
+    }
+    found = BlindState.from_arrays(older)
+    assert (found.round, found.tag, len(found.sealed)) == (3, state.tag, 2)
+    assert all(mine is its for mine, its in zip(found.sealed, state.sealed, strict=True))
+
+
 # --- what members hold ---------------------------------------------------------------------------
 
 
