@@ -165,6 +165,33 @@ def test_watching_a_job_that_was_paused_fails_with_its_reason(run: Run, desk: Co
     assert (code, "is paused" in err) == (1, True)
 
 
+def test_a_paused_job_goes_back_and_says_what_is_not_refunded(run: Run, desk: ControlDesk) -> None:
+    work(desk, 6, "paused")
+    code, _, err = run("jobs", "rollback", "--to", "2", "--reason", "it diverged")
+    assert (code, "round 2 is not kept" in err, "can go back to round 5" in err) == (2, True, True)
+    code, out, _ = run("jobs", "rollback", JOB[:6], "--to", "5", "--reason", "it diverged")
+    assert code == 0
+    assert "went back from round 6 to round 5; what the undone rounds cost its members stays charged" in out
+    assert f"go on with: hansa jobs resume {JOB[:8]}" in out
+    assert "is queued, round 5 of 6" in run("jobs", "resume")[1]
+    code, _, err = run("jobs", "rollback", "--reason", "it diverged")
+    assert (code, "pause it first" in err) == (1, True)
+
+
+def test_a_job_goes_back_to_its_best_round_by_default(run: Run, desk: ControlDesk) -> None:
+    work(desk, 6, "paused")
+    code, out, _ = run("jobs", "rollback", "--reason", "it diverged", "--json")
+    done = json.loads(out)
+    assert (code, done["from_round"], done["job"]["round"]) == (0, 6, 5)
+    assert "--reason" in run("jobs", "rollback")[2]
+
+
+def test_a_finished_job_does_not_go_back(run: Run, desk: ControlDesk) -> None:
+    work(desk, 2)
+    code, _, err = run("jobs", "rollback", "--reason", "it diverged")
+    assert (code, "is finished" in err) == (1, True)
+
+
 def test_the_model_is_exported_with_what_its_columns_mean(
     run: Run, desk: ControlDesk, tmp_path: Path
 ) -> None:
