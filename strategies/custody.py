@@ -305,10 +305,16 @@ class Custody:
     def _seal_again(
         self, holders: Mapping[str, int], tag: str, request: ApplyRequest, brought: Segments
     ) -> list[NDArray[Any]]:
-        """Those that were to send the new state did not: ask others that hold it, one by one."""
-        for name, node in holders.items():
+        """Those that were to send the new state did not: ask others that hold it, one by one.
+
+        All of them are waited for no longer than one would be: each for half of what is left, the last for the rest.
+        """
+        until, last = self._monotonic() + DEADLINE_S, len(holders) - 1
+        for number, (name, node) in enumerate(holders.items()):
             again = request.model_copy(update={"sealing": (name,)})
-            for answer in self._ask({name: node}, again, brought):
+            left = max(0.0, until - self._monotonic())
+            wait = left if number == last else left / 2
+            for answer in self._ask({name: node}, again, brought, deadline_s=wait):
                 if (
                     isinstance(answer.body, ApplyReply)
                     and answer.body.tag == tag
