@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import pytest
 from blind_jobs import BlindJob, gone
+from funded import funded
 from masked_jobs import MaskedJob, Node, attempt_of, clear_weights
 
+from hansa.contract.charter import PrivacyPlan
 from hansa.contract.messages import Request
+from hansa.contract.scenario import FirstGrant
 from hansa.strategies import custody, roster
 
 ROUNDS = 8
@@ -57,6 +60,26 @@ def test_a_masked_job_ends_as_if_the_undone_rounds_had_never_happened() -> None:
     assert_undone(job, to)
     assert job.job.state is not None
     assert job.job.state["weights"].tobytes() == clear_weights(4, ROUNDS)
+
+
+def test_undone_rounds_stay_paid() -> None:
+    simulated = funded(
+        4,
+        rows=400,
+        mode="masked",
+        grant=FirstGrant(epsilon=100.0, delta=1e-3),
+        privacy=PrivacyPlan(noise="local", fewest_rounds=1, delta=1e-3),
+    )
+    job = MaskedJob(simulated=simulated, rounds=ROUNDS)
+    pause_after(job, 6)
+    paid = {name: [it.attempt for it in seen] for name, seen in job.job.receipts.items()}
+    job.job.roll_back(5, reason="it diverged")
+    job.run()
+    assert job.job.status == "finished", job.job.reason
+    for name, seen in job.job.receipts.items():
+        now = [it.attempt for it in seen]
+        assert now[: len(paid[name])] == paid[name] == list(range(1, 7))
+        assert len(now) == len(job.job.results)
 
 
 def test_members_that_hold_the_model_are_given_that_of_the_earlier_round() -> None:
