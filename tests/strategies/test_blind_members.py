@@ -286,15 +286,25 @@ def test_a_strangers_name_in_an_answer_goes_into_no_request(
     """Control signs no request with one: the run would be over, and the next one, too."""
     job = BlindJob(5, rounds=3)
     job.faults["d"] = gone(lambda _: job.job.round < 1)
-    lying = says(job, "a", "keys", change)
-    job.faults["a"] = lambda body, honest, payload: (
-        lying(body, honest, payload) if job.job.round else honest(payload)
-    )
+    # Whoever is asked first to hand the keys on.
+    liars: list[str] = []
+
+    def liar(name: str) -> Fault:
+        lying = says(job, name, "keys", change)
+
+        def fault(body: Request, honest: Node, payload: bytes) -> bytes:
+            if body.type == "keys" and job.job.round and not liars:
+                liars.append(name)
+            return lying(body, honest, payload) if liars == [name] else honest(payload)
+
+        return fault
+
+    job.faults |= {name: liar(name) for name in "abce"}
     job.run()
     asked = [body for _, body in job.asked if isinstance(body, KeysRequest)]
     assert "z" not in {name for body in asked for name in (body.maker, *body.signatures)}
-    assert ("a", "answers 'keys' with another 'keys' than it was asked for") in job.events("bad-reply")
-    job.assert_alike("bcde")
+    assert (liars[0], "answers 'keys' with another 'keys' than it was asked for") in job.events("bad-reply")
+    job.assert_alike(name for name in job.agents if name != liars[0])
 
 
 @pytest.mark.parametrize("maker", ["", "z"])
