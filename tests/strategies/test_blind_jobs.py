@@ -16,10 +16,10 @@ from hansa.contract.charter import PrivacyPlan
 from hansa.contract.messages import ApplyReply, Reply
 from hansa.contract.scenario import FirstGrant
 from hansa.contract.wire import Segments
-from hansa.strategies import custody
+from hansa.strategies import blind_keys, custody
 from hansa.strategies.attempt import Attempt
+from hansa.strategies.blind_exchange import Answer
 from hansa.strategies.blind_state import BlindState
-from hansa.strategies.custody import Answer
 
 RICH = {
     "grant": FirstGrant(epsilon=100.0, delta=1e-3),
@@ -30,7 +30,7 @@ RICH = {
 @pytest.fixture(autouse=True)
 def _hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(custody, "PATIENCE_S", 0.2)
-    monkeypatch.setattr(custody, "AGAIN_S", 0.0)
+    monkeypatch.setattr(blind_keys, "AGAIN_S", 0.0)
 
 
 @pytest.mark.parametrize("members", [2, 3, 5])
@@ -201,7 +201,7 @@ def test_holders_that_stay_silent_are_waited_for_no_longer_than_one(monkeypatch:
         return iter(())
 
     monkeypatch.setattr(kept, "_monotonic", lambda: sum(waits))
-    monkeypatch.setattr(kept, "_ask", silent)
+    monkeypatch.setattr(kept._exchange, "ask", silent)
     holders = {name: number for number, name in enumerate(job.agents, start=1)}
     assert kept._seal_again(holders, job.held("a").tag, request, {}) == []
     assert waits == [30.0, 15.0, 7.5, 7.5]

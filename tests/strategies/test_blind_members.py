@@ -14,7 +14,7 @@ from slow import cases
 from hansa.contract.blind_messages import MOST_EPOCHS, SEALED_KEYS, Held, KeysRequest
 from hansa.contract.messages import KeysReply, Reply, Request
 from hansa.contract.wire import Segments
-from hansa.strategies import custody, roster
+from hansa.strategies import blind_keys, custody, roster
 from hansa.strategies.consortium import ConsortiumStrategy
 from hansa.strategies.memory_journal import MemoryJournal
 
@@ -22,7 +22,7 @@ from hansa.strategies.memory_journal import MemoryJournal
 @pytest.fixture(autouse=True)
 def _hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(custody, "PATIENCE_S", 0.2)
-    monkeypatch.setattr(custody, "AGAIN_S", 0.0)
+    monkeypatch.setattr(blind_keys, "AGAIN_S", 0.0)
     monkeypatch.setattr(roster, "HELLO_AGAIN_S", 0.0)
 
 
@@ -316,5 +316,5 @@ def test_keys_of_a_stranger_that_a_member_says_it_has_are_none(maker: str) -> No
     assert kept is not None
     for name in "abc":
         kept.hear(name, Held(epoch=1, maker=maker if name == "a" else "b", ready=True))
-    assert kept._owners({"a": 1, "b": 2}) == ["b"]
+    assert kept._keys._owners({"a": 1, "b": 2}) == ["b"]
     grid.close()

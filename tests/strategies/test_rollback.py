@@ -10,7 +10,7 @@ from masked_jobs import MaskedJob, Node, attempt_of, clear_weights
 from hansa.contract.charter import PrivacyPlan
 from hansa.contract.messages import Request
 from hansa.contract.scenario import FirstGrant
-from hansa.strategies import custody, roster
+from hansa.strategies import blind_keys, custody, roster
 
 ROUNDS = 8
 
@@ -18,7 +18,7 @@ ROUNDS = 8
 @pytest.fixture(autouse=True)
 def _hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(custody, "PATIENCE_S", 0.2)
-    monkeypatch.setattr(custody, "AGAIN_S", 0.0)
+    monkeypatch.setattr(blind_keys, "AGAIN_S", 0.0)
     monkeypatch.setattr(roster, "HELLO_AGAIN_S", 0.0)
 
 
