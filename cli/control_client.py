@@ -21,7 +21,7 @@ from hansa.server.records import (
     RoundRecord,
     SpendingRecord,
 )
-from hansa.server.replies import KnobChange, KnobState, MemberState, Release
+from hansa.server.replies import KnobChange, KnobState, MemberState, Release, RolledBack
 
 T = TypeVar("T")
 _TIMEOUT_S = 5.0
@@ -82,6 +82,10 @@ class Control:
     def resume(self, job: str) -> JobRecord:
         """Queue a paused, stopped or failed job again."""
         return self._ask("POST", f"/v1/jobs/{job}/resume", JobRecord)
+
+    def roll_back(self, job: str, to: int | None, reason: str) -> RolledBack:
+        """Undo the rounds of a paused job after one that is kept."""
+        return self._ask("POST", f"/v1/jobs/{job}/rollback", RolledBack, body={"to": to, "reason": reason})
 
     def rounds(self, job: str, after: int = 0) -> list[RoundRecord]:
         """All rounds with a number above `after`, the newest last."""

@@ -86,6 +86,8 @@ def look(control: Control, followed: Followed) -> None:
     """Ask control for what is new."""
     # The job first: when it is over, all that follows is complete.
     followed.job = control.job(followed.job.job)
+    # A job that went back has other rounds from there on.
+    followed.rounds = {it: record for it, record in followed.rounds.items() if it <= followed.job.round}
     # The newest known round is asked for again: its figures come with the next attempt.
     newest = max(followed.rounds, default=0)
     for record in control.rounds(followed.job.job, after=max(0, newest - 1)):

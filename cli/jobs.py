@@ -1,4 +1,4 @@
-"""`hansa jobs`: submit, follow, pause, resume, stop and export jobs."""
+"""`hansa jobs`: submit, follow, pause, resume, stop, roll back and export jobs."""
 
 from __future__ import annotations
 
@@ -140,6 +140,33 @@ def resume(
     """Go on with a paused, stopped or failed job, from its last round."""
     with reach(control, instance, "write") as desk:
         _say(desk.resume(_unfinished(desk, job)), as_json)
+
+
+@app.command()
+def rollback(
+    reason: Annotated[str, typer.Option(help="Why; kept in the event log.")],
+    job: JobArgument = None,
+    to: Annotated[
+        int | None,
+        typer.Option(min=0, metavar="ROUND", help="A kept round; default: the best evaluated one."),
+    ] = None,
+    control: ControlOption = None,
+    instance: InstanceOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Take a paused job back to an earlier round; `resume` goes on from there. Nothing is refunded."""
+    from hansa.cli.listing import print_json
+
+    with reach(control, instance, "write") as desk:
+        done = desk.roll_back(_unfinished(desk, job), to, reason)
+    if as_json:
+        print_json(done)
+        return
+    typer.echo(
+        f"job {done.job.job} ({done.job.name}) went back from round {done.from_round} to round "
+        f"{done.job.round}; what the undone rounds cost its members stays charged\n"
+        f"go on with: hansa jobs resume {done.job.job[:8]}"
+    )
 
 
 @app.command()

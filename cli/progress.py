@@ -73,6 +73,7 @@ class PlainProgress:
             # Somebody looks at a job that is under way: what was before is in the list.
             self._round = followed.lines[-_CAUGHT_UP].round
             self.note(f"rounds 1 to {self._round} are over; see: hansa rounds list")
+        self._round = min(self._round, followed.job.round)
         for line in followed.lines:
             # A round's figures come with the attempt after it.
             settled = line.metrics or line.round < followed.job.round or followed.over

@@ -141,6 +141,7 @@ class _RoundPrinter:
         """Print what is complete."""
         from hansa.cli.listing import print_json
 
+        self._printed = min(self._printed, followed.job.round)
         for number, record in sorted(followed.rounds.items()):
             complete = record.metrics or followed.over or number < max(followed.rounds)
             if number > self._printed and complete:

@@ -16,7 +16,8 @@ from hansa.contract.typed import Frozen, Slug
 JobId = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
 AttemptKind = Literal["train", "evaluate", "statistics"]
 JobStatus = Literal["queued", "running", "paused", "stopped", "finished", "failed"]
-AttemptStatus = Literal["open", "applied", "evaluated", "failed", "abandoned"]
+# `undone`: it was applied or evaluated, and the job went back to a round before it.
+AttemptStatus = Literal["open", "applied", "evaluated", "failed", "abandoned", "undone"]
 Outcome = Literal["replied", "refused", "failed", "missing"]
 
 SumRule = Literal["fedavg", "fedavgm", "fedadam", "fedyogi"]

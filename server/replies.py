@@ -11,9 +11,11 @@ from hansa.contract.charter import Mode, ModelChoice
 from hansa.contract.features import Label
 from hansa.contract.jobs import MetricValue
 from hansa.contract.typed import Frozen
+from hansa.server.records import JobRecord
 
 OPERATOR = "operator"
 Sentence = Annotated[str, Field(min_length=1, max_length=1000)]
+By = Annotated[str, Field(pattern=r"^[a-z][a-z0-9 -]{0,62}$")]
 
 
 class Health(Frozen):
@@ -46,7 +48,22 @@ class KnobChange(Frozen):
 
     values: Annotated[dict[str, float], Field(min_length=1)]
     reason: Annotated[str, Field(max_length=1000)] = ""
-    by: Annotated[str, Field(pattern=r"^[a-z][a-z0-9 -]{0,62}$")] = OPERATOR
+    by: By = OPERATOR
+
+
+class Rollback(Frozen):
+    """Which round a job is to go back to, by default the best evaluated one that is kept, and why."""
+
+    to: Annotated[int, Field(ge=0, le=100_000)] | None = None
+    reason: Sentence
+    by: By = OPERATOR
+
+
+class RolledBack(Frozen):
+    """The job at the round that it went back to, and the one that it had reached."""
+
+    job: JobRecord
+    from_round: int
 
 
 class Hold(Frozen):

@@ -28,15 +28,12 @@ class BlindState:
     round : applied updates
     tag : HMAC of the state under the members' group key; empty before round 1, when it is public
     sealed : copies of the state, each sealed by another member, u8
-    before : tag and copies of the round before
     preparation : what the contract check made of the columns, f64; known to everybody
     """
 
     round: int
     tag: str = ""
     sealed: tuple[Array, ...] = ()
-    before_tag: str = ""
-    before: tuple[Array, ...] = ()
     preparation: Array = field(default_factory=lambda: np.zeros(0))
 
     @classmethod
@@ -51,42 +48,25 @@ class BlindState:
 
     def followed_by(self, tag: str, sealed: tuple[Array, ...]) -> BlindState:
         """The state of the next round."""
-        return replace(
-            self,
-            round=self.round + 1,
-            tag=tag,
-            sealed=sealed,
-            before_tag=self.tag,
-            before=self.sealed,
-        )
+        return replace(self, round=self.round + 1, tag=tag, sealed=sealed)
 
     def arrays(self) -> dict[str, Array]:
         """Flat arrays for a checkpoint: nothing of the model is in them."""
         found: dict[str, Array] = {"round": np.array([self.round], dtype=np.int64)}
         if self.prepared:
             found["preparation"] = self.preparation
-        for name, tag, copies in (
-            ("sealed", self.tag, self.sealed),
-            ("before", self.before_tag, self.before),
-        ):
-            found[f"{name}-tag"] = np.frombuffer(bytes.fromhex(tag), dtype=np.uint8)
-            for number, copy in enumerate(copies):
-                found[f"{name}-{number}"] = copy
+        found["sealed-tag"] = np.frombuffer(bytes.fromhex(self.tag), dtype=np.uint8)
+        for number, copy in enumerate(self.sealed):
+            found[f"sealed-{number}"] = copy
         return found
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, Array]) -> BlindState:
-        """What `arrays` wrote."""
-
-        def copies(name: str) -> tuple[Array, ...]:
-            numbers = range(sum(it.startswith(f"{name}-") for it in arrays) - 1)
-            return tuple(np.asarray(arrays[f"{name}-{number}"], dtype=np.uint8) for number in numbers)
-
+        """What `arrays` wrote; older checkpoints hold copies of the round before, too, which nothing needs."""
+        copies = sum(name.startswith("sealed-") for name in arrays) - 1
         return cls(
             round=int(arrays["round"][0]),
             tag=np.asarray(arrays["sealed-tag"], dtype=np.uint8).tobytes().hex(),
-            sealed=copies("sealed"),
-            before_tag=np.asarray(arrays["before-tag"], dtype=np.uint8).tobytes().hex(),
-            before=copies("before"),
+            sealed=tuple(np.asarray(arrays[f"sealed-{number}"], dtype=np.uint8) for number in range(copies)),
             preparation=np.asarray(arrays.get("preparation", np.zeros(0)), dtype=np.float64),
         )

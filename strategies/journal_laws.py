@@ -1,16 +1,21 @@
 """The laws every journal keeps, over SQL or in memory: what an attempt's result may look like.
 
-An attempt is opened once, closed once and by its own facts; a round is the next number and has its state.
+An attempt is opened once, closed once and by its own facts; a round is the next number and has its state. A job
+goes back to a round whose state is kept: the rounds above it are gone, their attempts stay and their charges, too.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from hansa.contract.jobs import AttemptKind, AttemptResult, AttemptStatus
+from hansa.contract.errors import HansaError, InputError
+from hansa.contract.jobs import AttemptKind, AttemptResult, AttemptStatus, JobStatus
 from hansa.strategies.ports import Arrays
 
+# So many of the newest states a journal keeps, beside that of the best evaluated round.
+KEPT = 2
 # Figures by which one model is better than another, first found counts; True where higher is better.
 _BETTER = (("log_loss", False), ("rmse", False), ("auc", True), ("accuracy", True))
 
@@ -53,7 +58,7 @@ def check_result(
         raise ValueError(f"attempt {number} was never opened")
     if opened.status != "open":
         raise ValueError(f"attempt {number} is already {opened.status}")
-    if result.status in ("open", "abandoned"):
+    if result.status in ("open", "abandoned", "undone"):
         raise ValueError(f"attempt {number} cannot be closed as '{result.status}'")
     if (result.kind, result.base, result.cohort) != (opened.kind, opened.base, opened.cohort):
         raise ValueError(f"attempt {number} was opened with another kind, base or cohort")
@@ -82,6 +87,50 @@ def check_receipts(attempt: int, members: Iterable[str], opened: OpenedAttempt |
         raise ValueError(f"attempt {attempt}: a receipt of {strangers[0]}, who is not in the cohort")
 
 
+def check_rollback(job: str, status: JobStatus) -> None:
+    """Raise `HansaError` for a job that a run may be working on, or that is finished."""
+    if status == "finished":
+        raise HansaError(f"job {job} is finished; its rounds are not undone any more")
+    if status in ("queued", "running"):
+        raise HansaError(
+            f"job {job} is {status}, and a run may be working on it; pause it first with: hansa jobs pause"
+        )
+
+
+def rollback_target(asked: int | None, *, newest: int, kept: Collection[int], best: int | None) -> int:
+    """The round that a job goes back to: the one asked for, else the best evaluated one.
+
+    Parameters
+    ----------
+    newest : the job's newest round
+    kept : rounds whose states are kept
+    best : the best evaluated one of them; None where none was evaluated
+
+    Raises
+    ------
+    InputError : it is not kept, or is not before the newest one; says which are
+    """
+    earlier = sorted(number for number in kept if number < newest)
+    wanted = best if asked is None else asked
+    if wanted in earlier:
+        return wanted
+    wrong = "no round that is kept was evaluated" if wanted is None else f"round {wanted} is not kept"
+    if wanted == newest:
+        wrong = f"round {wanted} is the newest one" + (" and the best" if asked is None else "")
+    which = f"round {' or '.join(map(str, earlier))}" if earlier else "no round"
+    raise InputError(f"{wrong}: the job is at round {newest} and can go back to {which}")
+
+
+def undone_sentence(to: int, reason: str) -> str:
+    """Why an attempt counts no more."""
+    return f"the job went back to round {to}: {reason}"
+
+
+def rollback_sentence(by: str, newest: int, to: int, reason: str) -> str:
+    """What the event log says of it."""
+    return f"{by} took the job back from round {newest} to round {to}; charges stay: {reason}"
+
+
 def fork_sentence(member: str, sequence: int) -> str:
     """What is said of a member whose ledger has two hashes for one row (PROTOCOL section 7)."""
     return (
@@ -96,3 +145,9 @@ def goodness(metrics: dict[str, float]) -> float | None:
         if name in metrics:
             return metrics[name] if higher else -metrics[name]
     return None
+
+
+def best_round(figures: Mapping[int, dict[str, float]]) -> int | None:
+    """Of rounds with their figures the best evaluated one, the latest of equals; None where none was evaluated."""
+    found = {number: goodness(it) for number, it in figures.items() if it}
+    return max(found, key=lambda it: (-math.inf if found[it] is None else found[it], it), default=None)

@@ -10,11 +10,17 @@ import numpy as np
 from hansa.contract.jobs import AttemptKind, AttemptResult, JobPlan, JobStatus
 from hansa.contract.messages import Finish, Receipt, Seen
 from hansa.strategies.journal_laws import (
+    KEPT,
     OpenedAttempt,
+    best_round,
     check_opening,
     check_receipts,
     check_result,
+    check_rollback,
     fork_sentence,
+    rollback_sentence,
+    rollback_target,
+    undone_sentence,
 )
 from hansa.strategies.ports import KEPT_FINISHES, Arrays, LeaseLost, MemberPresence, Progress, Wanted
 
@@ -35,13 +41,51 @@ class MemoryJob:
     opened: dict[int, OpenedAttempt] = field(default_factory=dict)
     results: list[AttemptResult] = field(default_factory=list)
     round: int = 0
-    state: dict[str, np.ndarray] | None = None
-    evaluated: set[int] = field(default_factory=set)
+    # States that are kept, by their rounds.
+    states: dict[int, dict[str, np.ndarray]] = field(default_factory=dict)
+    # Figures of rounds' models, as they came.
+    figures: dict[int, dict[str, float]] = field(default_factory=dict)
     # What each member signed, in the order in which it came.
     receipts: dict[str, list[Seen]] = field(default_factory=dict)
     finishes: dict[int, Finish] = field(default_factory=dict)
     # (kind, sentence, member, facts)
     events: list[tuple[str, str, str, dict[str, str | int | float]]] = field(default_factory=list)
+
+    @property
+    def state(self) -> dict[str, np.ndarray] | None:
+        """The state after the newest round."""
+        return self.states.get(self.round)
+
+    @property
+    def best(self) -> int | None:
+        """Of the rounds that are kept the best evaluated one."""
+        return best_round({number: self.figures.get(number, {}) for number in self.states})
+
+    def roll_back(self, to: int | None = None, *, by: str = "operator", reason: str) -> None:
+        """Undo the rounds above `to`, under the store's law (`server.store.rollback`)."""
+        check_rollback(self.plan.job, self.status)
+        newest = self.round
+        to = rollback_target(to, newest=newest, kept=self.states, best=self.best)
+        self.epoch += 1
+        self.abandon(undone_sentence(to, reason))
+        for number, result in enumerate(self.results):
+            after = result.base > to or (result.round or 0) > to
+            if after and result.status in ("applied", "evaluated"):
+                undone = {"status": "undone", "reason": undone_sentence(to, reason)}
+                self.results[number] = result.model_copy(update=undone)
+                self.opened[result.attempt] = replace(self.opened[result.attempt], status="undone")
+        self.round = to
+        self.states = {number: it for number, it in self.states.items() if number <= to}
+        self.figures = {number: it for number, it in self.figures.items() if number <= to}
+        facts: dict[str, str | int | float] = {"from": newest, "to": to, "by": by}
+        self.events.append(("rolled-back", rollback_sentence(by, newest, to, reason), "", facts))
+
+    def abandon(self, reason: str) -> None:
+        """Close whatever attempt is open."""
+        for number, opened in self.opened.items():
+            if opened.status == "open":
+                self.opened[number] = replace(opened, status="abandoned")
+                self.events.append(("attempt-abandoned", f"attempt {number}: {reason}", "", {}))
 
 
 class MemoryJournal:
@@ -51,7 +95,7 @@ class MemoryJournal:
         self.job = job
         job.epoch += 1
         self._epoch = job.epoch
-        self._abandon("taken over by another run")
+        self.job.abandon("taken over by another run")
 
     @property
     def plan(self) -> JobPlan:
@@ -64,7 +108,7 @@ class MemoryJournal:
             round=self.job.round,
             attempt=max(self.job.opened, default=0),
             state=None if self.job.state is None else dict(self.job.state),
-            evaluated=self.job.round in self.job.evaluated,
+            evaluated=self.job.round in self.job.figures,
         )
 
     def open_attempt(
@@ -79,7 +123,7 @@ class MemoryJournal:
         """Take the next attempt number."""
         self._check_lease()
         check_opening(base, cohort, self.job.round)
-        self._abandon("followed by a newer attempt")
+        self.job.abandon("followed by a newer attempt")
         number = max(self.job.opened, default=0) + 1
         self.job.opened[number] = OpenedAttempt(number, kind, "open", base, tuple(cohort))
         return number
@@ -93,10 +137,13 @@ class MemoryJournal:
         self.job.opened[result.attempt] = replace(opened, status=result.status)
         self.job.results.append(result)
         if result.metrics:
-            self.job.evaluated.add(result.base)
+            figures = {name: metric.value for name, metric in result.metrics.items()}
+            self.job.figures[result.base] = self.job.figures.get(result.base, {}) | figures
         if state is not None:
-            self.job.round = result.round or 0
-            self.job.state = {name: np.array(array) for name, array in state.items()}
+            number = self.job.round = result.round or 0
+            self.job.states[number] = {name: np.array(array) for name, array in state.items()}
+            keep = {*range(number - KEPT + 1, number + 1), self.job.best}
+            self.job.states = {it: kept for it, kept in self.job.states.items() if it in keep}
 
     def receipts(self, attempt: int, order: str, receipts: Mapping[str, Receipt]) -> dict[str, str]:
         """Keep what members signed; says whose ledgers have two hashes for one row."""
@@ -170,9 +217,3 @@ class MemoryJournal:
     def _check_lease(self) -> None:
         if self._epoch != self.job.epoch:
             raise LeaseLost(f"job {self.plan.job}: another run has taken over")
-
-    def _abandon(self, reason: str) -> None:
-        for number, opened in self.job.opened.items():
-            if opened.status == "open":
-                self.job.opened[number] = replace(opened, status="abandoned")
-                self.job.events.append(("attempt-abandoned", f"attempt {number}: {reason}", "", {}))

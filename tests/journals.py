@@ -24,10 +24,13 @@ POSTGRES = os.environ.get("HANSA_TEST_POSTGRES", "")
 
 @dataclass
 class Bench:
-    """One job, and `claim`, which takes its lease anew."""
+    """One job, `claim`, which takes its lease anew, and the way back."""
 
     plan: JobPlan
     claim: Callable[[str], Journal]
+    roll_back: Callable[[int | None], object]
+    # Whether a round's state is kept.
+    keeps: Callable[[int], bool]
     store: Store | None = None
 
 
@@ -41,7 +44,13 @@ def store_bench(url: str, **changes: object) -> Iterator[Bench]:
     made = plan(**changes)  # type: ignore[arg-type]
     store.jobs.submit(made, "0" * 64, DEFAULTS)
     try:
-        yield Bench(made, lambda holder: store.claim(made.job, holder), store)
+        yield Bench(
+            made,
+            lambda holder: store.claim(made.job, holder),
+            lambda to: store.jobs.roll_back(made.job, to, by="tuner", reason="it diverged"),
+            lambda number: store.history.checkpoint(made.job, number) is not None,
+            store,
+        )
     finally:
         store.close()
 
@@ -52,7 +61,12 @@ def bench(kind: str, folder: Path, **changes: object) -> Iterator[Bench]:
     if kind == "memory":
         made = plan(**changes)  # type: ignore[arg-type]
         job = MemoryJob(made, dict(DEFAULTS))
-        yield Bench(made, lambda holder: MemoryJournal(job))
+        yield Bench(
+            made,
+            lambda holder: MemoryJournal(job),
+            lambda to: job.roll_back(to, by="tuner", reason="it diverged"),
+            lambda number: number in job.states,
+        )
     else:
         url = POSTGRES if kind == "postgresql" else f"sqlite:///{folder}/store.sqlite"
         with store_bench(url, **changes) as made_bench:

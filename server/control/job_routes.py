@@ -1,4 +1,4 @@
-"""Jobs: submit, look at, pause, resume, stop; and the released model."""
+"""Jobs: submit, look at, pause, resume, stop, roll back; and the released model."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hansa.server.control.desk import Desk
 from hansa.server.control.problems import RESPONSES
 from hansa.server.control.release import describe, tensors
 from hansa.server.records import JobRecord, RunRecord
-from hansa.server.replies import OPERATOR, Release
+from hansa.server.replies import OPERATOR, Release, Rollback, RolledBack
 
 reading = APIRouter(prefix="/v1/jobs", tags=["jobs"], dependencies=[Depends(may_read)], responses=RESPONSES)
 writing = APIRouter(prefix="/v1/jobs", tags=["jobs"], dependencies=[Depends(may_write)], responses=RESPONSES)
@@ -52,6 +52,13 @@ def pause(job: str, desk: Desk) -> JobRecord:
 def resume(job: str, desk: Desk) -> JobRecord:
     """Queue a paused, stopped or failed job again; nothing changes for one that runs."""
     return desk.store.jobs.want(desk.job(job).job, "run", OPERATOR)
+
+
+@writing.post("/{job}/rollback", summary="Take a paused job back to an earlier round")
+def roll_back(job: str, body: Rollback, desk: Desk) -> RolledBack:
+    """The rounds after it are undone, what they cost members is not; `resume` goes on from there."""
+    found, newest = desk.store.jobs.roll_back(desk.job(job).job, body.to, by=body.by, reason=body.reason)
+    return RolledBack(job=found, from_round=newest)
 
 
 @reading.get("/{job}/runs", summary="Flower's runs that worked on a job")

@@ -12,9 +12,7 @@ from safetensors.numpy import load, save
 from sqlalchemy import Connection, and_, delete, insert, select, update
 
 from hansa.server.store.tables import checkpoints, metrics
-from hansa.strategies.journal_laws import goodness
-
-KEPT = 2
+from hansa.strategies.journal_laws import KEPT, best_round, goodness
 
 
 def write(connection: Connection, job: str, number: int, state: Mapping[str, NDArray[Any]]) -> None:
@@ -59,7 +57,31 @@ def mark_best(connection: Connection, job: str, number: int, newest: int) -> Non
     connection.execute(update(checkpoints).where(it).values(best=True))
 
 
+def kept(connection: Connection, job: str) -> dict[int, bool]:
+    """Rounds whose checkpoints are kept, each with whether it is the best evaluated one."""
+    rows = connection.execute(select(checkpoints.c.round, checkpoints.c.best).where(checkpoints.c.job == job))
+    return {row.round: row.best for row in rows}
+
+
+def drop_after(connection: Connection, job: str, number: int) -> None:
+    """Drop the checkpoints above a round, whose figures are gone already; the best that is left is the best."""
+    after = and_(checkpoints.c.job == job, checkpoints.c.round > number)
+    connection.execute(delete(checkpoints).where(after))
+    left = kept(connection, job)
+    if any(left.values()):
+        return
+    best = best_round(_figures(connection, job, tuple(left)))
+    if best is not None:
+        it = and_(checkpoints.c.job == job, checkpoints.c.round == best)
+        connection.execute(update(checkpoints).where(it).values(best=True))
+
+
 def _goodness(connection: Connection, job: str, numbers: tuple[int, ...]) -> dict[int, float | None]:
+    found = _figures(connection, job, numbers)
+    return {number: goodness(it) for number, it in found.items()}
+
+
+def _figures(connection: Connection, job: str, numbers: tuple[int, ...]) -> dict[int, dict[str, float]]:
     rows = connection.execute(
         select(metrics.c.round, metrics.c.name, metrics.c.value)
         .where(metrics.c.job == job, metrics.c.round.in_(numbers))
@@ -68,4 +90,4 @@ def _goodness(connection: Connection, job: str, numbers: tuple[int, ...]) -> dic
     figures: dict[int, dict[str, float]] = {number: {} for number in numbers}
     for row in rows:
         figures[row.round][row.name] = row.value
-    return {number: goodness(found) for number, found in figures.items()}
+    return figures

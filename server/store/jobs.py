@@ -16,7 +16,9 @@ from hansa.server.store import events
 from hansa.server.store.database import Database
 from hansa.server.store.journal import JobJournal, abandon_open, newest_round, queue_again
 from hansa.server.store.moments import moment
+from hansa.server.store.rollback import undo_rounds
 from hansa.server.store.tables import attempts, jobs, knobs, rounds, runs
+from hansa.strategies.journal_laws import check_rollback
 from hansa.strategies.ports import Wanted
 
 OVER: tuple[JobStatus, ...] = ("stopped", "finished", "failed")
@@ -111,6 +113,25 @@ class Jobs:
             if wanted == "run" and row.status in ("paused", "stopped", "failed"):
                 queue_again(connection, job)
         return self.get(job)
+
+    def roll_back(self, job: str, to: int | None, *, by: str, reason: str) -> tuple[JobRecord, int]:
+        """Undo a job's rounds above one that is kept; see `rollback.undo_rounds`. The job, and where it stood.
+
+        Raises
+        ------
+        HansaError : there is no such job, a run may be working on it, or it is finished
+        InputError : that round's state is not kept
+        """
+        with self._database.write() as connection:
+            row = connection.execute(select(jobs.c.status).where(jobs.c.id == job).with_for_update()).first()
+            if row is None:
+                raise HansaError(f"job {job} is not in the store")
+            check_rollback(job, row.status)
+            newest = undo_rounds(connection, job, to, by=by, reason=reason)
+            # A run that has not noticed yet that it is over would write what follows from undone rounds.
+            values = {"epoch": jobs.c.epoch + 1, "holder": by, "updated": time.time()}
+            connection.execute(update(jobs).where(jobs.c.id == job).values(values))
+        return self.get(job), newest
 
     def claim(self, job: str, holder: str) -> JobJournal:
         """Take the job's lease: every older journal of it is refused from now on.

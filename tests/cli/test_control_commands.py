@@ -14,12 +14,14 @@ from cli_side import hansa
 from desks import SECRETS, open_test_desk
 from federation import JOB, make_plan
 from journals import signed
+from rich.console import Console
 from safetensors.numpy import load_file
 from served import serve
 
 from hansa.cli import agent_client, attention, control_client, instance
 from hansa.cli.control_client import Control
 from hansa.cli.follow import Followed, look
+from hansa.cli.progress import PlainProgress
 from hansa.contract.jobs import AttemptResult, MetricValue, Participation
 from hansa.server.control.desk import ControlDesk
 from hansa.strategies.apply import ModelState
@@ -57,27 +59,32 @@ def work(desk: ControlDesk, rounds: int, status: str = "finished") -> None:
     """What a ServerApp would leave behind."""
     defaults = {name: knob.default for name, knob in desk.charter.knobs.items()}
     desk.store.jobs.submit(make_plan(rounds=rounds), desk.charter_hash, defaults)
-    journal = desk.store.claim(JOB, "run 1")
     for number in range(1, rounds + 1):
-        attempt = journal.open_attempt(
-            "train", base=number - 1, cohort=COHORT, left_out={}, knobs=journal.knobs()
-        )
-        result = AttemptResult(
-            job=JOB,
-            attempt=attempt,
-            kind="train",
-            status="applied",
-            base=number - 1,
-            round=number,
-            cohort=COHORT,
-            active=COHORT,
-            participation=tuple(Participation(member=it, outcome="replied", seconds=0.25) for it in COHORT),
-            knobs=journal.knobs(),
-            metrics={"auc": MetricValue(value=0.7 + number / 100)},
-            seconds=0.4,
-        )
-        journal.commit(result, ModelState.start(np.full(3, float(number))).arrays())
-    journal.set_status(status)  # type: ignore[arg-type]
+        apply_round(desk, number)
+    desk.store.claim(JOB, "run 1").set_status(status)  # type: ignore[arg-type]
+
+
+def apply_round(desk: ControlDesk, number: int) -> None:
+    """One round of it."""
+    journal = desk.store.claim(JOB, "run 1")
+    attempt = journal.open_attempt(
+        "train", base=number - 1, cohort=COHORT, left_out={}, knobs=journal.knobs()
+    )
+    result = AttemptResult(
+        job=JOB,
+        attempt=attempt,
+        kind="train",
+        status="applied",
+        base=number - 1,
+        round=number,
+        cohort=COHORT,
+        active=COHORT,
+        participation=tuple(Participation(member=it, outcome="replied", seconds=0.25) for it in COHORT),
+        knobs=journal.knobs(),
+        metrics={"auc": MetricValue(value=0.7 + number / 100)},
+        seconds=0.4,
+    )
+    journal.commit(result, ModelState.start(np.full(3, float(number))).arrays())
 
 
 def test_a_job_is_submitted_listed_shown_and_stopped(run: Run, desk: ControlDesk) -> None:
@@ -163,6 +170,53 @@ def test_watching_a_job_that_was_paused_fails_with_its_reason(run: Run, desk: Co
     work(desk, 1, status="paused")
     code, _, err = run("rounds", "watch")
     assert (code, "is paused" in err) == (1, True)
+
+
+def test_a_paused_job_goes_back_and_says_what_is_not_refunded(run: Run, desk: ControlDesk) -> None:
+    work(desk, 6, "paused")
+    code, _, err = run("jobs", "rollback", "--to", "2", "--reason", "it diverged")
+    assert (code, "round 2 is not kept" in err, "can go back to round 5" in err) == (2, True, True)
+    code, out, _ = run("jobs", "rollback", JOB[:6], "--to", "5", "--reason", "it diverged")
+    assert code == 0
+    assert "went back from round 6 to round 5; what the undone rounds cost its members stays charged" in out
+    assert f"go on with: hansa jobs resume {JOB[:8]}" in out
+    assert "is queued, round 5 of 6" in run("jobs", "resume")[1]
+    code, _, err = run("jobs", "rollback", "--reason", "it diverged")
+    assert (code, "pause it first" in err) == (1, True)
+
+
+def test_whoever_follows_a_job_sees_the_rounds_that_came_in_place_of_undone_ones(
+    run: Run, desk: ControlDesk, capsys: pytest.CaptureFixture[str]
+) -> None:
+    work(desk, 4, "paused")
+    printer = PlainProgress(Console(width=200))
+    with Control(os.environ["HANSA_CONTROL"], SECRETS["read"]) as control:
+        followed = Followed(control.job(JOB))
+        look(control, followed)
+        printer.seen(followed)
+        desk.store.jobs.roll_back(JOB, 3, by="operator", reason="it diverged")
+        look(control, followed)
+        printer.seen(followed)
+        assert sorted(followed.rounds) == [1, 2, 3]
+        apply_round(desk, 4)
+        look(control, followed)
+        printer.seen(followed)
+    assert followed.rounds[4].attempt == 5
+    assert capsys.readouterr().out.count("round 4: 4 members") == 2
+
+
+def test_a_job_goes_back_to_its_best_round_by_default(run: Run, desk: ControlDesk) -> None:
+    work(desk, 6, "paused")
+    code, out, _ = run("jobs", "rollback", "--reason", "it diverged", "--json")
+    done = json.loads(out)
+    assert (code, done["from_round"], done["job"]["round"]) == (0, 6, 5)
+    assert "--reason" in run("jobs", "rollback")[2]
+
+
+def test_a_finished_job_does_not_go_back(run: Run, desk: ControlDesk) -> None:
+    work(desk, 2)
+    code, _, err = run("jobs", "rollback", "--reason", "it diverged")
+    assert (code, "is finished" in err) == (1, True)
 
 
 def test_the_model_is_exported_with_what_its_columns_mean(

@@ -82,6 +82,7 @@ WRITES = [
     ("POST", f"/v1/jobs/{JOB}/stop"),
     ("POST", f"/v1/jobs/{JOB}/pause"),
     ("POST", f"/v1/jobs/{JOB}/resume"),
+    ("POST", f"/v1/jobs/{JOB}/rollback"),
     ("PUT", f"/v1/jobs/{JOB}/knobs"),
     ("POST", "/v1/members/a/hold"),
     ("POST", "/v1/members/a/release"),
@@ -102,6 +103,7 @@ def test_reading_takes_a_token_that_may_read(desk: ControlDesk, path: str) -> No
 @pytest.mark.parametrize(("verb", "path"), WRITES)
 def test_writing_takes_the_token_for_writing(desk: ControlDesk, verb: str, path: str) -> None:
     bodies = {"/v1/jobs": make_plan().model_dump(), "/v1/members/a/hold": {"reason": "sick"}}
+    bodies[f"/v1/jobs/{JOB}/rollback"] = {"reason": "it diverged"}
     bodies[f"/v1/jobs/{JOB}/knobs"] = {"values": {"server_rate": 0.3}}
     for scope, status in ((None, 401), ("read", 403), ("sign", 403)):
         answer = client(desk, scope).request(verb, path, json=bodies.get(path))
@@ -180,6 +182,46 @@ def test_a_stopped_job_can_be_resumed(desk: ControlDesk) -> None:
     desk.store.jobs.want(JOB, "stop", "operator")
     desk.store.claim(JOB, "x").set_status("stopped")
     assert client(desk).post(f"/v1/jobs/{JOB}/resume").json()["status"] == "queued"
+
+
+def test_a_paused_job_goes_back_to_a_kept_round(desk: ControlDesk) -> None:
+    submit(desk, rounds=9)
+    train(desk, 5)
+    path, why = f"/v1/jobs/{JOB[:6]}/rollback", {"reason": "it diverged", "by": "sidecar"}
+    refused = client(desk).post(path, json=why)
+    assert refused.status_code == 409
+    assert "is queued, and a run may be working on it; pause it first" in refused.json()["detail"]
+    desk.store.claim(JOB, "run 2").set_status("paused")
+    refused = client(desk).post(path, json=why | {"to": 2})
+    assert refused.status_code == 422
+    assert refused.json()["detail"] == (
+        "round 2 is not kept: the job is at round 5 and can go back to round 4"
+    )
+    answer = client(desk).post(path, json=why)
+    assert answer.status_code == 200, answer.text
+    assert (answer.json()["from_round"], answer.json()["job"]["round"]) == (5, 4)
+    assert answer.json()["job"]["status"] == "paused"
+    [event] = desk.store.history.newest_events(JOB, kind="rolled-back", limit=5)
+    assert event.sentence == "sidecar took the job back from round 5 to round 4; charges stay: it diverged"
+    assert client(desk).post(f"/v1/jobs/{JOB}/resume").json()["status"] == "queued"
+
+
+@pytest.mark.parametrize(
+    ("body", "sentence"),
+    [
+        ({}, "'reason' is missing"),
+        ({"reason": ""}, "'reason'"),
+        ({"reason": "r", "to": -1}, "'to'"),
+        ({"reason": "r", "by": "The Boss"}, "'by'"),
+    ],
+)
+def test_a_way_back_without_a_reason_or_a_round_gets_a_sentence(
+    desk: ControlDesk, body: dict[str, object], sentence: str
+) -> None:
+    submit(desk)
+    answer = client(desk).post(f"/v1/jobs/{JOB}/rollback", json=body)
+    assert answer.status_code == 422
+    assert sentence in answer.json()["detail"]
 
 
 def test_knobs_move_within_the_charter_s_range_only(desk: ControlDesk) -> None:

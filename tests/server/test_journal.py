@@ -22,7 +22,8 @@ from journals import (
     state,
 )
 
-from hansa.contract.jobs import MetricValue
+from hansa.contract.errors import HansaError, InputError
+from hansa.contract.jobs import JobStatus, MetricValue
 from hansa.strategies.ports import Journal, LeaseLost, MemberPresence
 
 postgresql = pytest.mark.skipif(not POSTGRES, reason="HANSA_TEST_POSTGRES names no database")
@@ -216,6 +217,120 @@ def test_receipts_are_of_members_that_were_asked(job: Bench) -> None:
     assert journal.receipts(attempt + 1, "d" * 64, {"zeta": signed(None)}) == {}
 
 
+# --- going back -------------------------------------------------------------------------------
+
+
+def auc(value: float) -> dict[str, MetricValue]:
+    return {"auc": MetricValue(value=value)}
+
+
+def six_rounds(job: Bench, *, best: int = 3) -> None:
+    """Six rounds, paused; each round's figures come with the next one, those of the sixth by themselves."""
+    journal = job.claim("a")
+    for number in range(6):
+        apply_round(journal, metrics=auc(0.9 if number == best else 0.5 + number / 100))
+    attempt = open_one(journal, "evaluate")
+    measured = result(journal, attempt, status="evaluated", kind="evaluate", metrics=auc(0.6))
+    journal.commit(measured, None)
+    open_one(journal)
+    journal.set_status("paused")
+
+
+def kept(job: Bench) -> set[int]:
+    return {number for number in range(20) if job.keeps(number)}
+
+
+def test_by_default_a_job_goes_back_to_the_best_evaluated_round(job: Bench) -> None:
+    six_rounds(job)
+    assert kept(job) == {3, 5, 6}
+    job.roll_back(None)
+    assert kept(job) == {3}
+    journal = job.claim("b")
+    progress = journal.progress()
+    assert (progress.round, progress.attempt, progress.evaluated) == (3, 8, True)
+    assert progress.state is not None
+    assert progress.state["weights"].tobytes() == state(3)["weights"].tobytes()
+    assert open_one(journal) == 9
+    journal.commit(result(journal, 9), state(4))
+    # The figures of the round that was undone are not those of the new one.
+    assert not journal.progress().evaluated
+    assert kept(job) == {3, 4}
+
+
+def test_attempts_of_undone_rounds_stay_in_the_books(job: Bench) -> None:
+    six_rounds(job)
+    job.roll_back(5)
+    if job.store is None:
+        return
+    history, name = job.store.history, job.plan.job
+    attempts = history.attempts(name)
+    assert [it.status for it in attempts] == [*["applied"] * 5, "undone", "undone", "abandoned"]
+    assert {it.reason for it in attempts[5:]} == {"the job went back to round 5: it diverged"}
+    assert [len(it.participation) for it in attempts] == [*[len(MEMBERS)] * 7, 0]
+    assert [it.round for it in history.rounds(name)] == [1, 2, 3, 4, 5]
+    assert [it.round for it in history.metrics(name)] == [0, 1, 2, 3, 4, 5]
+    [event] = history.newest_events(name, kind="rolled-back", limit=2)
+    assert event.sentence == "tuner took the job back from round 6 to round 5; charges stay: it diverged"
+    assert event.facts == {"from": 6, "to": 5, "by": "tuner"}
+
+
+def test_where_the_best_round_is_undone_the_best_of_those_left_is_kept_from_then_on(job: Bench) -> None:
+    six_rounds(job, best=5)
+    attempt = open_one(journal := job.claim("b"), "evaluate")
+    best = result(journal, attempt, status="evaluated", kind="evaluate", metrics=auc(0.95))
+    journal.commit(best, None)
+    journal.set_status("paused")
+    assert kept(job) == {5, 6}
+    job.roll_back(5)
+    journal = job.claim("c")
+    for _ in range(4):
+        apply_round(journal)
+    assert kept(job) == {5, 8, 9}
+
+
+@pytest.mark.parametrize(
+    ("to", "sentence"),
+    [
+        (4, "round 4 is not kept: the job is at round 6 and can go back to round 3 or 5"),
+        (6, "round 6 is the newest one: the job is at round 6 and can go back to round 3 or 5"),
+        (7, "round 7 is not kept: the job is at round 6 and can go back to round 3 or 5"),
+    ],
+)
+def test_only_a_round_that_is_kept_can_be_gone_back_to(job: Bench, to: int, sentence: str) -> None:
+    six_rounds(job)
+    with pytest.raises(InputError) as refused:
+        job.roll_back(to)
+    assert str(refused.value) == sentence
+    assert job.claim("b").progress().round == 6
+
+
+def test_a_job_without_figures_has_no_best_round(job: Bench) -> None:
+    journal = job.claim("a")
+    apply_round(journal)
+    journal.set_status("paused")
+    with pytest.raises(InputError, match=r"was evaluated: the job is at round 1 and can go back to no round"):
+        job.roll_back(None)
+
+
+@pytest.mark.parametrize("status", ["queued", "running", "finished"])
+def test_only_a_job_that_nothing_works_on_goes_back(job: Bench, status: JobStatus) -> None:
+    journal = job.claim("a")
+    apply_round(journal)
+    apply_round(journal)
+    journal.set_status(status)
+    with pytest.raises(HansaError, match=f"is {status}"):
+        job.roll_back(1)
+    assert journal.progress().round == 2
+
+
+def test_a_run_that_did_not_notice_that_it_is_over_writes_nothing_after_it(job: Bench) -> None:
+    six_rounds(job)
+    journal = job.claim("b")
+    job.roll_back(5)
+    with pytest.raises(LeaseLost):
+        open_one(journal)
+
+
 class JournalMachine(RuleBasedStateMachine):
     """Any sequence of claims, attempts and results, against a model of a few numbers."""
 
@@ -275,6 +390,19 @@ class JournalMachine(RuleBasedStateMachine):
         with pytest.raises(LeaseLost):
             data.draw(st.sampled_from(list(WRITES.values())))(older)
 
+    @rule(data=st.data())
+    def roll_back(self, data: st.DataObject) -> None:
+        self.journals[-1].set_status("paused")
+        to = data.draw(st.integers(0, self.round))
+        if to == self.round or not self.job.keeps(to):
+            with pytest.raises(InputError):
+                self.job.roll_back(to)
+            return
+        self.job.roll_back(to)
+        self.round = to
+        self.evaluated = {number for number in self.evaluated if number <= to}
+        self.claim()
+
     @rule()
     def look(self) -> None:
         progress = self.journals[-1].progress()
@@ -283,6 +411,7 @@ class JournalMachine(RuleBasedStateMachine):
         if self.round:
             assert progress.state is not None
             assert np.array_equal(progress.state["weights"], state(self.round)["weights"])
+            assert not any(self.job.keeps(number) for number in range(self.round + 1, self.attempt + 1))
         else:
             assert progress.state is None
 

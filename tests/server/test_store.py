@@ -287,11 +287,14 @@ def test_two_writers_wait_for_each_other_and_only_one_holds_the_lease(job: Bench
 # --- kills ------------------------------------------------------------------------------------
 
 
-def test_a_kill_between_any_two_statements_leaves_a_consistent_store(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("what", "fewest"), [("round", 25), ("rollback", 10)])
+def test_a_kill_between_any_two_statements_leaves_a_consistent_store(
+    tmp_path: Path, what: str, fewest: int
+) -> None:
     # In a process of its own: a fork of pytest's copies all that pytest has loaded.
     script = Path(__file__).with_name("killed_store.py")
     done = subprocess.run(
-        [sys.executable, str(script), str(tmp_path)], capture_output=True, text=True, timeout=100
+        [sys.executable, str(script), str(tmp_path), what], capture_output=True, text=True, timeout=100
     )
     assert done.returncode == 0, done.stderr
-    assert 25 < int(done.stdout) < 199
+    assert fewest < int(done.stdout) < 199

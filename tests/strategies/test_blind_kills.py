@@ -16,7 +16,7 @@ from hansa.clients.held import HeldJobs
 from hansa.contract.blind_messages import Held
 from hansa.contract.messages import ApplyReply, JobReply, KeysReply, Request, UploadReply
 from hansa.contract.wire import reply_header, unpack
-from hansa.strategies import custody, roster
+from hansa.strategies import blind_keys, custody, roster
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -106,7 +106,7 @@ def test_killed_between_any_two_statements_a_member_loses_no_state_and_applies_n
     seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(custody, "PATIENCE_S", 0.2)
-    monkeypatch.setattr(custody, "AGAIN_S", 0.0)
+    monkeypatch.setattr(blind_keys, "AGAIN_S", 0.0)
     monkeypatch.setattr(roster, "HELLO_AGAIN_S", 0.0)
     job = BlindJob(rounds=ROUNDS)
     killed = Killed(job, seed)

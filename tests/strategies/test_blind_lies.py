@@ -26,7 +26,7 @@ from hansa.contract.messages import RefusalReply, Request, TrainRequest
 from hansa.contract.segments import CHECK_WORDS
 from hansa.contract.wire import Segments, describe, reply_header, request_header, segments_of, unpack
 from hansa.secagg.envelope import EnvelopeSum
-from hansa.strategies import custody
+from hansa.strategies import blind_keys, custody
 
 Content = NDArray[np.uint8]
 # What a lying server makes of a request and its segments.
@@ -36,7 +36,7 @@ Lie = Callable[[Any, dict[str, NDArray[Any]]], tuple[Any, Segments]]
 @pytest.fixture(autouse=True)
 def _hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(custody, "PATIENCE_S", 0.2)
-    monkeypatch.setattr(custody, "AGAIN_S", 0.0)
+    monkeypatch.setattr(blind_keys, "AGAIN_S", 0.0)
 
 
 class Liar:

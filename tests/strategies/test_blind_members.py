@@ -14,7 +14,7 @@ from slow import cases
 from hansa.contract.blind_messages import MOST_EPOCHS, SEALED_KEYS, Held, KeysRequest
 from hansa.contract.messages import KeysReply, Reply, Request
 from hansa.contract.wire import Segments
-from hansa.strategies import custody, roster
+from hansa.strategies import blind_keys, custody, roster
 from hansa.strategies.consortium import ConsortiumStrategy
 from hansa.strategies.memory_journal import MemoryJournal
 
@@ -22,7 +22,7 @@ from hansa.strategies.memory_journal import MemoryJournal
 @pytest.fixture(autouse=True)
 def _hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(custody, "PATIENCE_S", 0.2)
-    monkeypatch.setattr(custody, "AGAIN_S", 0.0)
+    monkeypatch.setattr(blind_keys, "AGAIN_S", 0.0)
     monkeypatch.setattr(roster, "HELLO_AGAIN_S", 0.0)
 
 
@@ -286,15 +286,25 @@ def test_a_strangers_name_in_an_answer_goes_into_no_request(
     """Control signs no request with one: the run would be over, and the next one, too."""
     job = BlindJob(5, rounds=3)
     job.faults["d"] = gone(lambda _: job.job.round < 1)
-    lying = says(job, "a", "keys", change)
-    job.faults["a"] = lambda body, honest, payload: (
-        lying(body, honest, payload) if job.job.round else honest(payload)
-    )
+    # Whoever is asked first to hand the keys on.
+    liars: list[str] = []
+
+    def liar(name: str) -> Fault:
+        lying = says(job, name, "keys", change)
+
+        def fault(body: Request, honest: Node, payload: bytes) -> bytes:
+            if body.type == "keys" and job.job.round and not liars:
+                liars.append(name)
+            return lying(body, honest, payload) if liars == [name] else honest(payload)
+
+        return fault
+
+    job.faults |= {name: liar(name) for name in "abce"}
     job.run()
     asked = [body for _, body in job.asked if isinstance(body, KeysRequest)]
     assert "z" not in {name for body in asked for name in (body.maker, *body.signatures)}
-    assert ("a", "answers 'keys' with another 'keys' than it was asked for") in job.events("bad-reply")
-    job.assert_alike("bcde")
+    assert (liars[0], "answers 'keys' with another 'keys' than it was asked for") in job.events("bad-reply")
+    job.assert_alike(name for name in job.agents if name != liars[0])
 
 
 @pytest.mark.parametrize("maker", ["", "z"])
@@ -306,5 +316,5 @@ def test_keys_of_a_stranger_that_a_member_says_it_has_are_none(maker: str) -> No
     assert kept is not None
     for name in "abc":
         kept.hear(name, Held(epoch=1, maker=maker if name == "a" else "b", ready=True))
-    assert kept._owners({"a": 1, "b": 2}) == ["b"]
+    assert kept._keys._owners({"a": 1, "b": 2}) == ["b"]
     grid.close()
