@@ -19,7 +19,21 @@ from hansa.contract.charter import ModelChoice, PrivacyPlan, Training
 from hansa.contract.features import CategoricalColumn, FeatureContract
 
 MANY_ROWS = subject(training=Training(max_entities=10_000, max_records=10))
-ALL_SETTINGS = {**SETTINGS, "people of many rows": (MANY_ROWS, 2.0, 20, 1)}
+
+
+def small() -> Subject:
+    """A member beside others that are nine times as large, so that its sum has a weight of a third."""
+    who = subject()
+    others = [it.model_copy(update={"records": 9 * it.records}) for it in who.charter.members[1:]]
+    charter = who.charter.model_copy(update={"members": (who.charter.members[0], *others)})
+    return replace(who, charter=charter)
+
+
+ALL_SETTINGS = {
+    **SETTINGS,
+    "people of many rows": (MANY_ROWS, 2.0, 20, 1),
+    "a small member": (small(), 2.0, 60, 1),
+}
 
 
 def setting(name: str) -> tuple[Subject, Claim]:
@@ -36,6 +50,7 @@ def findings(who: Subject, claim: Claim) -> dict[str, list[str]]:
 
 
 ONE, HOME, BATCHES, MANY = "one sum a round", "steps at home", "batches", "people of many rows"
+SMALL = "a small member"
 # Breakage, setting and the segments where it must be found.
 FOUND = [
     *[("clip not applied", it, {"update"}) for it in (ONE, HOME, BATCHES)],
@@ -82,11 +97,35 @@ FOUND = [
     ("one sample for all steps", BATCHES, {"update"}),
     ("batches in turn", BATCHES, {"update"}),
     ("batches of one size", BATCHES, {"update"}),
+    ("one key for all segments", ONE, {"evaluation"}),
+    *[
+        (broken, ONE, {"update", "evaluation", "statistics"})
+        for broken in (
+            "even noise",
+            "noise with long tails",
+            "noise of coarse steps",
+            "noise of two rounds before",
+        )
+    ],
+    *[(broken, HOME, {"evaluation"}) for broken in ("even noise", "noise with long tails")],
+    # At three numbers an upload nothing need come so far.
+    ("noise cut off", ONE, {"evaluation"}),
+    *[
+        (broken, MANY, {"update", "statistics"})
+        for broken in ("rows counted beside each other", "rows counted by chunk")
+    ],
+    ("clip of two rows at a time", ONE, {"update"}),
+    ("clip of columns as they were", ONE, {"update"}),
+    ("number of records beside", ONE, {"update"}),
+    ("sum not weighted", SMALL, {"update"}),
 ]
 
 
 # One of each kind: how far, from where, when again.
-QUICK = {"rows count whole", "noise of a 32-bit seed", "no noise when repeated"}
+QUICK = {
+    *("rows count whole", "noise of a 32-bit seed", "no noise when repeated"),
+    *("one key for all segments", "rows counted by chunk"),
+}
 
 
 @pytest.mark.parametrize(
