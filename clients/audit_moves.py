@@ -13,6 +13,7 @@ import math
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +27,7 @@ from hansa.clients.canaries import MORE_ROWS
 from hansa.clients.data.dataset import Dataset, concatenate
 from hansa.clients.data.split import Split
 from hansa.contract.charter import Charter
+from hansa.contract.features import FeatureContract
 from hansa.contract.jobs import AttemptKind, JobPlan
 from hansa.contract.segments import (
     EVALUATION,
@@ -36,6 +38,8 @@ from hansa.contract.segments import (
     segment_specs,
     walks_at_home,
 )
+from hansa.contract.statistics import statistics_layout
+from hansa.models.preparation import LARGEST_SCALE, Preparation
 from hansa.models.registry import load_model
 from hansa.privacy.noise import NoiseGenerator
 from hansa.secagg.fixed_point import Grid
@@ -49,6 +53,8 @@ PEOPLE, FAR_OUT = 24, (1.0, 4.0, 20.0, 1e3, 1e6)
 HELD_OUT, OFFERED = 8, 1000
 # Own people who are there either way.
 COMPANY = 40
+# Where people have several rows, one of either side stands in a crowd of so many.
+CROWD = 20_000
 # Beside the clip: what single precision and sums in another order may add.
 MORE = 2e-3
 # Noise of a walk at home while people are told apart: so small that it moves nobody's gradient.
@@ -103,6 +109,8 @@ def audit_moves(subject: Subject, claim: Claim, *, seed: int) -> list[Moves]:
     if problem is not None:
         findings[UPDATE].append(problem)
     findings[UPDATE] += batch_findings(subject, charter, claim) if batches else []
+    if bench.unasked:
+        findings[UPDATE].append(f"uploads hold what was not asked for: {', '.join(sorted(bench.unasked))}")
     people = len(bench.people)
     return [Moves(name, people, largest, tuple(findings[name])) for name, largest in found.items()]
 
@@ -154,6 +162,8 @@ class _Bench:
     company: Dataset
     people: tuple[Dataset, ...]
     rng: np.random.Generator
+    # Segments of uploads that are not what the order asks for.
+    unasked: set[str] = field(default_factory=set)
 
     @classmethod
     def of(cls, subject: Subject, charter: Charter, claim: Claim, seed: int) -> _Bench:
@@ -186,7 +196,10 @@ class _Bench:
         """The ways to ask for an attempt, the planned one first."""
         # Always the same ones: people take turns at them.
         rng = np.random.default_rng(0)
-        return requests(self.subject, self.charter, self.plan, self.work.model, kind, self.noise, rng)
+        ways = requests(self.subject, self.charter, self.plan, self.work.model, kind, self.noise, rng)
+        # Columns that a check left alone would not show a clip that is of rows as they were before it.
+        stretched = _stretched(self.charter.task.features, rng).array
+        return [it if it.preparation is None else replace(it, preparation=stretched) for it in ways]
 
     def pairs(self, kind: AttemptKind) -> Iterator[tuple[int, tuple[Dataset, Dataset, set[str]]]]:
         """Numbers of people, tables with and without them, and the segments that these tell about.
@@ -198,10 +211,41 @@ class _Bench:
             if kind == "train" and self.walks:
                 yield number, (one, self._turned(one), {UPDATE})
                 yield number, (one, replace(one, X=-one.X), {UPDATE})
-                yield number, (concatenate([self.company, one]), self.company, {EVALUATION})
+                yield number, (self._among(self.company, one), self.company, {EVALUATION})
             else:
-                table = concatenate([self.company, one])
-                yield number, (table, self.company, {UPDATE, EVALUATION, STATISTICS})
+                company = self._crowd if number in self._crowded else self.company
+                table = self._among(company, one)
+                yield number, (table, company, {UPDATE, EVALUATION, STATISTICS})
+
+    def _among(self, company: Dataset, one: Dataset) -> Dataset:
+        """A table in which one person's rows stand far from each other."""
+        places = np.linspace(0, len(company), len(one) + 2)[1:-1].astype(np.intp)
+        order = np.insert(np.arange(len(company)), places, len(company) + np.arange(len(one)))
+        return concatenate([company, one]).take(order)
+
+    @cached_property
+    def _crowded(self) -> set[int]:
+        """Who stands in a crowd: the first of either side with several rows, which stand far out."""
+        if self.charter.training.max_records == 1 or not len(self.company):
+            return set()
+        held = split_of(self.subject, self.charter, concatenate(list(self.people))).holdout.entities
+        fit = [number for number, it in enumerate(self.people) if len(it) > 1 and number % len(FAR_OUT)]
+        sides = [
+            [it for it in fit if (self.people[it].entities[0] in held) == side] for side in (True, False)
+        ]
+        return {side[0] for side in sides if side}
+
+    @cached_property
+    def _crowd(self) -> Dataset:
+        """The company over and over, under other names: more rows than any model takes at a time."""
+        # As many are trained on as the grid has room for, or a few less.
+        room = 0.95 * self.charter.training.max_entities / (1.0 - self.charter.task.features.holdout)
+        rows = min(CROWD, int(room))
+        many = self.company.take(np.resize(np.arange(len(self.company)), rows))
+        names = [b"%d " % number + name for number, name in enumerate(many.entities.tolist())]
+        # Longer names would be cut off.
+        hashes = [hashlib.sha256(name).hexdigest()[:32].encode() for name in names]
+        return replace(many, entities=np.array(hashes, dtype="S32"))
 
     def _turned(self, one: Dataset) -> Dataset:
         low, high = _labels(self.charter)
@@ -246,9 +290,10 @@ class _Bench:
         work = replace(self.work, records=parts, generator=generator)
         order = request.at(2, every=self.charter.metrics.every)
         upload = work.run(request.plan, order, request.segments(weights), self.noise)
-        return {
-            spec.name: self._grid(spec, request).decode(upload[spec.name]) for spec in self._specs(request)
-        }
+        specs = self._specs(request)
+        if {name: it.size for name, it in upload.items()} != {spec.name: spec.length for spec in specs}:
+            self.unasked.update(set(upload) - {spec.name for spec in specs} or {UPDATE})
+        return {spec.name: self._grid(spec, request).decode(upload[spec.name]) for spec in specs}
 
     def idle_bits(self) -> dict[str, int]:
         """How many of the key's bits change nothing, by segment."""
@@ -315,6 +360,14 @@ def _ids(subject: Subject, charter: Charter, rng: np.random.Generator) -> NDArra
     held = np.isin(ids, split_of(subject, charter, offered).holdout.entities)
     few = ids[held][:HELD_OUT]
     return rng.permutation(np.concatenate([few, ids[~held][: PEOPLE - len(few)]]))
+
+
+def _stretched(features: FeatureContract, rng: np.random.Generator) -> Preparation:
+    """What a contract check may make of columns at the most: all numbers moved and stretched, the others centred."""
+    prepared, numbers = Preparation.untouched(features), list(statistics_layout(features).numeric)
+    prepared.centre[:] = rng.uniform(size=prepared.centre.size)
+    prepared.scale[numbers] = LARGEST_SCALE
+    return prepared
 
 
 def _labels(charter: Charter) -> tuple[float, float]:

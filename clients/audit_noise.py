@@ -13,10 +13,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hansa.clients.attempt import LocalWork
+from hansa.clients.audit_law import (
+    draws_related,
+    grain_findings,
+    numbers_related,
+    segments_related,
+    shape_findings,
+)
 from hansa.clients.audit_orders import KINDS, Request, requests, summands
 from hansa.clients.auditing import Claim, Subject, audit_plan, audited_charter, split_of
+from hansa.clients.canaries import widened
 from hansa.clients.data.split import Split
 from hansa.contract.charter import Charter
+from hansa.contract.features import BinaryLabel
 from hansa.contract.jobs import AttemptKind, JobPlan
 from hansa.contract.segments import (
     EVALUATION,
@@ -28,7 +37,7 @@ from hansa.contract.segments import (
     walks_at_home,
 )
 from hansa.models.registry import load_model
-from hansa.strategies.grids import grid_of, noise_share, segment_weight
+from hansa.strategies.grids import grid_of, segment_weight
 
 Array = NDArray[np.float64]
 
@@ -37,10 +46,12 @@ DRAWS, OVER_RECORDS = 1500, 0.2
 ENTITIES, ENTITIES_AT_HOME = 40, 6
 # So many draws may be alike by chance where numbers are few and grids coarse.
 MOST_ALIKE = 2
-# Numbers of a long upload that are looked at, evenly spread.
-MOST_LOOKED_AT = 20_000
+# Numbers of a long upload that are looked at, evenly spread; of so many uploads all of them.
+MOST_LOOKED_AT, WHOLE = 20_000, 20
 # Draws of each other way of asking, and how many more over records; a finding there comes once in so many looks.
 ELSEWHERE, ELSEWHERE_OVER, ONE_IN = 30, 10, 1e-8
+# Draws of two segments that were made as long as each other, and columns that may be added for it.
+AS_LONG, MOST_ADDED = 200, 3
 # A finding must be so many standard errors away from what the noise should be: by chance once in a million audits.
 FAR = 5.5
 # Coordinates of which the covariance is looked at, and the share of the variance under which no direction may be.
@@ -60,6 +71,10 @@ class NoiseAudit:
     least: float
     alike: int
     findings: tuple[str, ...]
+
+    def also(self, *sentences: str) -> NoiseAudit:
+        """With these as well."""
+        return replace(self, findings=self.findings + sentences)
 
 
 def audit_noise(subject: Subject, claim: Claim, *, draws: int = DRAWS) -> list[NoiseAudit]:
@@ -82,10 +97,13 @@ def audit_noise(subject: Subject, claim: Claim, *, draws: int = DRAWS) -> list[N
             with_records = bench.drawn(replace(planned, repeated=True), bench.few, over)
             for spec in bench.specs(planned):
                 halves = [bare[spec.name], with_records[spec.name]]
-                found[spec.name] = _look(spec, halves, bench.expected_sd(planned, spec))
+                seen = _look(spec, halves, bench.expected_sd(planned, spec), bench.scale(planned, spec))
+                found[spec.name] = seen.also(*_numbers(seen, bench.whole(planned, spec, bare)))
+            if len(bare) > 1 and _segments_related(subject, claim, bare):
+                found[EVALUATION] = found[EVALUATION].also(f"its noise tells about that of '{UPDATE}'")
         for request in others:
             for name, sentences in bench.findings(request).items():
-                found[name] = replace(found[name], findings=found[name].findings + sentences)
+                found[name] = found[name].also(*sentences)
     return list(found.values())
 
 
@@ -126,7 +144,19 @@ class _Bench:
     def specs(self, request: Request) -> tuple[SegmentSpec, ...]:
         return segment_specs(self.charter, request.plan, request.order, self.empty.parameters)
 
-    def drawn(self, request: Request, work: LocalWork, draws: int) -> dict[str, Array]:
+    def scale(self, request: Request, spec: SegmentSpec) -> int:
+        """Units of the segment's grid for each 1 of its own."""
+        return grid_of(spec, summands(request.order, self.subject.name)).scale
+
+    def whole(self, request: Request, spec: SegmentSpec, bare: dict[str, Array]) -> Array:
+        """Uploads over no records with all of a segment's numbers: those that were drawn, or fewer of a long one."""
+        if spec.length <= MOST_LOOKED_AT:
+            return bare[spec.name]
+        return self.drawn(request, self.empty, WHOLE, most=spec.length)[spec.name]
+
+    def drawn(
+        self, request: Request, work: LocalWork, draws: int, *, most: int = MOST_LOOKED_AT
+    ) -> dict[str, Array]:
         """So many uploads, [draws, numbers] by segment, in its own units; some numbers of it, where it is long."""
         start, every = work.model.initial(0), self.charter.metrics.every
         specs, together = self.specs(request), summands(request.order, work.name)
@@ -136,7 +166,7 @@ class _Bench:
             upload = work.run(request.plan, order, request.segments(start), self.noise)
             for spec in specs:
                 values = grid_of(spec, together).decode(upload[spec.name])
-                some = np.linspace(0, values.size - 1, min(values.size, MOST_LOOKED_AT)).astype(np.intp)
+                some = np.linspace(0, values.size - 1, min(values.size, most)).astype(np.intp)
                 found[spec.name].append(values[some])
         return {name: np.stack(values) for name, values in found.items()}
 
@@ -144,7 +174,9 @@ class _Bench:
         """Standard deviation of every number, derived here anew from charter, claim and order."""
         training, multiplier = self.charter.training, self.claim.multiplier
         if spec.name != UPDATE or not walks_at_home(self.charter, request.plan):
-            share = noise_share(self.charter, summands(request.order, self.subject.name))
+            privacy, share = self.charter.privacy, 1.0
+            if privacy.noise == "distributed" and privacy.s is not None:
+                share = 1.0 / (summands(request.order, self.subject.name) - privacy.s)
             weight = segment_weight(spec.name, self.charter, self.subject.name)
             return math.sqrt(share) * multiplier * spec.clip * weight
         own = self.charter.member(self.subject.name)
@@ -197,7 +229,7 @@ def _without_mean(values: Array) -> Array:
     return left
 
 
-def _look(spec: SegmentSpec, halves: list[Array], expected: float | None) -> NoiseAudit:
+def _look(spec: SegmentSpec, halves: list[Array], expected: float | None, grid: int) -> NoiseAudit:
     bare, with_records = halves
     # What records add is the same in each draw, and goes with the mean of the draws over them.
     fresh = _without_mean(with_records)
@@ -222,11 +254,41 @@ def _look(spec: SegmentSpec, halves: list[Array], expected: float | None) -> Noi
         findings.append("there is less noise over records, or in attempts that are repeated")
     if least < math.sqrt(LEAST_VARIANCE):
         findings.append(f"some direction has only {least:.3g} times the noise that is charged for")
-    if _relation(bare[:-1], bare[1:]) > FAR:
-        findings.append("one draw of noise tells about the next")
+    if draws_related(bare):
+        findings.append("one draw of noise tells about a later one")
     if _relation(bare[: len(fresh)], fresh) > FAR:
         findings.append("an attempt's noise comes again where its number does")
+    if expected is not None:
+        findings += shape_findings(bare)
+    findings += grain_findings(bare, grid)
     return NoiseAudit(spec.name, draws, length, level, least, alike, tuple(findings))
+
+
+def _segments_related(subject: Subject, claim: Claim, bare: dict[str, Array]) -> bool:
+    """Whether the noise of `evaluation` tells about that of `update`: two sums under one noise differ by records alone.
+
+    Streams that begin alike show best in segments that are as long as each other, which histograms can be made.
+    """
+    if segments_related(bare[UPDATE], bare[EVALUATION]):
+        return True
+    if not isinstance(subject.charter.task.features.label, BinaryLabel):
+        return False
+    charters = [widened(subject.charter, more) for more in range(MOST_ADDED + 1)]
+    lengths = [load_model(it.task.model, it.task.features).parameters for it in charters]
+    best = min(range(len(charters)), key=lambda it: lengths[it] % 2)
+    metrics = subject.charter.metrics.model_copy(update={"bins": (lengths[best] + 1) // 2})
+    charter = charters[best].model_copy(update={"metrics": metrics})
+    nobody = subject.records.take(np.zeros(0, dtype=np.intp))
+    records = replace(nobody, X=np.zeros((0, len(charter.task.features.encoded))))
+    bench = _Bench.of(replace(subject, charter=charter, records=records), claim)
+    draws = bench.drawn(bench.requests("train")[0], bench.empty, AS_LONG)
+    return segments_related(draws[UPDATE], draws[EVALUATION])
+
+
+def _numbers(seen: NoiseAudit, draws: Array) -> list[str]:
+    # Where the way walked at home was clipped, one number is small because another is large.
+    related = numbers_related(draws, sizes=seen.level is not None)
+    return ["numbers of one draw of noise tell about each other"] if related else []
 
 
 def _least(values: Array) -> float:

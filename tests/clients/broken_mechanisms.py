@@ -9,10 +9,13 @@ import itertools
 import os
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from scipy.stats import laplace, norm, truncnorm, uniform
+from scipy.stats.distributions import rv_frozen
 
 import hansa.clients.attempt as attempt
 import hansa.clients.auditing as auditing
@@ -24,8 +27,9 @@ from hansa.clients.data.dataset import Dataset, concatenate
 from hansa.clients.data.split import Split
 from hansa.clients.prepared import View
 from hansa.contract.messages import Order
-from hansa.contract.segments import STATISTICS
+from hansa.contract.segments import PREPARATION, STATISTICS, UPDATE
 from hansa.models.linear import LinearModel
+from hansa.models.model import CHUNK
 from hansa.privacy.noise import NoiseGenerator
 
 Breaking = Callable[[pytest.MonkeyPatch], None]
@@ -64,6 +68,24 @@ def _shaped(shape: Callable[[Floats], Floats]) -> Breaking:
         patch.setattr(NoiseGenerator, "add_normal", floats)
 
     return apply
+
+
+def _standard(shape: Callable[[Floats], Floats]) -> Breaking:
+    """The same, to noise of standard deviation 1."""
+
+    def apply(patch: pytest.MonkeyPatch) -> None:
+        def integers(count: int, sigma: float, generator: NoiseGenerator) -> Words:
+            return np.rint(sigma * shape(_drawn(count, sigma, generator) / sigma)).astype(np.int64)
+
+        _shaped(shape)(patch)
+        patch.setattr(grid_noise, "discrete_gaussian", integers)
+
+    return apply
+
+
+def _of_law(law: rv_frozen) -> Breaking:
+    """Noise of another law, of the same variance."""
+    return _standard(lambda noise: law.ppf(norm.cdf(noise)) / law.std())
 
 
 def _noise_times(factor: float) -> Breaking:
@@ -351,6 +373,116 @@ def batches_of_one_size(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(training, "sampled", some)
 
 
+def one_key_for_all_segments(patch: pytest.MonkeyPatch) -> None:
+    """The noise of every segment of an upload comes from the beginning of the same stream."""
+
+    def run(self: attempt.LocalWork, *arguments: object) -> object:
+        key = self.generator().words(4).tobytes()
+        keyed = replace(self, generator=lambda: NoiseGenerator(lambda count: key[:count]))
+        return _run(keyed, *arguments)  # type: ignore[arg-type]
+
+    patch.setattr(attempt.LocalWork, "run", run)
+
+
+def noise_of_two_rounds_before(patch: pytest.MonkeyPatch) -> None:
+    """Half of the noise's variance is that of the draw before the last one, taken off."""
+    kept: dict[int, list[Words]] = {}
+
+    def mixed(count: int, sigma: float, generator: NoiseGenerator) -> Words:
+        drawn = kept.setdefault(count, [])
+        drawn.append(_drawn(count, sigma, generator))
+        if len(drawn) < 3:
+            return drawn[-1]
+        return np.rint((drawn[-1] - drawn.pop(0)) / np.sqrt(2)).astype(np.int64)
+
+    patch.setattr(grid_noise, "discrete_gaussian", mixed)
+
+
+def rows_counted_beside_each_other(patch: pytest.MonkeyPatch) -> None:
+    """An entity's rows share its clip where they stand beside each other; elsewhere each has the whole of it."""
+
+    def rows(self: Dataset) -> NDArray[np.intp]:
+        begins = np.append(True, self.entities[1:] != self.entities[:-1])[: len(self)]
+        run = np.cumsum(begins) - 1
+        found: NDArray[np.intp] = np.bincount(run)[run]
+        return found
+
+    patch.setattr(Dataset, "rows_of_entity", property(rows))
+
+
+def rows_counted_by_chunk(patch: pytest.MonkeyPatch) -> None:
+    """An entity has its clip in every chunk of rows that is summed."""
+
+    def rows(self: Dataset) -> NDArray[np.intp]:
+        found = np.ones(len(self), dtype=np.intp)
+        for start in range(0, len(self), CHUNK):
+            part = slice(start, start + CHUNK)
+            _, owner, count = np.unique(self.entities[part], return_inverse=True, return_counts=True)
+            found[part] = count[owner]
+        return found
+
+    patch.setattr(Dataset, "rows_of_entity", property(rows))
+
+
+def clip_of_two_rows_at_a_time(patch: pytest.MonkeyPatch) -> None:
+    """Gradients are added up by twos before they are clipped."""
+
+    def by_twos(
+        self: LinearModel, weights: Floats, X: Floats, y: Floats, *, clip: Floats | None = None, **_: object
+    ) -> Floats:
+        if clip is None:
+            return _gradient_sum(self, weights, X, y)
+        limits, total = np.broadcast_to(clip, len(X)), np.zeros(len(weights))
+        for row in range(0, len(X), 2):
+            two = _gradient_sum(self, weights, X[row : row + 2], y[row : row + 2])
+            total += two * min(1.0, limits[row] / max(float(np.linalg.norm(two)), 1e-300))
+        return total
+
+    patch.setattr(LinearModel, "gradient_sum", by_twos)
+
+
+def clip_of_columns_as_they_were(patch: pytest.MonkeyPatch) -> None:
+    """After a contract check, gradients are clipped by the length that they had before it."""
+
+    def values(self: attempt.LocalWork, name: str, *rest: Any) -> Floats:
+        if name != UPDATE or PREPARATION not in rest[2]:
+            return _values(self, name, *rest)
+        before = self.records.train.X
+
+        def longer(
+            it: LinearModel, weights: Floats, X: Floats, y: Floats, *, clip: Floats | None = None, **_: object
+        ) -> Floats:
+            assert clip is not None
+            limits, total = np.broadcast_to(clip, len(X)), np.zeros(len(weights))
+            for row in range(len(X)):
+                here = slice(row, row + 1)
+                length = float(np.linalg.norm(_gradient_sum(it, weights, before[here], y[here])))
+                scale = min(1.0, limits[row] / max(length, 1e-300))
+                total += scale * _gradient_sum(it, weights, X[here], y[here])
+            return total
+
+        with pytest.MonkeyPatch.context() as inner:
+            inner.setattr(LinearModel, "gradient_sum", longer)
+            return _values(self, name, *rest)
+
+    patch.setattr(attempt.LocalWork, "_values", values)
+
+
+def number_of_records_beside(patch: pytest.MonkeyPatch) -> None:
+    """An upload also says how many records there are."""
+
+    def run(self: attempt.LocalWork, *arguments: object) -> object:
+        upload = _run(self, *arguments)  # type: ignore[arg-type]
+        return {**upload, "size": np.array([len(self.records.train)], dtype=np.uint32)}
+
+    patch.setattr(attempt.LocalWork, "run", run)
+
+
+def sum_not_weighted(patch: pytest.MonkeyPatch) -> None:
+    """A small member's noise is smaller by its weight, its sum is not."""
+    patch.setattr(attempt, "member_weight", lambda *_: 1.0)
+
+
 def _within_a_ball(noise: Floats) -> Floats:
     """As if the noised sum were clipped as a whole."""
     return noise / max(1.0, float(np.linalg.norm(noise)) / max(float(np.abs(noise).max()), 1e-300) / 0.5)
@@ -398,4 +530,16 @@ BROKEN: dict[str, Breaking] = {
     "one sample for all steps": one_sample_for_all_steps,
     "batches in turn": batches_in_turn,
     "batches of one size": batches_of_one_size,
+    "one key for all segments": one_key_for_all_segments,
+    "noise of two rounds before": noise_of_two_rounds_before,
+    "even noise": _of_law(uniform(-1, 2)),
+    "noise with long tails": _of_law(laplace()),
+    "noise cut off": _of_law(truncnorm(-3, 3)),
+    "noise of coarse steps": _standard(lambda noise: np.rint(64 * noise) / 64),
+    "rows counted beside each other": rows_counted_beside_each_other,
+    "rows counted by chunk": rows_counted_by_chunk,
+    "clip of two rows at a time": clip_of_two_rows_at_a_time,
+    "clip of columns as they were": clip_of_columns_as_they_were,
+    "number of records beside": number_of_records_beside,
+    "sum not weighted": sum_not_weighted,
 }

@@ -21,7 +21,21 @@ from hansa.contract.charter import ModelChoice, PrivacyPlan, Training
 from hansa.contract.features import CategoricalColumn, FeatureContract
 
 MANY_ROWS = subject(training=Training(max_entities=10_000, max_records=10))
-ALL_SETTINGS = {**SETTINGS, "people of many rows": (MANY_ROWS, 2.0, 20, 1)}
+
+
+def small() -> Subject:
+    """A member beside others that are nine times as large, so that its sum has a weight of a third."""
+    who = subject()
+    others = [it.model_copy(update={"records": 9 * it.records}) for it in who.charter.members[1:]]
+    charter = who.charter.model_copy(update={"members": (who.charter.members[0], *others)})
+    return replace(who, charter=charter)
+
+
+ALL_SETTINGS = {
+    **SETTINGS,
+    "people of many rows": (MANY_ROWS, 2.0, 20, 1),
+    "a small member": (small(), 2.0, 60, 1),
+}
 
 
 def setting(name: str) -> tuple[Subject, Claim]:
@@ -47,6 +61,7 @@ def the_noise(who: Subject, claim: Claim) -> list[NoiseAudit]:
 
 
 ONE, HOME, BATCHES, MANY = "one sum a round", "steps at home", "batches", "people of many rows"
+SMALL = "a small member"
 EVERY = {"update", "evaluation", "statistics"}
 # Breakage, setting and the segments where one person's reach shows it.
 BY_MOVES = [
@@ -111,6 +126,30 @@ BY_NOISE = [
     *[("no noise without an evaluation", it, {"update"}) for it in (ONE, HOME)],
     *[("no noise at a high rate", it, {"update", "evaluation"}) for it in (ONE, HOME)],
 ]
+# The same, where what draws and segments tell about each other shows it, or people chosen for it: both audits, whole.
+BY_EITHER = [
+    ("one key for all segments", ONE, {"evaluation"}),
+    *[
+        (broken, ONE, EVERY)
+        for broken in (
+            "even noise",
+            "noise with long tails",
+            "noise of coarse steps",
+            "noise of two rounds before",
+        )
+    ],
+    *[(broken, HOME, {"evaluation"}) for broken in ("even noise", "noise with long tails")],
+    # At three numbers an upload nothing need come so far.
+    ("noise cut off", ONE, {"evaluation"}),
+    *[
+        (broken, MANY, {"update", "statistics"})
+        for broken in ("rows counted beside each other", "rows counted by chunk")
+    ],
+    ("clip of two rows at a time", ONE, {"update"}),
+    ("clip of columns as they were", ONE, {"update"}),
+    ("number of records beside", ONE, {"update"}),
+    ("sum not weighted", SMALL, {"update"}),
+]
 # Who is in a batch is looked at in thousands of them, where that is what is broken.
 OF_BATCHES = {"everybody in every batch", "batches twice as large"}
 # One of each kind: how far, from where, when again.
@@ -141,6 +180,18 @@ def test_a_broken_mechanism_shows_in_the_noise_alone(
     who, claim = setting(name)
     BROKEN[broken](monkeypatch)
     found = findings(the_noise(who, claim))
+    assert where <= {segment for segment, sentences in found.items() if sentences}, found
+
+
+@pytest.mark.parametrize(
+    ("broken", "name", "where"), cases(BY_EITHER, quick=lambda it: it[0] == "rows counted by chunk")
+)
+def test_a_broken_mechanism_shows_in_one_of_both(
+    broken: str, name: str, where: set[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    who, claim = setting(name)
+    BROKEN[broken](monkeypatch)
+    found = findings((*one_person(who, claim), *audit_noise(who, claim)))
     assert where <= {segment for segment, sentences in found.items() if sentences}, found
 
 
