@@ -6,6 +6,7 @@ An attempt without a reply after a restart is lost for good: nothing is computed
 
 from __future__ import annotations
 
+import hashlib
 import threading
 import time
 from collections.abc import Mapping
@@ -19,14 +20,16 @@ from hansa.contract.messages import Seen
 KEPT_EVENTS = 10_000
 # Attempts of a job that stay known; whether a number rises hangs on the newest alone.
 KEPT_ATTEMPTS = 100
-# Jobs that wait for this member's yes; whoever proposes more loses the oldest.
-KEPT_ASKED = 100
+# Jobs that wait for this member's yes; whoever proposes more loses the oldest. Of so many that were lost it stays known
+# which plan they had: nobody says yes to a plan that came in the place of the one that was looked at.
+KEPT_ASKED, KEPT_DROPPED = 100, 100_000
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS jobs (
     job TEXT PRIMARY KEY, plan TEXT NOT NULL,
     state TEXT NOT NULL CHECK (state IN ('asked', 'approved', 'frozen', 'closed')),
     reason TEXT NOT NULL DEFAULT '', changed REAL NOT NULL);
+CREATE TABLE IF NOT EXISTS dropped (id INTEGER PRIMARY KEY AUTOINCREMENT, job TEXT NOT NULL UNIQUE, plan TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS attempts (
     job TEXT NOT NULL, attempt INTEGER NOT NULL, request TEXT NOT NULL,
     cohort TEXT NOT NULL, order_digest TEXT NOT NULL,
@@ -43,6 +46,10 @@ CREATE TABLE IF NOT EXISTS events (
     id INTEGER PRIMARY KEY AUTOINCREMENT, at REAL NOT NULL,
     job TEXT NOT NULL, kind TEXT NOT NULL, sentence TEXT NOT NULL);
 """
+
+
+def _digest(content: str) -> str:
+    return hashlib.sha256(content.encode()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -93,19 +100,35 @@ class AttemptLog:
             self._db.execute("ALTER TABLE uploads ADD COLUMN multiplier REAL")
 
     def ask(self, plan: JobPlan) -> str:
-        """Note a job that the operator proposes; returns its state. The first plan of a job stands."""
+        """Note a job that the operator proposes; returns its state. The first plan of a job stands.
+
+        Of one that waited too long and comes with another plan nothing is noted: it stays unknown.
+        """
+        content = plan.model_dump_json()
+        dropped = self._one("SELECT plan FROM dropped WHERE job = ?", plan.job)
+        if dropped is not None and dropped[0] != _digest(content):
+            return self.state(plan.job)
         with self._lock, self._db:
             self._db.execute("BEGIN IMMEDIATE")
             self._db.execute(
                 "INSERT INTO jobs (job, plan, state, changed) VALUES (?, ?, 'asked', ?) ON CONFLICT (job) DO NOTHING",
-                (plan.job, plan.model_dump_json(), time.time()),
+                (plan.job, content, time.time()),
             )
-            self._db.execute(
-                "DELETE FROM jobs WHERE state = 'asked' AND job NOT IN "
-                "(SELECT job FROM jobs WHERE state = 'asked' ORDER BY rowid DESC LIMIT ?)",
-                (KEPT_ASKED,),
-            )
+            self._drop_waiting()
         return self.state(plan.job)
+
+    def _drop_waiting(self) -> None:
+        too_many = self._db.execute(
+            "SELECT job, plan FROM jobs WHERE state = 'asked' ORDER BY rowid DESC LIMIT -1 OFFSET ?",
+            (KEPT_ASKED,),
+        ).fetchall()
+        for job, content in too_many:
+            self._db.execute(
+                "INSERT INTO dropped (job, plan) VALUES (?, ?) ON CONFLICT (job) DO NOTHING",
+                (job, _digest(content)),
+            )
+            self._db.execute("DELETE FROM jobs WHERE job = ?", (job,))
+        self._db.execute("DELETE FROM dropped WHERE id <= (SELECT max(id) FROM dropped) - ?", (KEPT_DROPPED,))
 
     def state(self, job: str) -> str:
         """`asked`, `approved`, `frozen`, `closed`, or an empty string for an unknown job."""

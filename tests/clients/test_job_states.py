@@ -67,6 +67,26 @@ def test_jobs_that_wait_for_a_yes_are_bounded_and_others_stay() -> None:
     assert log.state(f"{20:032x}") == "asked"
 
 
+def test_a_flood_of_proposals_puts_no_other_plan_in_the_place_of_one_that_waits() -> None:
+    fed = make_federation(4, approval="manual")
+    agent = fed.agent("a")
+
+    def proposed(**fields: object) -> str:
+        return answer_of(agent, request(fed, JobRequest(plan=make_plan(**fields)))).said
+
+    seen = make_plan(job="f" * 32, share=0.1)
+    proposed(job=seen.job, share=0.1)
+    for number in range(KEPT_ASKED):
+        proposed(job=f"{number:032x}")
+    assert proposed(job=seen.job, share=1.0) == "not-approved"
+    assert agent.attempts.plan(seen.job) is None
+    # The same plan may come again.
+    proposed(job=seen.job, share=0.1)
+    assert agent.attempts.plan(seen.job) == seen
+    assert proposed(job=seen.job, share=1.0) == "not-approved"
+    assert agent.attempts.plan(seen.job) == seen
+
+
 def test_a_rule_over_single_updates_is_not_approved_where_nobody_sees_any() -> None:
     plan = make_plan(rule=ServerRule(name="median"))
     masked, clear = make_federation(4, mode="masked"), make_federation(4)
