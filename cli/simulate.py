@@ -138,7 +138,9 @@ def _show(
     titles = {member.name: member.title for member in federation.charter.members}
     noise = federation.charter.privacy.noise
     if compared and noise != "none":
-        console.print(f"own and pooled without noise; federated, and personalised on it, with noise {noise}")
+        console.print(
+            f"federated with noise {noise}, personalised from it at home; own and pooled without noise"
+        )
     console.print(comparison_table(compared, titles) if compared else local_table(local, titles))
 
 
