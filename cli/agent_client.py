@@ -31,7 +31,16 @@ def command_agent(member: MemberFolder, command: str, **arguments: str | float |
     """
     given = {name: value for name, value in arguments.items() if value is not None}
     payload = json.dumps({"command": command, **given}).encode()
-    answer = WorkSocket(member.folder / member.config.admin_socket).ask(payload, _TIMEOUT_S)
+    try:
+        answer = WorkSocket(member.folder / member.config.admin_socket).ask(payload, _TIMEOUT_S)
+    except ConnectionFailed as error:
+        # No socket, or one that a killed agent left.
+        if not isinstance(error.__cause__, FileNotFoundError | ConnectionRefusedError):
+            raise
+        raise ConnectionFailed(
+            f"{member.folder}: the agent of {member.config.name} does not run; start it with: "
+            f"hansa client start --folder {member.folder}, a demo with: hansa up --keep"
+        ) from None
     try:
         found: dict[str, Any] = json.loads(answer)
     except ValueError:

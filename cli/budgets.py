@@ -210,9 +210,9 @@ def plan(
     facts = scenario_facts(scenario) if scenario is not None else {}
     facts |= {name: value for name, value in given.items() if value is not None}
     try:
-        planned = plan_budget(parse_document(facts, PlanInput, "hansa budgets plan"))
+        planned = plan_budget(parse_document(facts, PlanInput, "budgets plan"))
     except RefusalError as refusal:
-        raise InputError(f"hansa budgets plan: {refusal.sentence}") from None
+        raise InputError(f"budgets plan: {refusal.sentence}") from None
     if as_json:
         print_json(planned)
         return

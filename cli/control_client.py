@@ -172,7 +172,8 @@ class Control:
         except httpx.TransportError as error:
             reason = str(error) or type(error).__name__
             raise ConnectionFailed(
-                f"control does not answer at {self.url} ({reason}); start it with: hansa server start"
+                f"control does not answer at {self.url} ({reason}); start it with: "
+                "hansa server start, a demo with: hansa up --keep"
             ) from None
         if not response.is_success:
             sentence = f"control at {self.url}: {_reason(response)}"

@@ -189,6 +189,8 @@ def export(
     from hansa.cli.listing import print_json
     from hansa.contract.typed import write_atomically
 
+    if out.suffix in (".safetensors", ".json"):
+        raise InputError(f"--out {out}: expected a folder; the files get their names from the job")
     if org is not None or folder is not None:
         from hansa.cli.instance import choose_member
         from hansa.cli.personal_export import export_personal
@@ -284,7 +286,9 @@ def approve(
     answer = command_agent(
         member, "approve", job=job, grant=grant, max_epsilon=max_epsilon, by=who_decides(by)
     )
-    typer.echo(f"{member.config.name} takes part in job {job}; {approved(answer)}")
+    does = "takes no further part" if answer.get("used_up") else "takes part"
+    why = ", which took as much already" if answer.get("used_up") else ""
+    typer.echo(f"{member.config.name} {does} in job {job}{why}; {approved(answer)}")
 
 
 def _unfinished(desk: Control, job: str | None) -> str:

@@ -78,7 +78,7 @@ def public_entry(
             "node_key": "ecdsa-sha2-nistp256 -",
         },
         Member,
-        "hansa provision member",
+        "provision member",
     )
     return entry
 

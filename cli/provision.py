@@ -120,5 +120,7 @@ def member(
     public = make_member_keys(out)
     if server is not None and csv is not None:
         write_member_config(out, name=name, server=server, csv=csv)
+        if not csv.is_file():
+            typer.echo(f"warning: --csv {csv}: no such file yet; member.toml names it all the same", err=True)
     document = {**entry, **vars(public)}
     typer.echo(tomli_w.dumps({"members": [document]}), nl=False)

@@ -105,7 +105,9 @@ def many(scenario: Scenario, members: int) -> Scenario:
             continue
         data = original.data.model_copy(update={"seed": original.data.seed + 1_000_003 * again})
         name = f"{original.name[:56]}-{again + 1}"
-        made.append(original.model_copy(update={"name": name, "controller": name, "data": data}))
+        title = f"{original.title} {again + 1}" if original.title else ""
+        update = {"name": name, "title": title, "controller": name, "data": data}
+        made.append(original.model_copy(update=update))
     return scenario.model_copy(update={"members": tuple(made)})
 
 
@@ -134,6 +136,11 @@ def _show(
         )
     console.print(rounds_table(lines, last=10))
     titles = {member.name: member.title for member in federation.charter.members}
+    noise = federation.charter.privacy.noise
+    if compared and noise != "none":
+        console.print(
+            f"federated with noise {noise}, personalised from it at home; own and pooled without noise"
+        )
     console.print(comparison_table(compared, titles) if compared else local_table(local, titles))
 
 

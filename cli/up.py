@@ -109,6 +109,7 @@ def _attached(
         progress.note(protection_sentence(charter))
         progress.note(privacy_sentence(charter))
         if not supervisor.wait_ready(START_S, lambda: interruption.requested):
+            print("stopped before all processes were ready", file=sys.stderr)
             return interruption.exit_code
         with Control.of(instance, "write") as control:
             job, sentence = start_job(control, demo.plan)

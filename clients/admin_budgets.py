@@ -211,6 +211,8 @@ def _approved(budget: Budget, row: ApprovalRow) -> Answer:
             "epsilon": currency.epsilon(row.most, grant.row.delta),
             "delta": grant.row.delta,
             "noise": budget.noise_of(book, row),
+            # A later, smaller yes may lie below what the job took on an earlier one.
+            "used_up": book.jobs[row.job].sums.larger >= row.most,
         }
 
 

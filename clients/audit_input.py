@@ -123,6 +123,8 @@ def read_released(path: Path, charter: Charter) -> dict[str, NDArray[np.float64]
     ------
     InputError : no such file, or another content
     """
+    if path.is_dir():
+        raise InputError(f"--model {path}: is a folder; name the .safetensors file that `jobs export` wrote")
     try:
         if path.suffix == ".npz":
             with np.load(path, allow_pickle=False) as opened:
@@ -136,7 +138,7 @@ def read_released(path: Path, charter: Charter) -> dict[str, NDArray[np.float64]
         raise InputError(f"--model {path}: no such file") from None
     # What safetensors raises has no class of its own.
     except Exception as error:
-        raise InputError(f"--model {path}: expected an array 'weights' ({error})") from None
+        raise InputError(f"--model {path}: expected the .safetensors of `jobs export` ({error})") from None
     task = charter.task
     parameters = load_model(task.model, task.features).parameters
     if weights.shape != (parameters,) or not np.isfinite(weights).all():

@@ -173,6 +173,7 @@ def test_a_job_that_was_approved_twice_has_two_mechanisms(made: Instance) -> Non
         (("--epsilon", "2", "--guesses", "2000"), "--guesses 2000: there are 1000 canaries"),
         (("--delta", "1e-6"), "--delta and --steps belong to --epsilon"),
         (("--model", "gone.npz"), "--model gone.npz: no such file"),
+        (("--model", "."), "--model .: is a folder"),
     ],
 )
 def test_what_cannot_be_audited_is_said_in_a_sentence(

@@ -154,7 +154,7 @@ def test_an_address_that_is_none(tmp_path: Path, say: Say, address: str) -> None
 
 def test_a_member_name_that_cannot_be_one(say: Say) -> None:
     line = say("provision", "member", "--name", "Deutsche Bank", "--out", "own")
-    assert line.startswith("hansa: hansa provision member: field 'name': ")
+    assert line.startswith("hansa: provision member: field 'name': ")
 
 
 def test_records_that_depart_from_the_contract(

@@ -145,6 +145,12 @@ def test_an_approval_names_its_grant_and_its_ceiling(run: Run, a: Office) -> Non
     assert f"noise: update {job['noise']['update']:.4g}, evaluation" in out
 
 
+def test_a_ceiling_below_what_the_job_took_ends_this_members_part(run: Run, a: Office) -> None:
+    trained(run, a)
+    out = do(run, "jobs", "approve", JOB, "--max-epsilon", "0.2", "--folder", a.folder)
+    assert f"a takes no further part in job {JOB}, which took as much already; at most" in out
+
+
 WRONG = {
     "negative epsilon": (("grant", "x", "--epsilon", "-1"), "epsilon"),
     "no epsilon": (("grant", "x", "--epsilon", "0"), "epsilon"),
@@ -236,7 +242,7 @@ def test_what_needs_the_agent_says_that_it_does_not_run(run: Run, a: Office, com
         "grant": ("x", "--epsilon", "1", "--expires", next_year(), *GRANT),
     }
     code, _, err = run("budgets", command, *more.get(command, ()), "--folder", a.folder)
-    assert (code, "is the agent running?" in err) == (1, True)
+    assert (code, "the agent of a does not run; start it with: hansa client start" in err) == (1, True)
     assert len(err.strip().splitlines()) == 1
 
 

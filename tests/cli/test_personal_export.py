@@ -49,6 +49,15 @@ def test_both_parts_are_written_for_the_owner_alone(
     assert facts["job"] == JOB
 
 
+def test_a_file_s_name_is_no_folder_to_write_into(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "own.safetensors"
+    assert hansa(["jobs", "export", "--folder", str(folder), "--out", str(out)], monkeypatch) == 2
+    assert "expected a folder" in capsys.readouterr().err
+    assert not out.exists()
+
+
 def test_a_job_that_left_no_model_here_is_a_sentence(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

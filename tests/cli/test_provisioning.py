@@ -153,6 +153,16 @@ def test_a_member_prints_only_its_public_part(
     assert "is not overwritten" in capsys.readouterr().err
 
 
+def test_a_table_that_is_not_there_yet_is_warned_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table, folder = tmp_path / "records.csv", tmp_path / "own"
+    arguments = ["provision", "member", "--name", "gdansk", "--server", "x:1", "--csv", str(table)]
+    assert hansa([*arguments, "--out", str(folder)], monkeypatch) == 0
+    assert f"warning: --csv {table}: no such file yet" in capsys.readouterr().err
+    assert (folder / "member.toml").is_file()
+
+
 def test_members_that_made_their_own_keys_sign_one_after_another(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

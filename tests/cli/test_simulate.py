@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from hansa.cli import simulation
 from hansa.cli.comparison import WAYS
 from hansa.cli.overrides import override
-from hansa.cli.simulate import app
+from hansa.cli.simulate import app, many
 from hansa.contract.errors import InputError
 from hansa.contract.library import scenario_folder
 from hansa.contract.plan import make_plan
@@ -41,6 +41,13 @@ def test_a_plan_that_control_would_not_take_is_not_simulated(settings: list[str]
     with pytest.raises(InputError, match=sentence) as at_control:
         check_plan(make_plan(changed.name, changed.job), federation.charter, datetime.now(UTC))
     assert str(done.exception) == str(at_control.value)
+
+
+def test_members_made_of_one_original_have_titles_of_their_own() -> None:
+    scenario, _ = read_scenario(scenario_folder("hospitals"))
+    titles = [member.title for member in many(scenario, 12).members]
+    assert titles[0] == scenario.members[0].title
+    assert len(set(titles)) == 12
 
 
 def test_ways_to_train_stand_side_by_side(tmp_path: Path) -> None:
