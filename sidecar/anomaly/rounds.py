@@ -33,7 +33,7 @@ class RoundRule:
     spike : robust z-score at which a single value alarms
     guard : latest rounds that may be a step; the trend they are judged by does not see them
     slack, limit : CUSUM's allowance and decision interval, in standard deviations (Page 1954)
-    step : z-score of the mean of the rounds that the CUSUM names
+    step : z-score of the mean of the rounds that the CUSUM points to, beside a trend that saw none of them
     clip : most standard deviations that one round adds, so that a single value is no step
     young : scores must be higher while values are few: times 1 + young / (values - 3)
     rest : rounds in which the same kind of alarm in the same direction is not repeated
@@ -46,9 +46,9 @@ class RoundRule:
     warm_up: int = 12
     spike: float = 4.5
     guard: int = 10
-    slack: float = 1.2
-    limit: float = 3.0
-    step: float = 4.2
+    slack: float = 0.8
+    limit: float = 2.0
+    step: float = 3.7
     clip: float = 4.0
     young: float = 2.0
     rest: int = 10
@@ -86,6 +86,10 @@ class RoundMetric:
         # Rising rounds, with value and standard error (nan where it is not known).
         self._kept: list[tuple[float, float, float]] = []
         self._last = -math.inf
+        # Upwards and downwards, of the scores of single values.
+        self._sums = [0.0, 0.0]
+        # From when on the curve lies at another level.
+        self._moved: float | None = None
         # Until when each kind of alarm rests.
         self._rests: dict[str, float] = {}
 
@@ -110,10 +114,13 @@ class RoundMetric:
             return self._not_a_number(reading, value)
         error = math.nan if reading.error is None or not reading.error > 0 else reading.error
         row = (at, math.log(value), error / value) if rule.logarithmic else (at, float(value), error)
-        spike = None if late else self._spike(reading, row)
+        if late or len(self._kept) < rule.warm_up:
+            self._keep(row)
+            return None
+        judged = self._judge(np.array(self._kept), np.array([row]))
+        spike = self._spike(reading, judged)
         self._keep(row)
-        step = None if late else self._step(reading)
-        return step or spike
+        return self._step(reading) or spike
 
     def state(self) -> dict[str, Any]:
         """Everything the watch remembers, as JSON has it; a few kilobytes at most."""
@@ -122,6 +129,8 @@ class RoundMetric:
             "rule": asdict(self.rule),
             "kept": [[at, value, None if math.isnan(error) else error] for at, value, error in self._kept],
             "last": self._last if math.isfinite(self._last) else None,
+            "sums": list(self._sums),
+            "moved": self._moved,
             "rests": dict(self._rests),
         }
 
@@ -131,6 +140,7 @@ class RoundMetric:
         made = cls(state["metric"], RoundRule(**state["rule"]))
         made._kept = [(at, value, math.nan if error is None else error) for at, value, error in state["kept"]]
         made._last = -math.inf if state["last"] is None else state["last"]
+        made._sums, made._moved = list(state["sums"]), state["moved"]
         made._rests = dict(state["rests"])
         return made
 
@@ -145,6 +155,8 @@ class RoundMetric:
         self._kept.insert(bisect_left(self._kept, row), row)
         if len(self._kept) > self.rule.window:
             del self._kept[0]
+        if self._moved is not None and self._moved <= self._kept[0][0]:
+            self._moved = None
 
     def _judge(self, before: Array, rows: Array) -> _Judged:
         """Rows of (round, value, error) beside the trend of the rows before them."""
@@ -152,7 +164,7 @@ class RoundMetric:
         known = both > 0
         usual = float(np.median(both[known])) if known.any() else 1.0
         relative = np.where(known, both, usual)
-        expected = forecast(before[:, 0], before[:, 1], relative[: len(before)], rows[:, 0])
+        expected = forecast(before[:, 0], before[:, 1], relative[: len(before)], rows[:, 0], self._moved)
         own = relative[len(before) :]
         measured = own if known.any() else np.zeros(len(rows))
         # The metric's own error is the least its scatter can be.
@@ -169,15 +181,14 @@ class RoundMetric:
         outside: NDArray[np.bool_] = np.abs(judged.residuals) > np.maximum(ERRORS * judged.measured, tiny)
         return outside
 
-    def _spike(self, reading: Reading, row: tuple[float, float, float]) -> Alarm | None:
-        """An alarm where this one value is far from the trend of all before it."""
-        rule = self.rule
-        if len(self._kept) < rule.warm_up:
-            return None
-        judged = self._judge(np.array(self._kept), np.array([row]))
+    def _spike(self, reading: Reading, judged: _Judged) -> Alarm | None:
+        """An alarm where this one value is far from the trend of all before it; adds it to the CUSUM."""
+        rule, count = self.rule, len(self._kept)
         residual = float(judged.residuals[0])
         z = _over(residual, math.hypot(judged.sigmas[0], judged.doubts[0]))
-        if not self._outside(judged)[0] or abs(z) <= rule.spike * self._young(len(self._kept)):
+        for side, signed in enumerate((z, -z)):
+            self._sums[side] = max(0.0, self._sums[side] + min(signed, rule.clip) - rule.slack)
+        if not self._outside(judged)[0] or abs(z) <= rule.spike * self._young(count):
             return None
         direction: Direction = "up" if residual > 0 else "down"
         numbers = self._numbers(judged, 0, z)
@@ -194,30 +205,28 @@ class RoundMetric:
     def _step(self, reading: Reading) -> Alarm | None:
         """An alarm where the latest values have left the trend together; it goes on from their level."""
         rule, count = self.rule, len(self._kept)
-        guard = min(rule.guard, count - rule.warm_up)
-        if guard < 2:
-            return None
+        guard = min(rule.guard, (count - 2) // 2)
         rows = np.array(self._kept)
+        if max(self._sums) <= rule.limit or not self._settled(rows[:-guard]):
+            return None
         judged = self._judge(rows[:-guard], rows[-guard:])
         scores = np.array([
             _over(residual, sigma) for residual, sigma in zip(judged.residuals, judged.sigmas, strict=True)
         ])
         scores = np.clip(scores, -rule.clip, rule.clip)
-        direction: Direction = "up" if scores[-1] > 0 else "down"
+        direction: Direction = "up" if self._sums[0] > self._sums[1] else "down"
         scores = scores if direction == "up" else -scores
         rounds = np.arange(1, guard + 1)
         latest = np.cumsum(scores[::-1])
-        sums = latest - rule.slack * rounds
-        run = int(np.argmax(sums)) + 1
+        # The run of latest rounds that the CUSUM counts.
+        run = max(2, int(np.argmax(latest - rule.slack * rounds)) + 1)
         doubt = _over(float(judged.doubts[-run:].mean()), float(judged.sigmas[-run:].mean()))
-        mean = latest[run - 1] / run / math.sqrt(1.0 / run + doubt**2)
-        named = run > 1 and sums[run - 1] > rule.limit and mean > rule.step * self._young(count - guard)
-        if not (named and self._outside(judged)[-run:].any()):
+        mean = float(latest[run - 1]) / run / math.sqrt(1.0 / run + doubt**2)
+        if mean <= rule.step * self._young(count - guard) or not self._outside(judged)[-run:].any():
             return None
         shift = float(judged.residuals[-run:].mean())
-        numbers = self._numbers(judged, -1, float(mean))
-        numbers |= {"cusum": float(sums[run - 1]), "rounds": float(run)}
-        self._kept = [(at, old + shift, error) for at, old, error in self._kept[:-run]] + self._kept[-run:]
+        numbers = self._numbers(judged, -1, mean) | {"cusum": max(self._sums), "rounds": float(run)}
+        self._sums, self._moved = [0.0, 0.0], float(rows[-run, 0])
         words = (
             f"has moved {direction} and stays there: {numbers['value']:.4g} where {numbers['expected']:.4g} was "
             f"expected, and off by {abs(shift):.3g} over {run} rounds"
@@ -227,6 +236,11 @@ class RoundMetric:
             self.metric, reading.at, "step", severity, direction, reading.members,
             f"{self.metric} {words} (round {reading.at:g}).", numbers,
         ))  # fmt: skip
+
+    def _settled(self, rows: Array) -> bool:
+        """Whether the rows are enough for a trend, and for the level since it last moved."""
+        since = len(rows) if self._moved is None else int(np.count_nonzero(rows[:, 0] >= self._moved))
+        return len(rows) >= max(8, self.rule.warm_up - 4) and since >= 4
 
     def _numbers(self, judged: _Judged, place: int, z: float) -> dict[str, float]:
         value, level = judged.level[place] + judged.residuals[place], judged.level[place]

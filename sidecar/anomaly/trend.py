@@ -14,9 +14,10 @@ Array = NDArray[np.float64]
 
 # Time constants of the exponential approaches that are tried, in rounds. Neighbours are near enough for a curve
 # between them to be met by the derivative by the constant, which is a column of its own.
-_CONSTANTS = 1.5 * 1.6 ** np.arange(10)
+_CONSTANTS = 1.5 * 1.7 ** np.arange(9)
 # Huber's corner: residuals beyond so many standard deviations pull no more than there.
 _CORNER = 1.5
+_UNIT = np.eye(4)
 _PASSES = 3
 # Residuals within so many robust standard deviations say how large one is; the factor corrects for the others.
 _WITHIN, _CORRECTION = 3.0, 1.0137
@@ -38,7 +39,9 @@ class Forecast:
     doubt: Array
 
 
-def forecast(times: Array, values: Array, errors: Array, ahead: Array) -> Forecast:
+def forecast(
+    times: Array, values: Array, errors: Array, ahead: Array, moved: float | None = None
+) -> Forecast:
     """The trend at other times: curves weighted by how well they fit (Bayesian information criterion).
 
     Curves are a constant, a line, and exponential approaches a + b exp(-t / tau) with tau fitted too (a grid, and
@@ -49,6 +52,7 @@ def forecast(times: Array, values: Array, errors: Array, ahead: Array) -> Foreca
     ----------
     times, values, errors : rising times, values, their standard errors or relative scales (> 0), each f64[n], n >= 6
     ahead : when the forecasts are for, f64[m]
+    moved : from when on the curve lies at another level, to be fitted too
     """
     count = len(values)
     # Numbers around one whatever the units are.
@@ -60,7 +64,7 @@ def forecast(times: Array, values: Array, errors: Array, ahead: Array) -> Foreca
         return Forecast(np.full(len(ahead), middle), 0.0, np.zeros(len(ahead)))
     y = (values - middle) / spread
     since = np.concatenate([times, ahead]) - times[0]
-    basis, parameters = _bases(tuple(since.tolist()), count)
+    basis, parameters = _bases(tuple(since.tolist()), count, None if moved is None else moved - times[0])
     precision = 1.0 / relative**2
     weights = np.broadcast_to(precision, (len(basis), count))
     for _ in range(_PASSES):
@@ -88,21 +92,23 @@ def forecast(times: Array, values: Array, errors: Array, ahead: Array) -> Foreca
 
 
 @lru_cache(maxsize=32)
-def _bases(since: tuple[float, ...], count: int) -> tuple[Array, Array]:
+def _bases(since: tuple[float, ...], count: int, moved: float | None) -> tuple[Array, Array]:
     """Columns of each curve at the window's `count` times and then at those ahead, and how many are its own.
 
     Columns are orthonormal over the window's times; those that a curve does not use are zero. Shapes
-    (curves, 3, n + m) and (curves,).
+    (curves, 4, n + m) and (curves,).
     """
     t = np.array(since)
     lag = t / _CONSTANTS[:, None]
-    columns = np.zeros((len(_CONSTANTS) + 2, 3, len(t)))
+    columns = np.zeros((len(_CONSTANTS) + 2, 4, len(t)))
     columns[:, 0] = 1.0
-    columns[1, 1] = t
-    columns[2:, 1] = np.exp(-lag)
-    columns[2:, 2] = lag * columns[2:, 1]
+    if moved is not None:
+        columns[:, 1] = t >= moved
+    columns[1, 2] = t
+    columns[2:, 2] = np.exp(-lag)
+    columns[2:, 3] = lag * columns[2:, 2]
     parameters = np.ones(len(columns))
-    for number in range(3):
+    for number in range(4):
         column = columns[:, number]
         before = np.sqrt((column[:, :count] ** 2).sum(axis=1))
         # Gram and Schmidt, twice for exactness.
@@ -129,9 +135,9 @@ def _weighted(basis: Array, y: Array, weights: Array) -> tuple[Array, Array]:
     weighted = inside * weights[:, None, :]
     normal = weighted @ inside.transpose(0, 2, 1)
     unused = (inside == 0.0).all(axis=2)
-    normal += np.eye(3) * unused[:, :, None]
+    normal += _UNIT * unused[:, :, None]
     # Nothing is too flat to be solved for.
-    inverse = np.linalg.inv(normal + 1e-12 * np.trace(normal, axis1=1, axis2=2)[:, None, None] * np.eye(3))
+    inverse = np.linalg.inv(normal + 1e-12 * np.trace(normal, axis1=1, axis2=2)[:, None, None] * _UNIT)
     coefficients = (inverse @ (weighted @ y)[:, :, None])[:, :, 0]
     fitted = (coefficients[:, None, :] @ basis)[:, 0]
     variance = (last * (inverse @ last)).sum(axis=1)
