@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from .alarms import Alarm, Direction, Reading, Severity
 from .novelty import Seen
@@ -30,7 +30,7 @@ class OpsRule:
     warm_up : readings before the first alarm
     """
 
-    threshold: float = 2.0
+    threshold: float = 1.1
     doublings: int = 5
     growth: float = 0.25
     memory: float = 1500.0
@@ -39,15 +39,14 @@ class OpsRule:
     warm_up: int = 150
 
 
-@dataclass(frozen=True)
-class _Novelty:
-    """The most novel quantity of one reading."""
+class _Novelty(NamedTuple):
+    """The most novel quantity of one reading: number of the running mean, or one more for the change."""
 
     weighted: float
     plain: float
     value: float
     nearest: float
-    name: str
+    number: int
 
 
 class OpsMetric:
@@ -66,6 +65,7 @@ class OpsMetric:
         self._weights = [2.0 ** (self.rule.growth * number) for number in range(self.rule.doublings + 1)]
         self._seen = [Seen() for _ in range(self.rule.doublings + 2)]
         self._before: list[float] = []
+        self._fade = math.exp(-1.0 / self.rule.memory)
         self._power = self._mass = 0.0
         # Scores that no later one exceeds, falling, with the numbers of their readings; none older than the rest.
         self._highest: list[list[float]] = []
@@ -127,33 +127,32 @@ class OpsMetric:
         novelty = self._novelty(float(value))
         usual = self._power / self._mass if self._mass > 0 else 0.0
         score = novelty.weighted / math.sqrt(self.rule.floor**2 + usual)
-        fade = math.exp(-1.0 / self.rule.memory)
-        self._power = fade * self._power + novelty.weighted**2
-        self._mass = fade * self._mass + 1.0
+        self._power = self._fade * self._power + novelty.weighted**2
+        self._mass = self._fade * self._mass + 1.0
         resting = self._rests(score)
         return (0.0 if resting or self._count <= self.rule.warm_up else score), novelty
 
     def _novelty(self, value: float) -> _Novelty:
         """The most novel of the running means that end here and of the change over two readings."""
-        best = _Novelty(0.0, 0.0, value, value, "value")
+        weighted, plain, novel, nearest, named = 0.0, 0.0, value, value, 0
         mean = value
-        for number, (seen, weight) in enumerate(zip(self._seen, self._weights, strict=False)):
-            distance, nearest = seen.see(mean)
-            if distance * weight > best.weighted:
-                name = f"mean over {2**number} readings" if number else "value"
-                best = _Novelty(distance * weight, distance, mean, nearest, name)
-            means = self._means[number]
+        for number, means in enumerate(self._means):
+            distance, near = self._seen[number].see(mean)
+            if distance * self._weights[number] > weighted:
+                weighted, plain, novel, nearest = distance * self._weights[number], distance, mean, near
+                named = number
             means.append(mean)
-            if len(means) <= 2**number:
+            if len(means) <= 1 << number:
                 break
             mean = 0.5 * (mean + means.pop(0))
         self._before.append(value)
         if len(self._before) > 2:
             change = value - self._before.pop(0)
-            distance, nearest = self._seen[-1].see(change)
-            if distance > best.weighted:
-                best = _Novelty(distance, distance, change, nearest, "change over 2 readings")
-        return best
+            distance, near = self._seen[-1].see(change)
+            if distance > weighted:
+                weighted, plain, novel, nearest = distance, distance, change, near
+                named = len(self._means)
+        return _Novelty(weighted, plain, novel, nearest, named)
 
     def _rests(self, score: float) -> bool:
         """Whether one of the latest readings had a score as high."""
@@ -168,9 +167,12 @@ class OpsMetric:
 
     def _alarm(self, reading: Reading, score: float, novelty: _Novelty) -> Alarm:
         direction: Direction = "up" if novelty.value > novelty.nearest else "down"
-        severity: Severity = "critical" if score >= 3 * self.rule.threshold else "warning"
+        severity: Severity = "critical" if score >= 5 * self.rule.threshold else "warning"
+        name = f"mean over {2**novelty.number} readings" if novelty.number else "value"
+        if novelty.number == len(self._means):
+            name = "change over 2 readings"
         sentence = (
-            f"{self.metric} is {direction} where it never was: its {novelty.name} is {novelty.value:.6g}, the nearest "
+            f"{self.metric} is {direction} where it never was: its {name} is {novelty.value:.6g}, the nearest "
             f"earlier one {novelty.nearest:.6g}, away by {100 * novelty.plain:.2g} % of the range so far, "
             f"{score:.1f} times what is usual."
         )

@@ -210,9 +210,9 @@ class RoundMetric:
         if max(self._sums) <= rule.limit or not self._settled(rows[:-guard]):
             return None
         judged = self._judge(rows[:-guard], rows[-guard:])
-        scores = np.array([
-            _over(residual, sigma) for residual, sigma in zip(judged.residuals, judged.sigmas, strict=True)
-        ])
+        scores = np.array(
+            [_over(residual, sigma) for residual, sigma in zip(judged.residuals, judged.sigmas, strict=True)]
+        )
         scores = np.clip(scores, -rule.clip, rule.clip)
         direction: Direction = "up" if self._sums[0] > self._sums[1] else "down"
         scores = scores if direction == "up" else -scores

@@ -148,4 +148,5 @@ def _reweighted(residuals: Array, scales: Array) -> Array:
     """Standard deviations of what lies within three robust ones: more exact than those (Rousseeuw and Leroy 1987)."""
     inside = np.abs(residuals) <= _WITHIN * scales[:, None]
     square = np.where(inside, residuals**2, 0.0).sum(axis=1) / np.maximum(inside.sum(axis=1), 1)
-    return np.maximum(_CORRECTION * np.sqrt(square), 0.5 * scales)
+    kept: Array = np.maximum(_CORRECTION * np.sqrt(square), 0.5 * scales)
+    return kept
