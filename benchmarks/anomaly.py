@@ -328,10 +328,10 @@ def main() -> None:
         )
     if options.rounds or not options.folder:
         print(
-            f"rounds: {found['false_alarms_per_1000']:.2f} false alarms in 1,000 of {found['rounds']} rounds; seen are"
-            f" {100 * found['steps_seen']:.1f} % of steps of 3 sigma within 10 rounds, {100 * found['spikes_seen']:.1f} % of"
-            f" spikes of 7 sigma at once; {found['us_per_point']:.0f} us a reading, "
-            f"{found['bytes_per_series'] / 1000:.0f} KB"
+            f"rounds: {found['false_alarms_per_1000']:.2f} false alarms in 1,000 of {found['rounds']} rounds; "
+            f"steps of 3 sigma seen within 10 rounds: {100 * found['steps_seen']:.1f} %, "
+            f"spikes of 7 sigma seen at once: {100 * found['spikes_seen']:.1f} %; "
+            f"{found['us_per_point']:.0f} us a reading, {found['bytes_per_series'] / 1000:.0f} KB"
         )
 
 

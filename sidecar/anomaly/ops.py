@@ -26,7 +26,8 @@ class OpsRule:
     growth : novelty of a mean over w readings counts w^growth times
     memory : readings over which what is usual is forgotten
     floor : least usual novelty, as a share of the range
-    rest : an alarm counts only where none of so many readings before had a higher score
+    rest : readings in which only a higher score than the highest of them alarms
+    escalation : so many times as high it must be
     warm_up : readings before the first alarm
     """
 
@@ -36,6 +37,7 @@ class OpsRule:
     memory: float = 1500.0
     floor: float = 0.003
     rest: int = 150
+    escalation: float = 1.25
     warm_up: int = 150
 
 
@@ -155,11 +157,11 @@ class OpsMetric:
         return _Novelty(weighted, plain, novel, nearest, named)
 
     def _rests(self, score: float) -> bool:
-        """Whether one of the latest readings had a score as high."""
+        """Whether one of the latest readings had a score about as high or higher."""
         highest = self._highest
         while highest and highest[0][0] < self._count - self.rule.rest:
             del highest[0]
-        resting = bool(highest) and highest[0][1] >= score
+        resting = bool(highest) and self.rule.escalation * highest[0][1] >= score
         while highest and highest[-1][1] <= score:
             highest.pop()
         highest.append([self._count, score])
@@ -167,7 +169,7 @@ class OpsMetric:
 
     def _alarm(self, reading: Reading, score: float, novelty: _Novelty) -> Alarm:
         direction: Direction = "up" if novelty.value > novelty.nearest else "down"
-        severity: Severity = "critical" if score >= 5 * self.rule.threshold else "warning"
+        severity: Severity = "critical" if score >= 4 * self.rule.threshold else "warning"
         name = f"mean over {2**novelty.number} readings" if novelty.number else "value"
         if novelty.number == len(self._means):
             name = "change over 2 readings"

@@ -44,11 +44,11 @@ class RoundRule:
     floor: float = 0.0
     window: int = 64
     warm_up: int = 12
-    spike: float = 4.5
+    spike: float = 4.2
     guard: int = 10
     slack: float = 0.8
-    limit: float = 2.0
-    step: float = 3.7
+    limit: float = 1.5
+    step: float = 3.3
     clip: float = 4.0
     young: float = 2.0
     rest: int = 10
