@@ -34,6 +34,7 @@ class RoundRule:
     guard : latest rounds that may be a step; the trend they are judged by does not see them
     slack, limit : CUSUM's allowance and decision interval, in standard deviations (Page 1954)
     step : z-score of the mean of the rounds that the CUSUM points to, beside a trend that saw none of them
+    doubt : share of the trend's own variance that this score is divided by; all of it hides steps in young curves
     clip : most standard deviations that one round adds, so that a single value is no step
     young : scores must be higher while values are few: times 1 + young / (values - 3)
     rest : rounds in which the same kind of alarm in the same direction is not repeated
@@ -48,8 +49,9 @@ class RoundRule:
     guard: int = 10
     slack: float = 0.8
     limit: float = 1.5
-    step: float = 3.3
-    clip: float = 4.0
+    step: float = 3.75
+    doubt: float = 0.5
+    clip: float = 3.0
     young: float = 2.0
     rest: int = 10
 
@@ -64,7 +66,14 @@ ROUND_RULES: dict[str, RoundRule] = {
 
 @dataclass(frozen=True)
 class _Judged:
-    """Values beside what the trend says: residuals, their standard deviations, the metric's errors, f64[m] each."""
+    """Values beside what the trend says of them; f64[m] each.
+
+    Parameters
+    ----------
+    sigmas : standard deviations of single values
+    doubts : standard errors of the levels
+    measured : the metric's own standard errors, 0 where none is known
+    """
 
     level: Array
     residuals: Array
@@ -120,7 +129,7 @@ class RoundMetric:
         judged = self._judge(np.array(self._kept), np.array([row]))
         spike = self._spike(reading, judged)
         self._keep(row)
-        return self._step(reading) or spike
+        return spike or self._step(reading)
 
     def state(self) -> dict[str, Any]:
         """Everything the watch remembers, as JSON has it; a few kilobytes at most."""
@@ -221,7 +230,7 @@ class RoundMetric:
         # The run of latest rounds that the CUSUM counts.
         run = max(2, int(np.argmax(latest - rule.slack * rounds)) + 1)
         doubt = _over(float(judged.doubts[-run:].mean()), float(judged.sigmas[-run:].mean()))
-        mean = float(latest[run - 1]) / run / math.sqrt(1.0 / run + doubt**2)
+        mean = float(latest[run - 1]) / run / math.sqrt(1.0 / run + rule.doubt * doubt**2)
         if mean <= rule.step * self._young(count - guard) or not self._outside(judged)[-run:].any():
             return None
         shift = float(judged.residuals[-run:].mean())

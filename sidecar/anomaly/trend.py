@@ -14,7 +14,7 @@ Array = NDArray[np.float64]
 
 # Time constants of the exponential approaches that are tried, in rounds. Neighbours are near enough for a curve
 # between them to be met by the derivative by the constant, which is a column of its own.
-_CONSTANTS = 1.5 * 1.7 ** np.arange(9)
+_CONSTANTS = 1.5 * 1.35 ** np.arange(15)
 # Huber's corner: residuals beyond so many standard deviations pull no more than there.
 _CORNER = 1.5
 _UNIT = np.eye(4)
