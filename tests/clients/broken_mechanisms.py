@@ -162,6 +162,11 @@ def _first_half(noise: NDArray[np.float64]) -> NDArray[np.float64]:
     return kept
 
 
+def _half_again(noise: NDArray[np.float64]) -> NDArray[np.float64]:
+    half = (len(noise) + 1) // 2
+    return np.concatenate([noise[:half], noise[: len(noise) - half]])
+
+
 def _one_draw(noise: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.full_like(noise, noise[0])
 
@@ -535,6 +540,7 @@ BROKEN: dict[str, Breaking] = {
     "even noise": _of_law(uniform(-1, 2)),
     "noise with long tails": _of_law(laplace()),
     "noise cut off": _of_law(truncnorm(-3, 3)),
+    "noise of one half in the other": _shaped(_half_again),
     "noise of coarse steps": _standard(lambda noise: np.rint(64 * noise) / 64),
     "rows counted beside each other": rows_counted_beside_each_other,
     "rows counted by chunk": rows_counted_by_chunk,

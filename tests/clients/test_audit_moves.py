@@ -18,7 +18,7 @@ from hansa.clients.audit_noise import NoiseAudit, audit_noise
 from hansa.clients.audit_own import audit_own_model
 from hansa.clients.auditing import Claim, Subject
 from hansa.contract.charter import ModelChoice, PrivacyPlan, Training
-from hansa.contract.features import CategoricalColumn, FeatureContract
+from hansa.contract.features import CategoricalColumn, FeatureContract, NumericColumn
 
 MANY_ROWS = subject(training=Training(max_entities=10_000, max_records=10))
 
@@ -193,6 +193,21 @@ def test_a_broken_mechanism_shows_in_one_of_both(
     BROKEN[broken](monkeypatch)
     found = findings((*one_person(who, claim), *audit_noise(who, claim)))
     assert where <= {segment for segment, sentences in found.items() if sentences}, found
+
+
+@pytest.mark.slow
+def test_noise_that_comes_again_far_off_in_a_long_update_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    who = subject(60)
+    columns = tuple(NumericColumn(name=f"column {number}", low=-2, high=2) for number in range(100))
+    features = who.charter.task.features.model_copy(update={"columns": columns})
+    task = who.charter.task.model_copy(update={"features": features})
+    X = np.random.default_rng(0).normal(size=(len(who.records), len(columns)))
+    charter = who.charter.model_copy(update={"task": task})
+    who = replace(who, charter=charter, records=replace(who.records, X=X))
+    claim = claim_of(who, 2.0, 3)
+    assert [it.findings for it in audit_noise(who, claim)] == [(), (), ()]
+    BROKEN["noise of one half in the other"](monkeypatch)
+    assert "numbers of one draw of noise tell about each other" in audit_noise(who, claim)[0].findings
 
 
 @pytest.mark.parametrize("name", cases(ALL_SETTINGS, quick=lambda it: it != BATCHES))
