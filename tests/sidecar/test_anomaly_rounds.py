@@ -60,7 +60,7 @@ def test_a_level_that_moved_for_good_alarms_once_and_the_next_move_again() -> No
 
 
 @given(st.integers(0, 2**32), st.floats(0.001, 100.0))
-@settings(max_examples=15)
+@settings(max_examples=6)
 def test_nothing_alarms_inside_three_standard_errors(seed: int, error: float) -> None:
     rng = np.random.default_rng(seed)
     inside = np.clip(error * rng.normal(size=80) * rng.choice([0.1, 1, 3]), -1.4 * error, 1.4 * error)
@@ -112,7 +112,7 @@ def test_late_readings_are_put_in_their_place_and_repeated_ones_passed_over() ->
 
 
 @given(st.integers(0, 2**32), st.integers(0, 110), st.booleans())
-@settings(max_examples=12)
+@settings(max_examples=5)
 def test_a_watch_cut_at_any_round_goes_on_with_the_same_alarms(seed: int, cut: int, told: bool) -> None:
     rng = np.random.default_rng(seed)
     values = np.array(curve(110, seed % 1000))
@@ -134,7 +134,7 @@ def test_a_watch_cut_at_any_round_goes_on_with_the_same_alarms(seed: int, cut: i
 
 
 @given(st.integers(0, 2**32), st.sampled_from([0.001, 3.0, 1e6]), st.sampled_from([-7.0, 0.0, 100.0]))
-@settings(max_examples=12)
+@settings(max_examples=5)
 def test_neither_unit_nor_origin_matter(seed: int, unit: float, origin: float) -> None:
     values = np.array(curve(100, seed % 1000))
     values[60:] += 0.03
