@@ -46,10 +46,10 @@ class RoundRule:
     window: int = 64
     warm_up: int = 12
     spike: float = 4.2
-    guard: int = 10
-    slack: float = 0.8
-    limit: float = 1.5
-    step: float = 3.75
+    guard: int = 8
+    slack: float = 0.6
+    limit: float = 1.0
+    step: float = 3.5
     doubt: float = 0.5
     clip: float = 3.0
     young: float = 2.0
@@ -187,7 +187,9 @@ class RoundMetric:
     def _outside(self, judged: _Judged) -> NDArray[np.bool_]:
         """Which values are outside the metric's errors, and of what floats can tell apart."""
         tiny = 1e-9 * (np.abs(judged.level) + np.abs(judged.residuals))
-        outside: NDArray[np.bool_] = np.abs(judged.residuals) > np.maximum(ERRORS * judged.measured, tiny)
+        # The trend is uncertain too, and nobody is to blame for that.
+        errors = np.where(judged.measured > 0, np.hypot(judged.measured, judged.doubts), 0.0)
+        outside: NDArray[np.bool_] = np.abs(judged.residuals) > np.maximum(ERRORS * errors, tiny)
         return outside
 
     def _spike(self, reading: Reading, judged: _Judged) -> Alarm | None:

@@ -15,9 +15,13 @@ Array = NDArray[np.float64]
 # Time constants of the exponential approaches that are tried, in rounds. Neighbours are near enough for a curve
 # between them to be met by the derivative by the constant, which is a column of its own.
 _CONSTANTS = 1.5 * 1.35 ** np.arange(15)
+# Coarser ones for exponentials beside a line: curves in two phases, logarithms, powers.
+_COARSE = 1.5 * 2.0 ** np.arange(6)
+# Values so much older count half: no curve is right for ever.
+_HALF_LIFE = 24.0
 # Huber's corner: residuals beyond so many standard deviations pull no more than there.
 _CORNER = 1.5
-_UNIT = np.eye(4)
+_UNIT = np.eye(5)
 _PASSES = 3
 # Residuals within so many robust standard deviations say how large one is; the factor corrects for the others.
 _WITHIN, _CORRECTION = 3.0, 1.0137
@@ -65,20 +69,24 @@ def forecast(
     y = (values - middle) / spread
     since = np.concatenate([times, ahead]) - times[0]
     basis, parameters = _bases(tuple(since.tolist()), count, None if moved is None else moved - times[0])
-    precision = 1.0 / relative**2
+    fade = 0.5 ** (np.arange(count - 1.0, -1.0, -1.0) / _HALF_LIFE)
+    latest = slice(-int(2 * _HALF_LIFE), None)
+    precision = fade / relative**2
     weights = np.broadcast_to(precision, (len(basis), count))
     for _ in range(_PASSES):
         fitted, variance = _weighted(basis, y, weights)
         residuals = (y - fitted[:, :count]) / relative
-        scales = TO_SIGMA * np.median(np.abs(residuals), axis=1)
+        scales = TO_SIGMA * np.median(np.abs(residuals[:, latest]), axis=1)
         # Where more than half of the values are exactly on a curve, the mean still knows a scale.
-        scales = np.maximum(scales, 0.1 * np.mean(np.abs(residuals), axis=1)) + 1e-12
+        scales = np.maximum(scales, 0.1 * np.mean(np.abs(residuals[:, latest]), axis=1)) + 1e-12
         weights = precision / np.maximum(np.abs(residuals) / (_CORNER * scales[:, None]), 1.0)
-    scales = _reweighted(residuals, scales) * np.sqrt(count / np.maximum(count - parameters, 1.0))
+    scales = _reweighted(residuals[:, latest], scales)
+    held = fade.sum()
+    scales = scales * np.sqrt(held / np.maximum(held - parameters, 1.0))
     # How well they fit is compared on one scale, that of the best.
     far = np.abs(residuals) / (_CORNER * scales.min())
-    losses = _CORNER**2 * np.where(far <= 1.0, far**2, 2.0 * far - 1.0).sum(axis=1)
-    badness = losses + parameters * np.log(count)
+    losses = _CORNER**2 * np.where(far <= 1.0, far**2, 2.0 * far - 1.0) @ fade
+    badness = losses + parameters * np.log(held)
     chances = np.exp(-0.5 * (badness - badness.min()))
     chances /= chances.sum()
     level = chances @ fitted[:, count:]
@@ -96,19 +104,21 @@ def _bases(since: tuple[float, ...], count: int, moved: float | None) -> tuple[A
     """Columns of each curve at the window's `count` times and then at those ahead, and how many are its own.
 
     Columns are orthonormal over the window's times; those that a curve does not use are zero. Shapes
-    (curves, 4, n + m) and (curves,).
+    (curves, 5, n + m) and (curves,).
     """
     t = np.array(since)
-    lag = t / _CONSTANTS[:, None]
-    columns = np.zeros((len(_CONSTANTS) + 2, 4, len(t)))
+    constants = np.concatenate([_CONSTANTS, _COARSE])[:, None]
+    lag = t / constants
+    columns = np.zeros((len(constants) + 2, 5, len(t)))
     columns[:, 0] = 1.0
     if moved is not None:
         columns[:, 1] = t >= moved
     columns[1, 2] = t
     columns[2:, 2] = np.exp(-lag)
     columns[2:, 3] = lag * columns[2:, 2]
+    columns[2 + len(_CONSTANTS) :, 4] = t
     parameters = np.ones(len(columns))
-    for number in range(4):
+    for number in range(5):
         column = columns[:, number]
         before = np.sqrt((column[:, :count] ** 2).sum(axis=1))
         # Gram and Schmidt, twice for exactness.
