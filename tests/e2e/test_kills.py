@@ -56,7 +56,7 @@ def test_a_job_survives_the_death_of_every_process_in_turn(tmp_path: Path) -> No
                 )
                 == [(5,)]
             ),
-            60,
+            120,
         )
         assert federation.job_status == "running"
 
