@@ -14,7 +14,7 @@ from hansa.contract.wire import describe, reply_header, request_header, seal, se
 from hansa.server.control.desk import ControlDesk
 from hansa.server.store import open_store
 from hansa.server.tokens import Tokens
-from hansa.strategies import blind_keys, custody
+from hansa.strategies import blind_keys, custody, roster
 from hansa.strategies.consortium import ConsortiumStrategy
 from hansa.strategies.memory_grid import InMemoryGrid
 
@@ -24,6 +24,8 @@ def test_control_signs_all_that_a_blind_job_needs_and_a_strangers_name_ends_no_r
 ) -> None:
     monkeypatch.setattr(custody, "PATIENCE_S", 0.2)
     monkeypatch.setattr(blind_keys, "AGAIN_S", 0.0)
+    # Whoever was gone is asked again at once: four rounds are over sooner than it would be otherwise.
+    monkeypatch.setattr(roster, "HELLO_AGAIN_S", 0.0)
     federation = make_federation(5, mode="he")
     store = open_store(f"sqlite:///{tmp_path}/store.sqlite")
     desk = ControlDesk(
