@@ -9,6 +9,7 @@ from pydantic import Field
 from hansa.contract.charter import Mechanism, PrivacyPlan, SamplingRate
 from hansa.contract.errors import InputError
 from hansa.contract.features import BinaryLabel
+from hansa.contract.jobs import Tuning
 from hansa.contract.plan import check_mechanism, check_privacy
 from hansa.contract.typed import Frozen
 from hansa.privacy.currency import GDP, Currency, rdp_currency, release
@@ -29,6 +30,7 @@ class PlanInput(Frozen):
     rounds: Annotated[int, Field(ge=1, le=100_000)] = 60
     steps: Annotated[int, Field(ge=1, le=10_000)] = 1
     evaluate_every: Annotated[int, Field(ge=1, le=100_000)] = 1
+    tuning: Tuning = "none"
     check: bool = False
     epsilon: Annotated[float, Field(gt=0, le=100)] = 8.0
     delta: Annotated[float, Field(ge=1e-15, lt=0.01)] = 1e-5
@@ -90,7 +92,7 @@ def plan_budget(given: PlanInput) -> BudgetPlan:
     budget = JobBudget(
         rounds=given.rounds,
         steps=given.steps,
-        evaluations=evaluations(given.rounds, given.evaluate_every),
+        evaluations=evaluations(given.rounds, given.evaluate_every, given.tuning),
         check=given.check,
         share=given.share,
         sampling_rate=given.sampling_rate,
@@ -140,6 +142,7 @@ def scenario_facts(name: str) -> dict[str, object]:
         "rounds": scenario.job.rounds,
         "steps": scenario.job.steps,
         "evaluate_every": scenario.job.evaluate_every,
+        "tuning": scenario.job.tuning,
         "check": scenario.job.check,
         "share": scenario.job.share,
         "epsilon": grant.epsilon,
@@ -180,7 +183,11 @@ def _check(given: PlanInput, multiplier: float, floor: float) -> None:
         noise=given.noise, fewest_rounds=given.fewest_rounds, charges_per_job=given.charges_per_job
     )
     job = ScenarioJob(
-        rounds=given.rounds, steps=given.steps, evaluate_every=given.evaluate_every, check=given.check
+        rounds=given.rounds,
+        steps=given.steps,
+        evaluate_every=given.evaluate_every,
+        tuning=given.tuning,
+        check=given.check,
     )
     mechanism = "poisson" if given.sampling_rate < 1 else given.mechanism
     if mechanism == "poisson" and given.noise == "distributed":

@@ -23,6 +23,7 @@ from hansa.contract.segments import (
     EVALUATION,
     PREPARATION,
     STATISTICS,
+    STEP,
     UPDATE,
     SegmentSpec,
     member_weight,
@@ -65,6 +66,7 @@ class LocalWork:
     def check(self, order: Order, segments: Segments) -> None:
         """Refuse arrays of another length than the charter's model has, and a preparation of no check."""
         needed = {"train": {"weights"}, "evaluate": {"released"}, "statistics": set[str]()}[order.kind]
+        needed |= {STEP} if order.factors else set()
         # While the released model is the weights themselves, they are sent once.
         allowed = needed | ({"released"} if order.evaluate else set())
         # Whether one is due is checked with the order.
@@ -136,7 +138,13 @@ class LocalWork:
                 noise=multiplier or None,
             )
         assert name == EVALUATION, name
-        return self._histogram(view, np.array(segments.get("released", segments.get("weights"))))
+        weights = np.array(segments.get("released", segments.get("weights")))
+        if not order.factors:
+            return self._histogram(view, weights)
+        tries = (weights + factor * segments[STEP] for factor in order.factors)
+        return np.concatenate(
+            [self._histogram(view, it.clip(-LARGEST_WEIGHT, LARGEST_WEIGHT)) for it in tries]
+        )
 
     def _on_grid(
         self, spec: SegmentSpec, values: NDArray[np.float64], order: Order, multiplier: float

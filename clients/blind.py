@@ -36,7 +36,15 @@ from hansa.contract.errors import RefusalError
 from hansa.contract.jobs import JobPlan
 from hansa.contract.keys import to_text
 from hansa.contract.order import Order
-from hansa.contract.segments import CHECK_WORDS, PREPARATION, UPDATE, SegmentSpec, divisor, segment_specs
+from hansa.contract.segments import (
+    CHECK_WORDS,
+    PREPARATION,
+    STEP,
+    UPDATE,
+    SegmentSpec,
+    divisor,
+    segment_specs,
+)
 from hansa.contract.statistics import preparation_length
 from hansa.contract.wire import Segments
 from hansa.models.model import Model
@@ -56,7 +64,7 @@ from hansa.secagg.key_setup import (
 )
 from hansa.secagg.masks import Masked
 from hansa.secagg.parties import Parties
-from hansa.strategies.apply import ModelState, apply
+from hansa.strategies.apply import ModelState, apply, tried
 from hansa.strategies.blind_state import largest_sealed_state
 from hansa.strategies.contract_check import released
 from hansa.strategies.grids import grid_of, noise_on
@@ -277,7 +285,33 @@ class BlindJobs:
         RefusalError : `wrong-state`, `keys-missing`; `bad-sum`, the same for every cause
         """
         order, job = request.order, plan.job
-        _, keys = self._ready(job, order.epoch)
+        keys, state, mean = self._opened_sum(plan, request, segments, attempts, asked)
+        rate = order.knobs.get("server_rate", 1.0) * request.factor
+        new = apply(state, mean, plan.rule, rate, plan.rounds, noise=request.noise)
+        if not (np.isfinite(new.weights).all() and np.isfinite(new.released).all()):
+            raise RefusalError("training-failed", "the new model has values that are not finite")
+        return self._keep(keys, job, new, seal=self._membership.name in request.sealing)
+
+    def tried(
+        self, plan: JobPlan, request: ApplyRequest, segments: Segments, attempts: AttemptLog, asked: str
+    ) -> Segments:
+        """What a probe tries of a sum, as its order brings it in other modes: `released` and `step`. Nothing is kept.
+
+        Raises
+        ------
+        RefusalError : as `apply`
+        """
+        _, state, mean = self._opened_sum(plan, request, segments, attempts, asked)
+        rate = request.order.knobs.get("server_rate", 1.0)
+        released, step = tried(state, mean, plan.rule, rate, plan.rounds, noise=request.noise)
+        return {"released": released, STEP: step}
+
+    def _opened_sum(
+        self, plan: JobPlan, request: ApplyRequest, segments: Segments, attempts: AttemptLog, asked: str
+    ) -> tuple[JobKeys, ModelState, NDArray[np.float64]]:
+        """Keys, the state that the sum is to be applied to, and the mean update in it."""
+        order = request.order
+        _, keys = self._ready(plan.job, order.epoch)
         total = self._checked_sum(keys, request, segments[ENCRYPTED_SUM], attempts)
         if total is None:
             raise self._wrong_sum(order, attempts, asked)
@@ -286,12 +320,7 @@ class BlindJobs:
         spec = next(it for it in segment_specs(charter, plan, order, self._parameters) if it.name == UPDATE)
         public = divisor(charter, plan, request.active)
         self._check_noise(request, spec, public)
-        mean = grid_of(spec, len(order.cohort)).decode(total) / public
-        rate = order.knobs.get("server_rate", 1.0)
-        new = apply(state, mean, plan.rule, rate, plan.rounds, noise=request.noise)
-        if not (np.isfinite(new.weights).all() and np.isfinite(new.released).all()):
-            raise RefusalError("training-failed", "the new model has values that are not finite")
-        return self._keep(keys, job, new, seal=self._membership.name in request.sealing)
+        return keys, state, grid_of(spec, len(order.cohort)).decode(total) / public
 
     def _check_noise(self, request: ApplyRequest, spec: SegmentSpec, public: float) -> None:
         """Refuse more noise than a sum of this order can have: it would shorten the step and shrink the weights."""

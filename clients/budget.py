@@ -241,7 +241,7 @@ def job_budget(charter: Charter, plan: JobPlan) -> JobBudget:
     return JobBudget(
         rounds=plan.rounds,
         steps=plan.steps,
-        evaluations=evaluations(plan.rounds, plan.evaluate_every),
+        evaluations=evaluations(plan.rounds, plan.evaluate_every, plan.tuning),
         check=plan.check,
         share=plan.share,
         sampling_rate=sampling_rate(charter),

@@ -92,6 +92,35 @@ def check_order(order: Order, charter: Charter, plan: JobPlan, me: str) -> None:
     check_evaluation(order, charter)
     check_preparation(order, plan)
     check_all_knobs(order, charter, plan)
+    check_probe(order, charter, plan)
+
+
+def check_probe(order: Order, charter: Charter, plan: JobPlan) -> None:
+    """Only an evaluation tries a step, that of an earlier attempt, in a job that says so, within the knob's range."""
+    if not order.factors and not order.probes:
+        return
+    if order.kind != "evaluate" or not order.factors or not 0 < order.probes < order.attempt:
+        raise RefusalError(
+            "not-approved", "a probe is an evaluation that tries the step of an earlier attempt"
+        )
+    if 0.0 in order.factors:
+        raise RefusalError("not-approved", "what is tried is a step")
+    for factor in order.factors:
+        check_factor(factor, order, charter, plan)
+
+
+def check_factor(factor: float, order: Order, charter: Charter, plan: JobPlan) -> None:
+    """A step is lengthened and shortened where the job has that tuned, and as far as the charter lets the rate move."""
+    if plan.tuning != "probe":
+        raise RefusalError("not-approved", "the job has no step tried or changed by probes")
+    rate = order.knobs.get("server_rate", 1.0) * factor
+    bounds = charter.knobs.get("server_rate")
+    if bounds is None or "server_rate" in plan.pinned or not bounds.low <= rate <= bounds.high:
+        raise RefusalError(
+            "knob-out-of-range",
+            f"a step {factor:g} times as long is one of server_rate = {rate:g}, which the charter or the job rules out",
+            {"knob": "server_rate"},
+        )
 
 
 def check_all_knobs(order: Order, charter: Charter, plan: JobPlan) -> None:
@@ -173,6 +202,24 @@ def check_applied(request: ApplyRequest, charter: Charter, plan: JobPlan) -> Non
             {"active": len(controllers), "least": charter.least_active},
         )
     check_all_knobs(order, charter, plan)
+    if request.factor == 0.0 and plan.tuning != "probe":
+        raise RefusalError("not-approved", "the job has no step dropped")
+    if request.factor not in (0.0, 1.0):
+        check_factor(request.factor, order, charter, plan)
+
+
+def check_tried(order: Order, pending: ApplyRequest, charter: Charter, plan: JobPlan) -> None:
+    """The sum that a probe tries is the one it names, and was made of the same state."""
+    check_applied(pending, charter, plan)
+    tried = pending.order
+    if (tried.job, tried.attempt, tried.base, tried.state, tried.epoch) != (
+        order.job,
+        order.probes,
+        order.base,
+        order.state,
+        order.epoch,
+    ):
+        raise RefusalError("wrong-state", f"the probe does not bring the sum of attempt {order.probes}")
 
 
 def check_groups(order: Order, charter: Charter, me: str) -> None:

@@ -25,6 +25,7 @@ from hansa.clients.checks import (
     check_groups,
     check_operator,
     check_order,
+    check_tried,
     check_unmasked,
 )
 from hansa.clients.masked import MaskedAttempts
@@ -71,7 +72,7 @@ from hansa.contract.messages import (
     WitnessReply,
     WitnessRequest,
 )
-from hansa.contract.segments import HE_PRIME, PREPARATION, UPDATE
+from hansa.contract.segments import HE_PRIME, PREPARATION, STEP, UPDATE
 from hansa.contract.statements import active_statement, finish_statement, receipt_statement
 from hansa.contract.statistics import preparation_length
 from hansa.contract.typed import clipped
@@ -175,11 +176,11 @@ class Agent:
         """Bytes of the largest request that can be in order: header, two models and prekeys or what mode `he`
         brings, and a preparation."""
         prekeys = 0 if self._masked is None else self._masked.largest_segment
-        segments = 16 * self._work.parameters + prekeys
+        segments = 16 * self._work.parameters
         if self.blind is not None:
             segments = max(segments, self.blind.largest_segments)
         preparation = 8 * preparation_length(self.membership.charter.task.features)
-        return PREFIX.size + MAX_HEADER_BYTES + SIGNATURE_BYTES + segments + preparation
+        return PREFIX.size + MAX_HEADER_BYTES + SIGNATURE_BYTES + segments + prekeys + preparation
 
     @property
     def ring(self) -> PrekeyRing | None:
@@ -345,7 +346,7 @@ class Agent:
             raise RefusalError("not-approved", "the job plans no statistics release under noise")
         self._take_finished(order.job, body.finished)
         self._check_paid(plan, order)
-        segments = self._with_model(plan, order, segments)
+        segments = self._with_model(plan, body, segments, asked)
         masking, arrays = self._take_part(plan, order, segments)
         self.attempts.accept(order.job, order.attempt, asked, order.cohort, order.digest)
         # From here on the attempt is paid, whatever becomes of it.
@@ -365,20 +366,30 @@ class Agent:
         self.attempts.keep_reply(reply, seen, released, charter.privacy.noise, paid.noise)
         return reply
 
-    def _with_model(self, plan: JobPlan, order: Order, segments: Segments) -> Segments:
+    def _with_model(self, plan: JobPlan, body: TrainRequest, segments: Segments, asked: str) -> Segments:
         """What the order starts from: it comes with the order, or this member holds it and nothing of it may come."""
+        order = body.order
         if self.blind is None:
-            if order.epoch or order.state:
+            if order.epoch or order.state or body.pending is not None:
                 raise RefusalError(
                     "mode-downgrade", "the order names keys, and the charter's mode is not 'he'"
                 )
             return segments
-        if {"weights", "released"} & set(segments):
+        if {"weights", "released", STEP} & set(segments):
             raise RefusalError(
                 "mode-downgrade", "the charter asks for mode 'he', and the order brings a model"
             )
+        if (body.pending is not None) != bool(order.probes) or (ENCRYPTED_SUM in segments) != bool(
+            order.probes
+        ):
+            raise RefusalError("bad-size", "a probe, and nothing else, brings the sum that it tries")
         if order.kind == "statistics":
             return segments
+        if body.pending is not None:
+            check_tried(order, body.pending, self.membership.charter, plan)
+            self.blind.state(plan, order, segments)
+            brought = self.blind.tried(plan, body.pending, segments, self.attempts, asked)
+            return {**{name: it for name, it in segments.items() if name != ENCRYPTED_SUM}, **brought}
         state = self.blind.state(plan, order, segments)
         model = {"weights": state.weights} if order.kind == "train" else {}
         if order.kind == "evaluate" or (order.evaluate and state.released is not state.weights):

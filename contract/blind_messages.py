@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from hansa.contract.jobs import JobId
-from hansa.contract.order import MOST_MEMBERS, Count, Digest, Members, Order, Signature
+from hansa.contract.order import MOST_MEMBERS, Count, Digest, Factor, Members, Order, Signature
 from hansa.contract.typed import Frozen, Slug
 
 # Segments of these messages, u8: a job's keys sealed to every member; a sum under the envelope; a sealed state.
@@ -79,6 +79,7 @@ class ApplyRequest(Frozen):
     order : that of the attempt whose sum it is
     active : members whose uploads are in it
     noise : standard deviation of the noise on each coordinate of the mean update, for the server's rule
+    factor : by what the server's rate is multiplied, as a probe has found; 0 drops the step
     sealing : members that are to send their new state, sealed
     """
 
@@ -86,6 +87,7 @@ class ApplyRequest(Frozen):
     order: Order
     active: Members
     noise: Annotated[float, Field(ge=0, le=1e300)] = 0.0
+    factor: Factor = 1.0
     sealing: Members = ()
 
 

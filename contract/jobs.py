@@ -16,14 +16,22 @@ from hansa.contract.typed import Frozen, Slug
 JobId = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
 AttemptKind = Literal["train", "evaluate", "statistics"]
 JobStatus = Literal["queued", "running", "paused", "stopped", "finished", "failed"]
-# `undone`: it was applied or evaluated, and the job went back to a round before it.
-AttemptStatus = Literal["open", "applied", "evaluated", "failed", "abandoned", "undone"]
+# `summed`: its sum is known, and the probe that tries it is under way. `undone`: it was applied or evaluated, and
+# the job went back to a round before it.
+AttemptStatus = Literal["open", "summed", "applied", "evaluated", "failed", "abandoned", "undone"]
 Outcome = Literal["replied", "refused", "failed", "missing"]
 
 SumRule = Literal["fedavg", "fedavgm", "fedadam", "fedyogi"]
 # Rules that look at each member's update by itself; only mode `clear` shows them to the server.
 PerUpdateRule = Literal["median", "trimmed_mean", "krum", "multikrum"]
 PER_UPDATE_RULES: tuple[PerUpdateRule, ...] = get_args(PerUpdateRule)
+
+# `probe`: members try several lengths of a step before one of them is taken (PROTOCOL 4.1).
+Tuning = Literal["none", "probe"]
+# Lengths of a step that one probe may try.
+MOST_FACTORS = 9
+# So many of the first rounds are probed as planned, as far as evaluations beyond those of the plan allow.
+PROBED, MORE_EVALUATIONS = 6, 0.4
 
 
 class ServerRule(Frozen):
@@ -57,6 +65,7 @@ class JobPlan(Frozen):
     share: Annotated[float, Field(gt=0, le=1)] = 0.3
     # Whether the job begins with a noised check of the contract's ranges, paid by a tenth of that.
     check: bool = False
+    tuning: Tuning = "none"
     # Knobs that nobody may move during this job.
     pinned: Annotated[dict[Slug, float], Field(max_length=16)] = {}
     # A member that has not answered by then is left out of the attempt.
@@ -65,9 +74,37 @@ class JobPlan(Frozen):
     reask_s: Annotated[float, Field(gt=0, le=3_600)] = 2.0
 
 
-def evaluations(rounds: int, evaluate_every: int) -> int:
-    """Evaluations of a job: ceil(rounds / evaluate_every), and the final one."""
-    return math.ceil(rounds / evaluate_every) + 1
+def evaluations(rounds: int, evaluate_every: int, tuning: Tuning = "none") -> int:
+    """Evaluations of a job: ceil(rounds / evaluate_every), the final one, and probes beside them."""
+    beside = [it for it in _probed(rounds, evaluate_every, tuning) if not _is_due(it, rounds, evaluate_every)]
+    return math.ceil(rounds / evaluate_every) + 1 + len(beside)
+
+
+def probe_due(number: int, rounds: int, evaluate_every: int, tuning: Tuning) -> bool:
+    """Whether the plan has the step to this round probed; a probe takes the place of the round's own evaluation."""
+    return number in _probed(rounds, evaluate_every, tuning)
+
+
+def may_probe(number: int, rounds: int, evaluate_every: int, tuning: Tuning) -> bool:
+    """Whether the step to this round may be probed at no more than was planned: its model is evaluated anyway."""
+    planned = probe_due(number, rounds, evaluate_every, tuning)
+    return planned or (tuning == "probe" and _is_due(number, rounds, evaluate_every))
+
+
+def _is_due(number: int, rounds: int, evaluate_every: int) -> bool:
+    return number % evaluate_every == 0 or number == rounds
+
+
+def _probed(rounds: int, evaluate_every: int, tuning: Tuning) -> list[int]:
+    if tuning == "none":
+        return []
+    room = int(MORE_EVALUATIONS * (math.ceil(rounds / evaluate_every) + 1))
+    found = []
+    for number in range(1, min(PROBED, rounds) + 1):
+        room -= not _is_due(number, rounds, evaluate_every)
+        if room >= 0:
+            found.append(number)
+    return found
 
 
 class MetricValue(Frozen):

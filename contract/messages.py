@@ -186,11 +186,14 @@ class JobRequest(Frozen):
 class TrainRequest(Frozen):
     """An attempt (`order.kind`: train, evaluate or statistics).
 
-    Segments: `weights`, `prekeys`, and `released` where the model to evaluate is not the weights.
+    Segments: `weights`, `prekeys`, and `released` where the model to evaluate is not the weights. A probe brings
+    `released`, the model without the step that it tries, and `step`; in mode `he` the sum that the step is made of.
     """
 
     type: Literal["attempt"] = "attempt"
     order: Order
+    # Of a probe in mode `he`: the sum that it tries.
+    pending: ApplyRequest | None = None
     # Attempts of this job that finished since the last request.
     finished: Annotated[tuple[Finish, ...], Field(max_length=8)] = ()
 

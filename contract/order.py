@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from hansa.contract.jobs import AttemptKind, JobId
+from hansa.contract.jobs import MOST_FACTORS, AttemptKind, JobId
 from hansa.contract.typed import Frozen, Sentence, Slug, canonical_json
 
 DtypeName = Literal["f64", "u32", "u8"]
@@ -26,6 +26,8 @@ Signature = Annotated[str, Field(pattern=r"^[!#-\[\]-~]{0,88}$")]
 Share = Annotated[str, Field(pattern=r"^[!#-\[\]-~]{0,64}$")]
 ShortText = Annotated[str, Field(pattern=r"^[ !#-\[\]-~]{0,64}$")]
 FACT_CHARACTERS = 200
+# By what the step of a sum is multiplied; 0 drops it.
+Factor = Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)]
 FactValue = (
     Annotated[int, Field(gt=-(2**63), lt=2**63)] | Annotated[Sentence, Field(max_length=FACT_CHARACTERS)]
 )
@@ -49,6 +51,9 @@ class Order(Frozen):
     # The cohort's largest noise multiplier of each segment: sets the grid's room for noise; empty without privacy.
     noise: Annotated[dict[Slug, Annotated[float, Field(gt=0, le=1e9)]], Field(max_length=8)] = {}
     evaluate: bool = False
+    # A probe (PROTOCOL 4.1): the train attempt whose sum it tries, and by what its step is multiplied.
+    probes: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    factors: Annotated[tuple[Factor, ...], Field(max_length=MOST_FACTORS)] = ()
     # In mode `he`: number of the job's keys, and the tag of the state that the attempt starts from; empty at round 0.
     epoch: Annotated[int, Field(ge=0, lt=2**31)] = 0
     state: Digest | Literal[""] = ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from uuid import uuid4
 
-from hansa.contract.charter import Mechanism, Mode, PrivacyPlan
+from hansa.contract.charter import Charter, Mechanism, Mode, PrivacyPlan
 from hansa.contract.errors import InputError
 from hansa.contract.jobs import PER_UPDATE_RULES, JobPlan, evaluations
 from hansa.contract.scenario import ScenarioJob
@@ -53,11 +53,29 @@ def check_privacy(job: JobPlan | ScenarioJob, privacy: PrivacyPlan) -> None:
             f"field 'steps': {job.steps} steps at home draw their noise at home at each step, which noise "
             "'distributed' cannot share; use steps = 1, or noise 'local'"
         )
-    charges = job.rounds + evaluations(job.rounds, job.evaluate_every) + int(job.check)
+    charges = job.rounds + evaluations(job.rounds, job.evaluate_every, job.tuning) + int(job.check)
     if charges > privacy.charges_per_job:
         raise InputError(
             f"field 'rounds': {job.rounds} rounds take {charges} charges of each member, and the charter allows "
             f"privacy.charges_per_job = {privacy.charges_per_job}"
+        )
+
+
+def check_tuning(job: JobPlan, charter: Charter) -> None:
+    """Raise `InputError` for probes of a step that nothing may lengthen or shorten."""
+    if job.tuning == "none":
+        return
+    if charter.training.mechanism == "moments":
+        raise InputError(
+            "field 'tuning': mechanism 'moments' takes no step that could be probed; use \"none\""
+        )
+    if "server_rate" not in charter.knobs:
+        raise InputError(
+            "field 'tuning': the charter opens no knob 'server_rate' for probes to move; use \"none\""
+        )
+    if "server_rate" in job.pinned:
+        raise InputError(
+            "field 'tuning': server_rate is pinned, so probes have nothing to move; use \"none\""
         )
 
 

@@ -21,7 +21,7 @@ from hansa.contract.charter import (
     Training,
 )
 from hansa.contract.features import FeatureContract
-from hansa.contract.jobs import ServerRule
+from hansa.contract.jobs import ServerRule, Tuning
 from hansa.contract.sources import Source
 from hansa.contract.typed import Frozen, Slug, read_toml
 
@@ -47,6 +47,7 @@ class ScenarioJob(Frozen):
     seed: int = 0
     # A multiple of the charter's metrics.every; a scenario that does not say takes that itself.
     evaluate_every: Annotated[int, Field(ge=1)] = 1
+    tuning: Tuning = "none"
     share: Annotated[float, Field(gt=0, le=1)] = 0.3
     check: bool = False
     deadline_s: Annotated[float, Field(gt=0)] = 60.0

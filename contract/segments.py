@@ -17,6 +17,8 @@ from hansa.contract.statistics import moments_length, statistics_layout
 UPDATE = "update"
 EVALUATION = "evaluation"
 STATISTICS = "statistics"
+# What a probe tries, as it comes with its order: f64[d], for a factor of 1.
+STEP = "step"
 # Comes with the orders of a job that began with a contract check, and with its model (`models.preparation`).
 PREPARATION = "preparation"
 # A segment is summed modulo 2^32; the update in mode `he` modulo this prime, which BFV's batching needs
@@ -87,8 +89,10 @@ def segment_specs(charter: Charter, plan: JobPlan, order: Order, parameters: int
         bound = charter.training.max_entities * layout.clip
         specs.append(SegmentSpec(STATISTICS, layout.length, bound, *_noise(order, STATISTICS, layout.clip)))
     if order.evaluate or order.kind == "evaluate":
-        noised = _noise(order, EVALUATION, evaluation_clip(charter.task.features))
-        length = evaluation_length(charter.task.features, charter.metrics.bins)
+        # A probe's models are evaluated side by side: one entity moves each of them, for one charge.
+        models = max(1, len(order.factors))
+        noised = _noise(order, EVALUATION, math.sqrt(models) * evaluation_clip(charter.task.features))
+        length = models * evaluation_length(charter.task.features, charter.metrics.bins)
         specs.append(SegmentSpec(EVALUATION, length, evaluation_bound(charter), *noised))
     return tuple(specs)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Literal
 
+from hansa.contract.decisions import Decision
 from hansa.contract.jobs import AttemptKind, AttemptStatus, JobPlan, JobStatus, MetricValue, Participation
 from hansa.contract.messages import Receipt
 from hansa.contract.typed import Frozen
@@ -107,6 +108,14 @@ class KnobRecord(Frozen):
     pinned: bool
     set_by: str
     reason: str
+    at: datetime
+
+
+class DecisionRecord(Decision):
+    """A decision as it was entered; `id` only rises."""
+
+    id: int
+    job: str
     at: datetime
 
 

@@ -97,20 +97,36 @@ def apply(
     Parameters
     ----------
     mean_update : sum of the members' updates over the public total of records, f64[d]
-    rate : the server's rate of this round; 1 for plain averaging
+    rate : the server's rate of this round; 1 for plain averaging; 0 drops the step, and nothing of it is remembered
     planned_rounds : rounds the job set out to do; the tail begins with its last share
     noise : standard deviation of the noise on each coordinate of the mean update, public
     """
     number = state.round + 1
+    if rate == 0.0:
+        return _after(state, state.weights, state.first, state.second, rule, planned_rounds)
     loud = loudness(rule, noise, planned_rounds)
     mean_update = mean_update - (rule.decay + loud * rule.curvature) * state.weights
     rate = rate / (1.0 + CALM * loud)
     first, second = _moments(state, mean_update, rule)
     step = _step(mean_update, first, second, rule, number)
-    weights = state.weights + rate * step
-    count = state.tail_count + 1 if number > tail_start(planned_rounds, rule.tail) else 0
-    tail = state.tail + (weights - state.tail) / count if count else state.tail
-    return ModelState(number, weights, first, second, tail, count, state.preparation)
+    return _after(state, state.weights + rate * step, first, second, rule, planned_rounds)
+
+
+def tried(
+    state: ModelState,
+    mean_update: Array,
+    rule: ServerRule,
+    rate: float,
+    planned_rounds: int,
+    *,
+    noise: float = 0.0,
+) -> tuple[Array, Array]:
+    """What a probe tries: the released model without the step, and how far the step moves it. Both [d].
+
+    The rate goes into a state as a factor of the step, so k times this step is the one of k times the rate.
+    """
+    without = apply(state, mean_update, rule, 0.0, planned_rounds, noise=noise).released
+    return without, apply(state, mean_update, rule, rate, planned_rounds, noise=noise).released - without
 
 
 def loudness(rule: ServerRule, noise: float, planned_rounds: int) -> float:
@@ -127,6 +143,15 @@ def loudness(rule: ServerRule, noise: float, planned_rounds: int) -> float:
 def tail_start(planned_rounds: int, share: float) -> int:
     """Rounds before the tail begins; with share 0 the tail is the last iterate alone."""
     return planned_rounds - max(1, round(share * planned_rounds))
+
+
+def _after(
+    state: ModelState, weights: Array, first: Array, second: Array, rule: ServerRule, planned_rounds: int
+) -> ModelState:
+    number = state.round + 1
+    count = state.tail_count + 1 if number > tail_start(planned_rounds, rule.tail) else 0
+    tail = state.tail + (weights - state.tail) / count if count else state.tail
+    return ModelState(number, weights, first, second, tail, count, state.preparation)
 
 
 def _moments(state: ModelState, update: Array, rule: ServerRule) -> tuple[Array, Array]:

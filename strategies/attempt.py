@@ -306,11 +306,18 @@ class Attempt:
         return divisor(self.charter, self.plan, tuple(name for name in self.active if name in open_to))
 
     def metrics(self) -> dict[str, MetricValue]:
-        """Figures of the state `base`, from the summed histograms; empty where nothing was evaluated."""
-        if self.shortfall() or all(spec.name != EVALUATION for spec in self.specs):
+        """Figures of the state `base`, from the summed histograms; empty where it was not evaluated."""
+        probes = bool(self.order.factors)
+        if probes or self.shortfall() or all(spec.name != EVALUATION for spec in self.specs):
             return {}
         noise_sd = self.noise_sd(EVALUATION)
         return figures(self.charter.task.features, self.decoded(EVALUATION), noise_sd=noise_sd)
+
+    def tried_figures(self) -> list[dict[str, MetricValue]]:
+        """Of a probe, figures of each model that it tried, in the order of its factors."""
+        models, noise_sd = len(self.order.factors), self.noise_sd(EVALUATION)
+        features, sums = self.charter.task.features, self.decoded(EVALUATION).reshape(models, -1)
+        return [figures(features, it, noise_sd=noise_sd) for it in sums]
 
     def noise_sd(self, segment: str) -> float:
         """Standard deviation of the noise on each coordinate of a segment's decoded sum; 0 without grid noise.

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from random import Random, SystemRandom
 from typing import Any
 
@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from hansa.contract.charter import Charter
 from hansa.contract.errors import HansaError, MessageError
-from hansa.contract.jobs import AttemptKind, AttemptResult, JobStatus
+from hansa.contract.jobs import AttemptKind, AttemptResult, JobStatus, MetricValue
 from hansa.contract.messages import PREKEYS, CloseReply, CloseRequest, Order, RefusalReply, TrainRequest
 from hansa.contract.plan import check_mechanism, check_rule
 from hansa.contract.segments import PREPARATION, STATISTICS, UPDATE, segment_specs
@@ -41,9 +41,21 @@ from hansa.strategies.flower_hooks import FlowerHooks
 from hansa.strategies.groups import split
 from hansa.strategies.moments import solved_state
 from hansa.strategies.ports import Journal, Operator, Wanted
+from hansa.strategies.probing import (
+    RATE,
+    Tried,
+    base_trial,
+    decision,
+    factors,
+    nearest,
+    rate_knob,
+    trials,
+    tries,
+)
 from hansa.strategies.requests import NO_SEGMENTS, Desk
 from hansa.strategies.roster import Roster
 from hansa.strategies.selection import Selection
+from hansa.strategies.stepping import choose
 from hansa.strategies.unmasking import UnmaskPhase
 
 log = logging.getLogger("hansa.strategy")
@@ -106,6 +118,8 @@ class ConsortiumStrategy(FlowerHooks):
         super().__init__()
         progress = journal.progress()
         self.evaluated = progress.evaluated
+        # Figures of the current model, where a probe of this run found them.
+        self._figures: dict[str, MetricValue] = {}
         # What the next attempt starts from. In mode `he` the members hold the model, the server what they sealed.
         self.state: ModelState | BlindState
         if charter.protection.blind:
@@ -181,7 +195,7 @@ class ConsortiumStrategy(FlowerHooks):
         attempt = self.open("train", selection)
         self.gather_uploads(attempt)
         self.unmask(attempt)
-        return self.apply(attempt)
+        return self.probe(attempt) or self.apply(attempt)
 
     # --- select ---------------------------------------------------------------------------------
 
@@ -241,8 +255,13 @@ class ConsortiumStrategy(FlowerHooks):
 
     # --- train ----------------------------------------------------------------------------------
 
-    def open(self, kind: AttemptKind, selection: Selection) -> Attempt:
-        """Take an attempt number, durably, and write the signed request."""
+    def open(self, kind: AttemptKind, selection: Selection, tried: Tried | None = None) -> Attempt:
+        """Take an attempt number, durably, and write the signed request.
+
+        Parameters
+        ----------
+        tried : what a probe is about
+        """
         plan, state = self.journal.plan, self.state
         evaluate = kind == "evaluate" or (
             kind == "train" and not self.evaluated and state.round % plan.evaluate_every == 0
@@ -251,7 +270,9 @@ class ConsortiumStrategy(FlowerHooks):
         segments: dict[str, NDArray[Any]] = {}
         if kind == "train" and isinstance(state, ModelState):
             segments["weights"] = state.weights
-        if isinstance(state, ModelState) and (
+        if tried is not None:
+            segments |= tried.segments
+        elif isinstance(state, ModelState) and (
             kind == "evaluate" or (evaluate and state.released is not state.weights)
         ):
             segments["released"] = state.released
@@ -264,7 +285,12 @@ class ConsortiumStrategy(FlowerHooks):
         headers = describe(segments)
         self._opened += 1
         number = self.journal.open_attempt(
-            kind, base=state.round, cohort=selection.cohort, left_out=selection.left_out, knobs=knobs
+            kind,
+            base=state.round,
+            cohort=selection.cohort,
+            left_out=selection.left_out,
+            knobs=knobs,
+            tries=None if tried is None else tried.attempt.result("summed", round_number=None),
         )
         order = Order(
             job=plan.job,
@@ -278,12 +304,14 @@ class ConsortiumStrategy(FlowerHooks):
             knobs=knobs,
             noise=order_noise(selection.noise, kind, evaluate),
             evaluate=evaluate,
+            probes=0 if tried is None else tried.attempt.order.attempt,
+            factors=() if tried is None else tried.factors,
             epoch=0 if self.roster.custody is None else self.roster.custody.epoch,
             state=state.tag if isinstance(state, BlindState) else "",
             arrays={header.name: header.sha256 for header in headers},
         )
         finished = self._finishes.to_show(order.cohort)
-        body = TrainRequest(order=order, finished=finished)
+        body = TrainRequest(order=order, pending=None if tried is None else tried.pending, finished=finished)
         request = self._desk.write(plan.job, body, segments, headers)
         addresses = self.roster.addresses
         return Attempt(
@@ -365,11 +393,53 @@ class ConsortiumStrategy(FlowerHooks):
         elif self._finishes.needed and not attempt.shortfall():
             phase.finish(attempt, signatures)
 
+    # --- probe ----------------------------------------------------------------------------------
+
+    def probe(self, attempt: Attempt) -> AttemptResult | None:
+        """Have members try several lengths of the step, and take one or none of them; None where nothing was tried.
+
+        Training does not hang on it: a probe that comes to nothing leaves the step as it is.
+        """
+        plan, state, knobs = self.journal.plan, self.state, attempt.order.knobs
+        if plan.tuning != "probe" or attempt.shortfall() or self.journal.wanted() != "run":
+            return None
+        number, asked = state.round + 1, self.journal.probe_wanted()
+        chosen = factors(plan, self.charter, knobs, number, asked=asked)
+        tried = tries(attempt, state, chosen, plan) if chosen else None
+        knob = rate_knob(plan, self.charter, knobs)
+        if tried is None or knob is None:
+            return None
+        probe = self.open("evaluate", self.select(), tried)
+        self.gather_uploads(probe)
+        self.unmask(probe)
+        if shortfall := probe.shortfall():
+            self.fail(probe, shortfall)
+            # Whoever did not answer is greeted: in mode `he` members apply the step.
+            self._refresh(prekeys=False)
+            return None
+        figures = probe.tried_figures()
+        found = trials(chosen, figures)
+        before = attempt.metrics() or self._figures
+        base = base_trial(before)
+        choice = choose(found, base=base, knob=knob)
+        # A step that is dropped is a round all the same: it is paid, and the plan has so many.
+        factor = nearest(choice.factor, chosen) if choice.factor else 0.0
+        evaluated = probe.result("evaluated", round_number=None)
+        new = self._next_state(attempt, factor)
+        if new is None:
+            self.journal.commit(evaluated, None)
+            return self.fail(attempt, attempt.failure)
+        found_figures = figures[chosen.index(factor)] if factor else before
+        evaluated = evaluated.model_copy(update={"metrics": found_figures})
+        result = attempt.result("applied", round_number=new.round)
+        self.journal.adopt(result, evaluated, new.arrays(), decision(result, evaluated, choice, found, base))
+        self._take(new, result, found_figures)
+        return result
+
     # --- apply ----------------------------------------------------------------------------------
 
     def apply(self, attempt: Attempt) -> AttemptResult:
         """Turn the sum into the next state, and write it down before anything builds on it."""
-        plan = attempt.plan
         shortfall = attempt.shortfall()
         if shortfall:
             return self.fail(attempt, shortfall)
@@ -378,18 +448,37 @@ class ConsortiumStrategy(FlowerHooks):
             return self.fail(attempt, attempt.failure)
         result = attempt.result("applied", round_number=state.round)
         self.journal.commit(result, state.arrays())
-        self.state, self.evaluated, self._failures = state, False, 0
-        log.info(
-            "round %d of %d: %d members, %.2f s", state.round, plan.rounds, len(result.active), result.seconds
-        )
+        self._take(state, result, None)
         return result
 
-    def _next_state(self, attempt: Attempt) -> ModelState | BlindState | None:
-        """What the sum makes of the state: computed here, or by all members alike; None with `attempt.failure`."""
+    def _take(
+        self,
+        state: ModelState | BlindState,
+        result: AttemptResult,
+        figures: Mapping[str, MetricValue] | None,
+    ) -> None:
+        """The new state; `figures` are what noise lets see of it, None where it was not evaluated."""
+        self.state, self.evaluated, self._failures = state, figures is not None, 0
+        self._figures = dict(figures or {})
+        log.info(
+            "round %d of %d: %d members, %.2f s",
+            state.round,
+            self.journal.plan.rounds,
+            len(result.active),
+            result.seconds,
+        )
+
+    def _next_state(self, attempt: Attempt, factor: float = 1.0) -> ModelState | BlindState | None:
+        """What the sum makes of the state: computed here, or by all members alike; None with `attempt.failure`.
+
+        Parameters
+        ----------
+        factor : by what the step is multiplied; 0 drops it
+        """
         plan, state = attempt.plan, self.state
         if isinstance(state, BlindState):
             assert self.roster.custody is not None
-            found = self.roster.custody.apply(attempt, self.roster.willing)
+            found = self.roster.custody.apply(attempt, self.roster.willing, factor)
             if attempt.diverged or self.roster.custody.spoilt:
                 self.fail(attempt, attempt.failure)
                 reason = self.roster.custody.spoilt or f"the members' models differ: {attempt.failure}"
@@ -398,7 +487,7 @@ class ConsortiumStrategy(FlowerHooks):
         if self.charter.training.mechanism == "moments":
             new = solved_state(state, attempt.decoded(UPDATE), attempt.noise_sd(UPDATE), self.charter)
         else:
-            rate, noise = attempt.order.knobs.get("server_rate", 1.0), attempt.mean_noise()
+            rate, noise = factor * attempt.order.knobs.get(RATE, 1.0), attempt.mean_noise()
             new = apply(state, attempt.mean_update(), plan.rule, rate, plan.rounds, noise=noise)
         if not (np.isfinite(new.weights).all() and np.isfinite(new.released).all()):
             attempt.failure = "the new model has values that are not finite; the one before it stays"

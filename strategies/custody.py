@@ -150,15 +150,19 @@ class Custody:
                     # The next copy is its turn.
                     self._reloads[answer.member] += 1
 
-    def apply(self, attempt: Attempt, addresses: Mapping[str, int]) -> BlindState | None:
+    def apply(self, attempt: Attempt, addresses: Mapping[str, int], factor: float = 1.0) -> BlindState | None:
         """Have the members apply an attempt's sum; the state that t of them hold then, None where there is none.
 
         `attempt.failure` says why not.
+
+        Parameters
+        ----------
+        factor : by what the step is multiplied
         """
         order, needed = attempt.order, self._charter.threshold
         sealing = attempt.active[: max(SEALERS, self._charter.protection.c + 1)]
         request = ApplyRequest(
-            order=order, active=attempt.active, noise=attempt.mean_noise(), sealing=sealing
+            order=order, active=attempt.active, noise=attempt.mean_noise(), factor=factor, sealing=sealing
         )
         nodes = {name: node for name, node in addresses.items() if self._holdings.is_ready(name)}
         brought = {ENCRYPTED_SUM: attempt.encrypted_sum()}

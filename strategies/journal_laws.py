@@ -56,9 +56,9 @@ def check_result(
         raise ValueError(f"attempt {number} belongs to job {result.job}, this journal to {job}")
     if opened is None:
         raise ValueError(f"attempt {number} was never opened")
-    if opened.status != "open":
+    if opened.status not in ("open", "summed"):
         raise ValueError(f"attempt {number} is already {opened.status}")
-    if result.status in ("open", "abandoned", "undone"):
+    if result.status in ("open", "summed", "abandoned", "undone"):
         raise ValueError(f"attempt {number} cannot be closed as '{result.status}'")
     if (result.kind, result.base, result.cohort) != (opened.kind, opened.base, opened.cohort):
         raise ValueError(f"attempt {number} was opened with another kind, base or cohort")
@@ -77,6 +77,29 @@ def check_result(
         raise ValueError(f"attempt {number}: only a train attempt becomes a round")
     if applied and result.round != newest_round + 1:
         raise ValueError(f"attempt {number}: round {result.round} does not follow round {newest_round}")
+
+
+def check_tried(tried: AttemptResult, opened: OpenedAttempt | None, *, base: int) -> None:
+    """Raise `ValueError` unless a probe from that base may try the step of this attempt, whose sum is known."""
+    number = tried.attempt
+    if opened is None or opened.status not in ("open", "summed"):
+        raise ValueError(f"attempt {number} is not under way; nothing of it is tried")
+    if (tried.status, tried.kind, opened.kind) != ("summed", "train", "train") or not tried.active:
+        raise ValueError(f"attempt {number} has no step to try")
+    if (tried.base, tried.cohort, base) != (opened.base, opened.cohort, opened.base):
+        raise ValueError(f"attempt {number} was opened with another base or cohort than its probe has")
+
+
+def check_probe(train: AttemptResult, probe: AttemptResult) -> None:
+    """Raise `ValueError` unless these are a step and the evaluation that tried it."""
+    if (train.kind, probe.kind, probe.status) != ("train", "evaluate", "evaluated"):
+        raise ValueError("a probe is an evaluation of a train attempt's step")
+    if probe.base != train.base or probe.attempt <= train.attempt:
+        raise ValueError(f"attempt {probe.attempt} did not try the step of attempt {train.attempt}")
+    if train.status != "applied":
+        raise ValueError(
+            f"attempt {probe.attempt} tried the step of attempt {train.attempt}, which was not applied"
+        )
 
 
 def check_receipts(attempt: int, members: Iterable[str], opened: OpenedAttempt | None) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from hansa.contract.decisions import Decision
 from hansa.contract.jobs import AttemptKind, AttemptResult, JobPlan, JobStatus
 from hansa.contract.messages import Finish, Receipt, Seen
 from hansa.strategies.journal_laws import (
@@ -14,9 +15,11 @@ from hansa.strategies.journal_laws import (
     OpenedAttempt,
     best_round,
     check_opening,
+    check_probe,
     check_receipts,
     check_result,
     check_rollback,
+    check_tried,
     fork_sentence,
     rollback_sentence,
     rollback_target,
@@ -48,6 +51,7 @@ class MemoryJob:
     # What each member signed, in the order in which it came.
     receipts: dict[str, list[Seen]] = field(default_factory=dict)
     finishes: dict[int, Finish] = field(default_factory=dict)
+    decisions: list[Decision] = field(default_factory=list)
     # (kind, sentence, member, facts)
     events: list[tuple[str, str, str, dict[str, str | int | float]]] = field(default_factory=list)
 
@@ -83,7 +87,7 @@ class MemoryJob:
     def abandon(self, reason: str) -> None:
         """Close whatever attempt is open."""
         for number, opened in self.opened.items():
-            if opened.status == "open":
+            if opened.status in ("open", "summed"):
                 self.opened[number] = replace(opened, status="abandoned")
                 self.events.append(("attempt-abandoned", f"attempt {number}: {reason}", "", {}))
 
@@ -119,11 +123,18 @@ class MemoryJournal:
         cohort: Sequence[str],
         left_out: Mapping[str, str],
         knobs: Mapping[str, float],
+        tries: AttemptResult | None = None,
     ) -> int:
         """Take the next attempt number."""
         self._check_lease()
         check_opening(base, cohort, self.job.round)
-        self.job.abandon("followed by a newer attempt")
+        if tries is None:
+            self.job.abandon("followed by a newer attempt")
+        else:
+            opened = self.job.opened.get(tries.attempt)
+            check_tried(tries, opened, base=base)
+            assert opened is not None
+            self.job.opened[tries.attempt] = replace(opened, status="summed")
         number = max(self.job.opened, default=0) + 1
         self.job.opened[number] = OpenedAttempt(number, kind, "open", base, tuple(cohort))
         return number
@@ -131,6 +142,28 @@ class MemoryJournal:
     def commit(self, result: AttemptResult, state: Arrays | None) -> None:
         """Close an attempt."""
         self._check_lease()
+        self._commit(result, state)
+
+    def adopt(
+        self, train: AttemptResult, probe: AttemptResult, state: Arrays | None, decision: Decision
+    ) -> None:
+        """Close a probe and the attempt whose step it tried."""
+        self._check_lease()
+        check_probe(train, probe)
+        self._commit(train, state)
+        self._commit(probe, None, measured=train.round)
+        if decision.key not in {it.key for it in self.job.decisions}:
+            self.job.decisions.append(decision)
+            self.job.knobs |= {
+                name: it for name, it in decision.knobs.items() if name not in self.plan.pinned
+            }
+
+    def probe_wanted(self) -> bool:
+        """Whether a probe was asked for since the last one."""
+        asked = [it.probe for it in self.job.decisions if it.probe or it.by == "probe"]
+        return bool(asked and asked[-1])
+
+    def _commit(self, result: AttemptResult, state: Arrays | None, *, measured: int | None = None) -> None:
         opened = self.job.opened.get(result.attempt)
         check_result(result, state, job=self.plan.job, opened=opened, newest_round=self.job.round)
         assert opened is not None
@@ -138,7 +171,8 @@ class MemoryJournal:
         self.job.results.append(result)
         if result.metrics:
             figures = {name: metric.value for name, metric in result.metrics.items()}
-            self.job.figures[result.base] = self.job.figures.get(result.base, {}) | figures
+            of = result.base if measured is None else measured
+            self.job.figures[of] = self.job.figures.get(of, {}) | figures
         if state is not None:
             number = self.job.round = result.round or 0
             self.job.states[number] = {name: np.array(array) for name, array in state.items()}

@@ -12,6 +12,7 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from hansa.contract.decisions import Decision
 from hansa.contract.jobs import AttemptKind, AttemptResult, JobPlan, JobStatus
 from hansa.contract.messages import Finish, Receipt
 
@@ -70,12 +71,31 @@ class Journal(Protocol):
         cohort: Sequence[str],
         left_out: Mapping[str, str],
         knobs: Mapping[str, float],
+        tries: AttemptResult | None = None,
     ) -> int:
-        """Take the next attempt number, durably, before anything is sent. Older open attempts become abandoned."""
+        """Take the next attempt number, durably, before anything is sent. Older open attempts become abandoned.
+
+        Parameters
+        ----------
+        tries : of a probe, the attempt whose step it tries, `summed`; that one stays under way
+        """
         ...
 
     def commit(self, result: AttemptResult, state: Arrays | None) -> None:
         """Write an attempt's result, and the state it led to, in one transaction."""
+        ...
+
+    def adopt(
+        self, train: AttemptResult, probe: AttemptResult, state: Arrays | None, decision: Decision
+    ) -> None:
+        """Write what a probe found, what became of the step, and the knobs it set, in one transaction.
+
+        The probe's figures are those of the model that the step led to.
+        """
+        ...
+
+    def probe_wanted(self) -> bool:
+        """Whether a probe was asked for, beyond those of the plan, since the last one."""
         ...
 
     def receipts(self, attempt: int, order: str, receipts: Mapping[str, Receipt]) -> dict[str, str]:

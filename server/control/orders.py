@@ -34,7 +34,7 @@ from hansa.contract.messages import (
     UnmaskRequest,
     WitnessRequest,
 )
-from hansa.contract.segments import PREPARATION
+from hansa.contract.segments import PREPARATION, STEP
 from hansa.contract.typed import canonical_json, explain
 from hansa.contract.wire import MAX_HEADER_BYTES
 from hansa.privacy.events import LEAST_MULTIPLIER
@@ -49,14 +49,14 @@ from hansa.strategies.cohort_noise import noised_segments
 _LONGEST_NONCE = 200
 # Which arrays may stand behind which request.
 _SEGMENTS = {
-    "attempt": {"weights", "released", PREPARATION, PREKEYS},
+    "attempt": {"weights", "released", STEP, ENCRYPTED_SUM, PREPARATION, PREKEYS},
     "close": {"released", PREPARATION},
     "keys": {SEALED_KEYS},
     "apply": {ENCRYPTED_SUM, PREPARATION},
     "reload": {SEALED_STATE},
 }
 # Segments that say the model: in mode `he` nobody has it to send.
-_OPEN_MODEL = {"weights", "released"}
+_OPEN_MODEL = {"weights", "released", STEP}
 
 
 @dataclass(frozen=True)
@@ -67,6 +67,8 @@ class Facts:
     charter_hash: str
     job: JobRecord
     attempt: AttemptRecord | None
+    # The attempt whose sum is known and may be tried by a probe before it is applied.
+    summed: AttemptRecord | None = None
 
 
 def parse_header(content: bytes) -> RequestHeader:
@@ -176,6 +178,7 @@ def _check_attempt(body: TrainRequest, segments: Sequence[SegmentHeader], facts:
         raise Conflict(f"the arrays of attempt {order.attempt} are not those that its order names")
     _check_stored(order, attempt)
     _check_state(order, facts.charter)
+    _check_probe(body, segments, facts)
     _check_preparation(order, facts.job)
     _check_cohort(order, facts.charter)
     _check_prekeys(order, segments, facts)
@@ -205,6 +208,46 @@ def _check_state(order: Order, charter: Charter) -> None:
         )
 
 
+def _check_probe(body: TrainRequest, segments: Sequence[SegmentHeader], facts: Facts) -> None:
+    """An evaluation tries the step of the attempt whose sum is known, as far as the charter lets the rate move."""
+    order, blind = body.order, facts.charter.protection.blind
+    brought = {it.name for it in segments}
+    if bool(order.probes) != bool(order.factors) or (order.probes and order.kind != "evaluate"):
+        raise Conflict(
+            f"attempt {order.attempt} is no probe: an evaluation that names an attempt and factors"
+        )
+    probes = bool(order.probes)
+    if (body.pending is not None, ENCRYPTED_SUM in brought) != (probes and blind,) * 2 or (
+        STEP in brought
+    ) != (probes and not blind):
+        raise Conflict(
+            f"attempt {order.attempt} does not bring what its probe tries, or tries what it does not say"
+        )
+    if not probes:
+        return
+    if facts.summed is None or (facts.summed.attempt, facts.summed.base) != (order.probes, order.base):
+        raise Conflict(f"the sum of attempt {order.probes} is not one that may be tried now")
+    if 0.0 in order.factors:
+        raise Conflict(f"attempt {order.attempt} tries no step")
+    for factor in order.factors:
+        _check_factor(factor, order, facts)
+    if body.pending is not None:
+        if body.pending.order.attempt != order.probes:
+            raise Conflict(
+                f"the probe brings the sum of attempt {body.pending.order.attempt}, not {order.probes}"
+            )
+        _check_apply(body.pending, facts)
+
+
+def _check_factor(factor: float, order: Order, facts: Facts) -> None:
+    plan, bounds = facts.job.plan, facts.charter.knobs.get("server_rate")
+    if plan.tuning != "probe" or bounds is None or "server_rate" in plan.pinned:
+        raise Conflict(f"job {plan.job} has no step lengthened or shortened")
+    rate = order.knobs.get("server_rate", 1.0) * factor
+    if not bounds.low <= rate <= bounds.high:
+        raise Conflict(f"server_rate = {rate:g} is outside what the charter allows")
+
+
 def _check_blind(what: str, charter: Charter) -> None:
     if not charter.protection.blind:
         raise Conflict(f"mode '{charter.protection.mode}' has no request '{what}'")
@@ -212,14 +255,20 @@ def _check_blind(what: str, charter: Charter) -> None:
 
 def _check_apply(body: ApplyRequest, facts: Facts) -> None:
     """The sum of the open train attempt, over the active set whose masks members were asked to open."""
-    attempt = _open(body.order.attempt, facts)
+    attempt = facts.summed
+    if attempt is None or attempt.attempt != body.order.attempt:
+        attempt = _open(body.order.attempt, facts)
     _check_stored(body.order, attempt)
     _check_state(body.order, facts.charter)
+    if body.factor == 0.0 and facts.job.plan.tuning != "probe":
+        raise Conflict(f"job {facts.job.job} has no step dropped")
+    if body.factor not in (0.0, 1.0):
+        _check_factor(body.factor, body.order, facts)
     if body.order.kind != "train":
         raise Conflict(f"attempt {body.order.attempt} is no train attempt; nothing of it is applied")
     if attempt.active is None:
         raise Conflict(f"nobody was asked to open the sum of attempt {attempt.attempt} yet")
-    _check_active_set(attempt.attempt, body.active, facts)
+    _check_active_of(attempt, body.active, facts.charter)
     if not set(body.sealing) <= set(body.active):
         raise Conflict("the new state is sealed by active members")
 
@@ -341,7 +390,11 @@ def _check_active(body: AgreeRequest | UnmaskRequest, facts: Facts) -> None:
 
 
 def _check_active_set(number: int, active: tuple[str, ...], facts: Facts) -> None:
-    attempt, charter = _open(number, facts), facts.charter
+    _check_active_of(_open(number, facts), active, facts.charter)
+
+
+def _check_active_of(attempt: AttemptRecord, active: tuple[str, ...], charter: Charter) -> None:
+    number = attempt.attempt
     if not set(active) <= set(attempt.cohort) or len(set(active)) != len(active):
         raise Conflict(f"the active set of attempt {number} is not a part of its cohort")
     controllers = charter.controllers(active)

@@ -50,7 +50,10 @@ def sign(request: SignRequest, desk: Desk) -> Signatures:
         raise NotThere(f"there is no job '{request.job}'")
     contents = [_decode(text) for text in request.headers]
     headers = [parse_header(content) for content in contents]
-    facts = Facts(desk.charter, desk.charter_hash, job, desk.store.history.open_attempt(job.job))
+    history = desk.store.history
+    facts = Facts(
+        desk.charter, desk.charter_hash, job, history.open_attempt(job.job), history.summed_attempt(job.job)
+    )
     for header in headers:
         check_request(header, facts)
     for header in headers:
@@ -75,8 +78,14 @@ def _settle_order(header: RequestHeader, desk: ControlDesk) -> None:
     """Bind the attempt to this order, arrays included: every member is sent the same one."""
     if not isinstance(header.body, TrainRequest | ApplyRequest):
         return
-    order, signed = header.body.order, desk.store.signed
-    if isinstance(header.body, ApplyRequest):
+    if isinstance(header.body, TrainRequest) and header.body.pending is not None:
+        _settle_order_of(header.body.pending, desk)
+    _settle_order_of(header.body, desk)
+
+
+def _settle_order_of(body: TrainRequest | ApplyRequest, desk: ControlDesk) -> None:
+    order, signed = body.order, desk.store.signed
+    if isinstance(body, ApplyRequest):
         # Of an order whose sum is to be applied every word was checked when members were asked to train on it.
         settled = signed.settled_order(order.job, order.attempt)
     else:

@@ -7,7 +7,7 @@ from datetime import datetime
 from hansa.contract.charter import Charter, unbuilt
 from hansa.contract.errors import InputError
 from hansa.contract.jobs import JobPlan
-from hansa.contract.plan import check_mechanism, check_privacy, check_rule
+from hansa.contract.plan import check_mechanism, check_privacy, check_rule, check_tuning
 
 
 def check_plan(plan: JobPlan, charter: Charter, now: datetime) -> None:
@@ -17,6 +17,7 @@ def check_plan(plan: JobPlan, charter: Charter, now: datetime) -> None:
     check_rule(plan, charter.protection.mode)
     check_privacy(plan, charter.privacy)
     check_mechanism(plan, charter.training.mechanism)
+    check_tuning(plan, charter)
     for name, value in plan.pinned.items():
         check_knob(name, value, charter, field=f"pinned.{name}")
     if plan.reask_s > plan.deadline_s:

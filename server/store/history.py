@@ -41,6 +41,14 @@ class History:
             ).first()
         return None if row is None else _attempt(row, ())
 
+    def summed_attempt(self, job: str) -> AttemptRecord | None:
+        """The attempt whose sum is known and is not applied yet, or None."""
+        with self._database.read() as connection:
+            row = connection.execute(
+                select(attempts).where(attempts.c.job == job, attempts.c.status == "summed")
+            ).first()
+        return None if row is None else _attempt(row, ())
+
     def rounds(self, job: str, *, after: int = 0, limit: int = 1000) -> list[RoundRecord]:
         """Rounds above `after`, oldest first, each with the figures of its model."""
         with self._database.read() as connection:

@@ -12,10 +12,11 @@ from contextlib import contextmanager
 
 from sqlalchemy import Connection, delete, func, insert, select, update
 
+from hansa.contract.decisions import Decision
 from hansa.contract.jobs import AttemptKind, AttemptResult, JobPlan, JobStatus
 from hansa.contract.messages import Finish, Receipt
 from hansa.contract.typed import canonical_json
-from hansa.server.store import budgets, checkpoints, events
+from hansa.server.store import budgets, checkpoints, decisions, events
 from hansa.server.store.database import Database
 from hansa.server.store.tables import (
     attempts,
@@ -27,7 +28,14 @@ from hansa.server.store.tables import (
     participation,
     rounds,
 )
-from hansa.strategies.journal_laws import OpenedAttempt, check_opening, check_receipts, check_result
+from hansa.strategies.journal_laws import (
+    OpenedAttempt,
+    check_opening,
+    check_probe,
+    check_receipts,
+    check_result,
+    check_tried,
+)
 from hansa.strategies.ports import KEPT_FINISHES, Arrays, LeaseLost, MemberPresence, Progress, Wanted
 
 # Presence that has not changed is written again after this long, for "last seen".
@@ -71,11 +79,17 @@ class JobJournal:
         cohort: Sequence[str],
         left_out: Mapping[str, str],
         knobs: Mapping[str, float],
+        tries: AttemptResult | None = None,
     ) -> int:
         """Take the next attempt number; it is on disk when this returns."""
         with self._write() as connection:
-            check_opening(base, cohort, newest_round(connection, self._job))
-            abandon_open(connection, self._job, "followed by a newer attempt")
+            newest = newest_round(connection, self._job)
+            check_opening(base, cohort, newest)
+            if tries is None:
+                abandon_open(connection, self._job, "followed by a newer attempt")
+            else:
+                check_tried(tries, _opened(connection, self._job, tries.attempt), base=base)
+                _set_status(connection, tries)
             number = _newest_attempt(connection, self._job) + 1
             row = {
                 "job": self._job,
@@ -101,28 +115,55 @@ class JobJournal:
         ValueError : the result breaks a law of journals; nothing is written
         """
         with self._write() as connection:
-            check_result(
-                result,
-                state,
-                job=self._job,
-                opened=_opened(connection, self._job, result.attempt),
-                newest_round=newest_round(connection, self._job),
-            )
-            _close(connection, result)
-            if result.metrics:
-                newest = result.base if result.round is None else result.round
-                checkpoints.mark_best(connection, self._job, result.base, newest)
-            if state is not None:
-                # A contract check leads to round 0, which no list of rounds shows.
-                number = result.round or 0
-                row = {
-                    "job": self._job,
-                    "round": number,
-                    "attempt": result.attempt,
-                    "applied": time.time(),
-                }
-                connection.execute(insert(rounds), row)
-                checkpoints.write(connection, self._job, number, state)
+            self._commit(connection, result, state)
+
+    def adopt(
+        self, train: AttemptResult, probe: AttemptResult, state: Arrays | None, decision: Decision
+    ) -> None:
+        """Write what a probe found and what became of the step that it tried, in one transaction.
+
+        Raises
+        ------
+        LeaseLost, ValueError : as `commit`
+        """
+        check_probe(train, probe)
+        with self._write() as connection:
+            self._commit(connection, train, state)
+            # What it measured is the model that the step led to.
+            self._commit(connection, probe, None, measured=train.round)
+            decisions.keep(connection, self._job, decision)
+
+    def probe_wanted(self) -> bool:
+        """Whether a probe was asked for since the last one."""
+        with self._database.read() as connection:
+            return decisions.probe_wanted(connection, self._job)
+
+    def _commit(
+        self,
+        connection: Connection,
+        result: AttemptResult,
+        state: Arrays | None,
+        *,
+        measured: int | None = None,
+    ) -> None:
+        newest = newest_round(connection, self._job)
+        opened = _opened(connection, self._job, result.attempt)
+        check_result(result, state, job=self._job, opened=opened, newest_round=newest)
+        of = result.base if measured is None else measured
+        _close(connection, result, of)
+        if result.metrics:
+            checkpoints.mark_best(connection, self._job, of, newest if result.round is None else result.round)
+        if state is not None:
+            # A contract check leads to round 0, which no list of rounds shows.
+            number = result.round or 0
+            row = {
+                "job": self._job,
+                "round": number,
+                "attempt": result.attempt,
+                "applied": time.time(),
+            }
+            connection.execute(insert(rounds), row)
+            checkpoints.write(connection, self._job, number, state)
 
     def receipts(self, attempt: int, order: str, receipts: Mapping[str, Receipt]) -> dict[str, str]:
         """Keep what members signed, in one transaction; says whose ledgers have two hashes for one row."""
@@ -238,7 +279,7 @@ def abandon_open(connection: Connection, job: str, reason: str) -> None:
     """Close whatever attempt is open: nobody may ask for signatures in its name any more."""
     connection.execute(
         update(attempts)
-        .where(attempts.c.job == job, attempts.c.status == "open")
+        .where(attempts.c.job == job, attempts.c.status.in_(("open", "summed")))
         .values(status="abandoned", reason=reason, closed=time.time())
     )
 
@@ -274,8 +315,7 @@ def _opened(connection: Connection, job: str, number: int) -> OpenedAttempt | No
     return None if row is None else OpenedAttempt(number, row.kind, row.status, row.base, tuple(row.cohort))
 
 
-def _close(connection: Connection, result: AttemptResult) -> None:
-    key = {"job": result.job, "attempt": result.attempt}
+def _set_status(connection: Connection, result: AttemptResult) -> None:
     connection.execute(
         update(attempts)
         .where(attempts.c.job == result.job, attempts.c.attempt == result.attempt)
@@ -288,11 +328,16 @@ def _close(connection: Connection, result: AttemptResult) -> None:
             closed=time.time(),
         )
     )
+
+
+def _close(connection: Connection, result: AttemptResult, measured: int) -> None:
+    key = {"job": result.job, "attempt": result.attempt}
+    _set_status(connection, result)
     if result.participation:
         connection.execute(insert(participation), [key | part.model_dump() for part in result.participation])
     if result.metrics:
         rows = [
-            key | {"round": result.base, "name": name, "value": metric.value, "error": metric.error}
+            key | {"round": measured, "name": name, "value": metric.value, "error": metric.error}
             for name, metric in result.metrics.items()
         ]
         connection.execute(insert(metrics), rows)

@@ -108,7 +108,8 @@ class Signed:
 
     def settled_order(self, job: str, attempt: int) -> str | None:
         """The digest of the order that was signed for an attempt; None where none was, or it is not open any more."""
-        mine = (attempts.c.job == job) & (attempts.c.attempt == attempt) & (attempts.c.status == "open")
+        under_way = attempts.c.status.in_(("open", "summed"))
+        mine = (attempts.c.job == job) & (attempts.c.attempt == attempt) & under_way
         with self._database.read() as connection:
             found = connection.execute(select(attempts.c.order_digest).where(mine)).first()
         return None if found is None or found[0] is None else str(found[0])

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from hansa.server.store.budgets import Budgets
 from hansa.server.store.database import Database, connect
+from hansa.server.store.decisions import Decisions
 from hansa.server.store.history import History
 from hansa.server.store.jobs import Jobs, Runs
 from hansa.server.store.journal import JobJournal
@@ -23,6 +24,7 @@ class Store:
         self.history = History(database)
         self.budgets = Budgets(database)
         self.knobs = Knobs(database)
+        self.decisions = Decisions(database)
         self.members = Members(database)
         self.signed = Signed(database)
 

@@ -191,6 +191,25 @@ knobs = Table(
     Column("at", Double, nullable=False),
 )
 
+# What was decided while the job ran, by a probe or the sidecar. A key is decided once.
+decisions = Table(
+    "decisions",
+    metadata,
+    Column("id", _Serial, primary_key=True),
+    Column("job", ForeignKey("jobs.id"), nullable=False),
+    Column("key", String(120), nullable=False),
+    Column("by", String(16), nullable=False),
+    Column("round", Integer, nullable=False),
+    Column("sentence", Words(), nullable=False),
+    Column("knobs", JSON, nullable=False),
+    # Whether it asks for a step to be probed.
+    Column("probe", Boolean, nullable=False),
+    Column("inputs", JSON, nullable=False),
+    Column("at", Double, nullable=False),
+    UniqueConstraint("job", "key"),
+    sqlite_autoincrement=True,
+)
+
 checkpoints = Table(
     "checkpoints",
     metadata,
