@@ -143,5 +143,7 @@ class AttemptResult(Frozen):
     knobs: dict[str, float]
     # Figures of the state `base`, which the members evaluated on arrival.
     metrics: dict[str, MetricValue] = {}
+    # How far an applied one moved the weights, Euclidean; None where members hold the model.
+    step: float | None = None
     seconds: float
     reason: str = ""

@@ -16,6 +16,7 @@ from hansa.contract.errors import ConnectionFailed, HansaError
 from hansa.contract.jobs import JobStatus
 from hansa.server.records import JobRecord, RunRecord
 from hansa.server.store import Store
+from hansa.strategies.journal_laws import wanted_sentence
 
 log = logging.getLogger("hansa.keeper")
 
@@ -170,7 +171,7 @@ class Keeper:
             self._runs.stop(run.run)
             self._store.runs.ended(run, "stopped")
         if self._store.jobs.get(job.job).status not in (status, "finished"):
-            reason = f"{status} by the operator"
+            reason = wanted_sentence(status, job.wanted_by, job.wanted_reason)
             self._store.jobs.settle(job.job, status, reason, "keeper", wanted=job.wanted)
 
     def _end_runs_of_jobs_that_are_over(self) -> None:

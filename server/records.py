@@ -21,6 +21,9 @@ class JobRecord(Frozen):
     # Why it has that status; empty where nothing needs saying.
     reason: str
     wanted: Wanted
+    # Who wanted that last, and why.
+    wanted_by: str = "operator"
+    wanted_reason: str = ""
     charter: str
     plan: JobPlan
     # Newest applied round and newest opened attempt; 0 before the first.
@@ -85,6 +88,8 @@ class RoundRecord(Frozen):
     knobs: dict[str, float]
     seconds: float
     applied: datetime
+    # How far it moved the weights, Euclidean; None where members hold the model.
+    step: float | None = None
     metrics: dict[str, MetricValue]
     participation: tuple[Participation, ...] = ()
 

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from hansa.contract.charter import Mode, ModelChoice
+from hansa.contract.decisions import Decision
 from hansa.contract.features import Label
 from hansa.contract.jobs import MetricValue
 from hansa.contract.typed import Frozen
@@ -66,10 +67,61 @@ class RolledBack(Frozen):
     from_round: int
 
 
+class KeptRound(Frozen):
+    """A round whose state is kept, and whether it is the best evaluated one."""
+
+    round: int
+    best: bool
+
+
+class Wish(Frozen):
+    """Who asks a job to pause or to go on, and why.
+
+    Parameters
+    ----------
+    only_own : change nothing where the last word is somebody else's
+    """
+
+    by: By = OPERATOR
+    reason: Annotated[str, Field(max_length=1000)] = ""
+    only_own: bool = False
+
+
+class Pins(Frozen):
+    """Knobs to hold where they are, or to open again; without names all of them."""
+
+    names: Annotated[list[str], Field(max_length=16)] = []
+    pinned: bool
+    reason: Annotated[str, Field(max_length=1000)] = ""
+    by: By = OPERATOR
+
+
+class Decided(Frozen):
+    """A decision to enter; nothing of it is done where a knob has another value than expected."""
+
+    decision: Decision
+    expected: Annotated[dict[str, float], Field(max_length=16)] = {}
+
+
+class Recovered(Frozen):
+    """A decision to take a running job back to a kept round, and have it go on from there.
+
+    Parameters
+    ----------
+    undoes : the attempt of the round that was the newest when this was decided
+    """
+
+    decision: Decision
+    to: Annotated[int, Field(ge=0, le=100_000)]
+    undoes: Annotated[int, Field(ge=1, lt=2**63)]
+    expected: Annotated[dict[str, float], Field(max_length=16)] = {}
+
+
 class Hold(Frozen):
-    """Why a member is held out of selection."""
+    """Why a member is held out of selection, and by whom."""
 
     reason: Sentence
+    by: By = OPERATOR
 
 
 class MemberState(Frozen):
@@ -86,6 +138,7 @@ class MemberState(Frozen):
     started: datetime | None
     seen: datetime | None
     held: str | None
+    held_by: str = ""
 
 
 class Release(Frozen):

@@ -39,6 +39,7 @@ from hansa.strategies.exchange import Exchange, ExchangeError
 from hansa.strategies.finishes import Finishes
 from hansa.strategies.flower_hooks import FlowerHooks
 from hansa.strategies.groups import split
+from hansa.strategies.journal_laws import wanted_sentence
 from hansa.strategies.moments import solved_state
 from hansa.strategies.ports import Journal, Operator, Wanted
 from hansa.strategies.probing import (
@@ -407,7 +408,7 @@ class ConsortiumStrategy(FlowerHooks):
         chosen = factors(plan, self.charter, knobs, number, asked=asked)
         tried = tries(attempt, state, chosen, plan) if chosen else None
         knob = rate_knob(plan, self.charter, knobs)
-        if tried is None or knob is None:
+        if tried is None or knob is None or knob.name in self.journal.pinned():
             return None
         probe = self.open("evaluate", self.select(), tried)
         self.gather_uploads(probe)
@@ -431,7 +432,7 @@ class ConsortiumStrategy(FlowerHooks):
             return self.fail(attempt, attempt.failure)
         found_figures = figures[chosen.index(factor)] if factor else before
         evaluated = evaluated.model_copy(update={"metrics": found_figures})
-        result = attempt.result("applied", round_number=new.round)
+        result = self._applied(attempt, new)
         self.journal.adopt(result, evaluated, new.arrays(), decision(result, evaluated, choice, found, base))
         self._take(new, result, found_figures)
         return result
@@ -446,10 +447,18 @@ class ConsortiumStrategy(FlowerHooks):
         state = self._next_state(attempt)
         if state is None:
             return self.fail(attempt, attempt.failure)
-        result = attempt.result("applied", round_number=state.round)
+        result = self._applied(attempt, state)
         self.journal.commit(result, state.arrays())
         self._take(state, result, None)
         return result
+
+    def _applied(self, attempt: Attempt, new: ModelState | BlindState) -> AttemptResult:
+        result, before = attempt.result("applied", round_number=new.round), self.state
+        if isinstance(new, BlindState) or isinstance(before, BlindState):
+            return result
+        # A function of the sum, which the server has: it tells nothing new.
+        step = float(np.linalg.norm(new.weights - before.weights))
+        return result.model_copy(update={"step": step})
 
     def _take(
         self,
@@ -556,9 +565,9 @@ class ConsortiumStrategy(FlowerHooks):
     def _obey(self) -> None:
         wanted = self.journal.wanted()
         if wanted == "pause":
-            self._interrupt("paused", "paused by the operator", wanted)
+            self._interrupt("paused", wanted_sentence("paused", *self.journal.wanted_by()), wanted)
         if wanted == "stop":
-            self._interrupt("stopped", "stopped by the operator", wanted)
+            self._interrupt("stopped", wanted_sentence("stopped", *self.journal.wanted_by()), wanted)
 
     def _interrupt(self, status: JobStatus, reason: str, wanted: Wanted | None = None) -> None:
         self.journal.set_status(status, reason, wanted=wanted)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from hansa.contract.errors import HansaError, InputError
 from hansa.contract.jobs import AttemptKind, AttemptResult, AttemptStatus, JobStatus
+from hansa.contract.typed import clipped
 from hansa.strategies.ports import Arrays
 
 # So many of the newest states a journal keeps, beside that of the best evaluated round.
@@ -152,6 +153,12 @@ def undone_sentence(to: int, reason: str) -> str:
 def rollback_sentence(by: str, newest: int, to: int, reason: str) -> str:
     """What the event log says of it."""
     return f"{by} took the job back from round {newest} to round {to}; charges stay: {reason}"
+
+
+def wanted_sentence(status: JobStatus, by: str, reason: str) -> str:
+    """Why a job is paused or stopped that somebody asked to be."""
+    who = "the operator" if by == "operator" else by
+    return clipped(f"{status} by {who}" + (f": {reason}" if reason else ""))
 
 
 def fork_sentence(member: str, sequence: int) -> str:

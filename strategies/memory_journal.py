@@ -216,6 +216,10 @@ class MemoryJournal:
         """Current values, pins applied."""
         return {**self.job.knobs, **self.plan.pinned}
 
+    def pinned(self) -> frozenset[str]:
+        """Knobs that nobody may move."""
+        return frozenset(self.plan.pinned)
+
     def held(self) -> dict[str, str]:
         """Members held out of selection, with reasons."""
         return dict(self.job.held)
@@ -228,6 +232,10 @@ class MemoryJournal:
     def wanted(self) -> Wanted:
         """What the operator wants of this job."""
         return self.job.wanted
+
+    def wanted_by(self) -> tuple[str, str]:
+        """Who wanted that, and why."""
+        return "operator", ""
 
     def set_status(self, status: JobStatus, reason: str = "", *, wanted: Wanted | None = None) -> None:
         """Write the job's status and why, or queue it where `wanted` is not wanted any more."""

@@ -125,6 +125,10 @@ class Journal(Protocol):
         """Current values: the charter's defaults, moved by whoever may, pins applied."""
         ...
 
+    def pinned(self) -> frozenset[str]:
+        """Knobs that nobody may move now, by the plan or because somebody pinned them."""
+        ...
+
     def held(self) -> dict[str, str]:
         """Members that an operator holds out of selection, each with the reason."""
         ...
@@ -135,6 +139,10 @@ class Journal(Protocol):
 
     def wanted(self) -> Wanted:
         """What the operator wants of this job."""
+        ...
+
+    def wanted_by(self) -> tuple[str, str]:
+        """Who wanted that, and why; the reason may be empty."""
         ...
 
     def set_status(self, status: JobStatus, reason: str = "", *, wanted: Wanted | None = None) -> None:

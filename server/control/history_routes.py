@@ -9,7 +9,8 @@ from fastapi import APIRouter, Depends, Query
 from hansa.server.control.access import may_read
 from hansa.server.control.desk import Desk
 from hansa.server.control.problems import RESPONSES, NotThere
-from hansa.server.records import AttemptRecord, EventRecord, MetricRecord, RoundRecord
+from hansa.server.records import AttemptRecord, DecisionRecord, EventRecord, MetricRecord, RoundRecord
+from hansa.server.replies import KeptRound
 
 router = APIRouter(prefix="/v1", dependencies=[Depends(may_read)], responses=RESPONSES)
 
@@ -48,6 +49,19 @@ def list_metrics(
 ) -> list[MetricRecord]:
     """`round` is the model that was measured; 0 is the initial one."""
     return desk.store.history.metrics(desk.job(job).job, after=after, name=name, limit=limit)
+
+
+@router.get("/jobs/{job}/decisions", tags=["decisions"], summary="What was decided about a job, and why")
+def list_decisions(job: str, desk: Desk, after: After = 0, limit: Limit = 1000) -> list[DecisionRecord]:
+    """By probes and the sidecar, each with the figures it was made from; the newest last."""
+    return desk.store.decisions.of(desk.job(job).job, after=after, limit=limit)
+
+
+@router.get("/jobs/{job}/kept", tags=["rounds"], summary="Rounds that a job can go back to")
+def list_kept(job: str, desk: Desk) -> list[KeptRound]:
+    """Those whose states are kept, the newest last."""
+    kept = desk.store.jobs.kept(desk.job(job).job)
+    return [KeptRound(round=number, best=best) for number, best in sorted(kept.items())]
 
 
 @router.get("/events", tags=["events"], summary="The event log, the newest last")

@@ -6,16 +6,22 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Response
 
+from hansa.contract.decisions import Decision
 from hansa.contract.jobs import JobPlan
 from hansa.server.control.access import may_read, may_write
-from hansa.server.control.desk import Desk
-from hansa.server.control.problems import RESPONSES
+from hansa.server.control.desk import ControlDesk, Desk
+from hansa.server.control.problems import RESPONSES, Conflict
 from hansa.server.control.release import describe, tensors
-from hansa.server.records import JobRecord, RunRecord
-from hansa.server.replies import OPERATOR, Release, Rollback, RolledBack
+from hansa.server.control.submission import check_knob
+from hansa.server.records import DecisionRecord, JobRecord, RunRecord
+from hansa.server.replies import OPERATOR, Decided, Recovered, Release, Rollback, RolledBack, Wish
+from hansa.server.store.jobs import OVER
 
 reading = APIRouter(prefix="/v1/jobs", tags=["jobs"], dependencies=[Depends(may_read)], responses=RESPONSES)
 writing = APIRouter(prefix="/v1/jobs", tags=["jobs"], dependencies=[Depends(may_write)], responses=RESPONSES)
+
+# A request without a body is the operator's.
+_NOBODY_ELSE = Wish()
 
 
 @reading.get("", summary="All jobs, the newest last")
@@ -43,15 +49,15 @@ def stop(job: str, desk: Desk) -> JobRecord:
 
 
 @writing.post("/{job}/pause", summary="Pause a job")
-def pause(job: str, desk: Desk) -> JobRecord:
+def pause(job: str, desk: Desk, wish: Wish = _NOBODY_ELSE) -> JobRecord:
     """The attempt under way is finished first."""
-    return desk.store.jobs.want(desk.job(job).job, "pause", OPERATOR)
+    return desk.store.jobs.want(desk.job(job).job, "pause", wish.by, wish.reason, only_own=wish.only_own)
 
 
 @writing.post("/{job}/resume", summary="Resume a job from its last round")
-def resume(job: str, desk: Desk) -> JobRecord:
+def resume(job: str, desk: Desk, wish: Wish = _NOBODY_ELSE) -> JobRecord:
     """Queue a paused, stopped or failed job again; nothing changes for one that runs."""
-    return desk.store.jobs.want(desk.job(job).job, "run", OPERATOR)
+    return desk.store.jobs.want(desk.job(job).job, "run", wish.by, wish.reason, only_own=wish.only_own)
 
 
 @writing.post("/{job}/rollback", summary="Take a paused job back to an earlier round")
@@ -59,6 +65,32 @@ def roll_back(job: str, body: Rollback, desk: Desk) -> RolledBack:
     """The rounds after it are undone, what they cost members is not; `resume` goes on from there."""
     found, newest = desk.store.jobs.roll_back(desk.job(job).job, body.to, by=body.by, reason=body.reason)
     return RolledBack(job=found, from_round=newest)
+
+
+@writing.post("/{job}/decisions", tags=["decisions"], summary="Enter a decision, and set the knobs it names")
+def decide(job: str, body: Decided, desk: Desk) -> DecisionRecord:
+    """All or nothing. A key that is there already is not decided again: the answer is what was decided then."""
+    found = desk.job(job)
+    _check_decision(body.decision, desk)
+    if found.status in OVER and body.decision.knobs:
+        raise Conflict(f"job {found.job} is {found.status}; its knobs do nothing any more")
+    return desk.store.decisions.keep(found.job, body.decision, expected=body.expected)
+
+
+@writing.post("/{job}/recover", tags=["decisions"], summary="Take a running job back to a kept round")
+def recover(job: str, body: Recovered, desk: Desk) -> JobRecord:
+    """At the knobs that the decision names, at once and in one piece; the rounds after it are undone, not refunded."""
+    _check_decision(body.decision, desk)
+    return desk.store.jobs.recover(
+        desk.job(job).job, body.to, undoes=body.undoes, decision=body.decision, expected=body.expected
+    )
+
+
+def _check_decision(decision: Decision, desk: ControlDesk) -> None:
+    if decision.by == "probe":
+        raise Conflict("what a probe found is entered by the run that had it made")
+    for name, value in decision.knobs.items():
+        check_knob(name, value, desk.charter, field=f"decision.knobs.{name}")
 
 
 @reading.get("/{job}/runs", summary="Flower's runs that worked on a job")

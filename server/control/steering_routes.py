@@ -9,7 +9,7 @@ from hansa.server.control.desk import ControlDesk, Desk
 from hansa.server.control.problems import RESPONSES, Conflict, NotThere
 from hansa.server.control.submission import check_knob
 from hansa.server.records import KnobRecord, MemberRecord
-from hansa.server.replies import OPERATOR, Hold, KnobChange, KnobState, MemberState
+from hansa.server.replies import OPERATOR, Hold, KnobChange, KnobState, MemberState, Pins
 from hansa.server.store.jobs import OVER
 
 reading = APIRouter(prefix="/v1", dependencies=[Depends(may_read)], responses=RESPONSES)
@@ -33,6 +33,16 @@ def set_knobs(job: str, change: KnobChange, desk: Desk) -> list[KnobState]:
     return _states(desk, desk.store.knobs.set(found.job, change.values, by=change.by, reason=change.reason))
 
 
+@writing.put("/jobs/{job}/pins", tags=["knobs"], summary="Pin knobs, or open them again")
+def set_pins(job: str, pins: Pins, desk: Desk) -> list[KnobState]:
+    """A pinned knob is moved by nobody, neither an operator nor a probe nor the sidecar."""
+    found = desk.job(job)
+    names = pins.names or [
+        it.name for it in desk.store.knobs.of(found.job) if pins.pinned or it.name not in found.plan.pinned
+    ]
+    return _states(desk, desk.store.knobs.pin(found.job, names, pins.pinned, by=pins.by, reason=pins.reason))
+
+
 @reading.get("/members", tags=["members"], summary="Members of the consortium")
 def list_members(desk: Desk) -> list[MemberState]:
     """In the charter's order."""
@@ -44,7 +54,7 @@ def list_members(desk: Desk) -> list[MemberState]:
 def hold(name: str, why: Hold, desk: Desk) -> MemberState:
     """From the next attempt on, until it is released."""
     _check_name(desk, name)
-    desk.store.members.hold(name, why.reason, by=OPERATOR)
+    desk.store.members.hold(name, why.reason, by=why.by)
     return _now(desk, name)
 
 
@@ -97,4 +107,5 @@ def _member(desk: ControlDesk, name: str, known: MemberRecord | None) -> MemberS
         started=known.started if known else None,
         seen=known.seen if known else None,
         held=known.held if known else None,
+        held_by=known.held_by if known else "",
     )

@@ -54,9 +54,19 @@ class Decisions:
 
 
 def keep(
-    connection: Connection, job: str, decision: Decision, *, expected: dict[str, float] | None = None
+    connection: Connection,
+    job: str,
+    decision: Decision,
+    *,
+    expected: dict[str, float] | None = None,
+    lenient: bool = False,
 ) -> bool:
-    """Within the caller's transaction; False where the key is there already, and nothing was changed."""
+    """Within the caller's transaction; False where the key is there already, and nothing was changed.
+
+    Parameters
+    ----------
+    lenient : a knob that was pinned meanwhile stays, and the rest is done
+    """
     if connection.execute(_by_key(job, decision.key)).first() is not None:
         return False
     rows = connection.execute(select(knobs).where(knobs.c.job == job).with_for_update())
@@ -67,6 +77,11 @@ def keep(
             raise HansaError(
                 f"knob '{name}' is {now} by now, and the decision was made when it was {value:g}; decide anew"
             )
+    if lenient:
+        movable = {
+            name: it for name, it in decision.knobs.items() if name in known and not known[name].pinned
+        }
+        decision = decision.model_copy(update={"knobs": movable})
     for name, value in decision.knobs.items():
         if name not in known:
             raise HansaError(f"job {job} has no knob '{name}'; it has {', '.join(sorted(known)) or 'none'}")

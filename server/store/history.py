@@ -132,7 +132,11 @@ def _figures(connection: Connection, job: str, numbers: list[int]) -> Mapping[in
 
 def _rounds(job: str, which: ColumnElement[bool]) -> Any:
     own = and_(attempts.c.job == rounds.c.job, attempts.c.attempt == rounds.c.attempt)
-    query = select(attempts, rounds.c.applied).join(attempts, own).where(rounds.c.job == job, which)
+    query = (
+        select(attempts, rounds.c.applied, rounds.c.step)
+        .join(attempts, own)
+        .where(rounds.c.job == job, which)
+    )
     return query.order_by(rounds.c.round)
 
 
@@ -168,6 +172,7 @@ def _round(row: Row[Any], parts: tuple[Participation, ...], figures: dict[str, M
         knobs=row.knobs,
         seconds=row.seconds,
         applied=moment(row.applied),
+        step=row.step,
         metrics=figures,
         participation=parts,
     )

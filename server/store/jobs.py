@@ -8,11 +8,12 @@ from typing import Any
 
 from sqlalchemy import Row, Select, func, insert, select, update
 
+from hansa.contract.decisions import Decision
 from hansa.contract.errors import HansaError
 from hansa.contract.jobs import JobPlan, JobStatus
 from hansa.contract.typed import canonical_json
 from hansa.server.records import JobRecord, RunRecord
-from hansa.server.store import events
+from hansa.server.store import checkpoints, decisions, events
 from hansa.server.store.database import Database
 from hansa.server.store.journal import JobJournal, abandon_open, newest_round, queue_again
 from hansa.server.store.moments import moment
@@ -49,6 +50,8 @@ class Jobs:
                 "status": "queued",
                 "reason": "",
                 "wanted": "run",
+                "wanted_by": "operator",
+                "wanted_reason": "",
                 "epoch": 0,
                 "holder": "",
                 "renewed": now,
@@ -91,25 +94,37 @@ class Jobs:
             query = _jobs().where(jobs.c.status.not_in(OVER)).order_by(jobs.c.created, jobs.c.id)
             return [_job(row) for row in connection.execute(query)]
 
-    def want(self, job: str, wanted: Wanted, by: str) -> JobRecord:
-        """Write what the operator wants; wanting a paused or stopped job to run queues it again.
+    def want(
+        self, job: str, wanted: Wanted, by: str, reason: str = "", *, only_own: bool = False
+    ) -> JobRecord:
+        """Write what somebody wants; wanting a paused or stopped job to run queues it again.
+
+        Parameters
+        ----------
+        only_own : do nothing where the last word is another's
 
         Raises
         ------
-        HansaError : there is no such job, or it is over for good
+        HansaError : there is no such job, it is over for good, or the last word is another's
         """
         with self._database.write() as connection:
             row = connection.execute(
-                select(jobs.c.status, jobs.c.wanted).where(jobs.c.id == job).with_for_update()
+                select(jobs.c.status, jobs.c.wanted, jobs.c.wanted_by)
+                .where(jobs.c.id == job)
+                .with_for_update()
             ).first()
             if row is None:
                 raise HansaError(f"job {job} is not in the store")
+            if only_own and row.wanted != "run" and row.wanted_by != by:
+                raise HansaError(f"{row.wanted_by} asked job {job} to {row.wanted}; {by} does not undo that")
             if row.status == "finished" or (row.status in OVER and wanted != "run"):
                 raise HansaError(f"job {job} is {row.status}; it cannot be asked to {wanted}")
-            values = {"wanted": wanted, "updated": time.time()}
-            connection.execute(update(jobs).where(jobs.c.id == job).values(values))
+            values: dict[str, Any] = {"wanted": wanted, "updated": time.time()}
             if row.wanted != wanted:
-                events.append(connection, "job-wanted", f"{by} asks the job to {wanted}", job=job)
+                values |= {"wanted_by": by, "wanted_reason": reason}
+                sentence = f"{by} asks the job to {wanted}" + (f": {reason}" if reason else "")
+                events.append(connection, "job-wanted", sentence, job=job)
+            connection.execute(update(jobs).where(jobs.c.id == job).values(values))
             if wanted == "run" and row.status in ("paused", "stopped", "failed"):
                 queue_again(connection, job)
         return self.get(job)
@@ -132,6 +147,47 @@ class Jobs:
             values = {"epoch": jobs.c.epoch + 1, "holder": by, "updated": time.time()}
             connection.execute(update(jobs).where(jobs.c.id == job).values(values))
         return self.get(job), newest
+
+    def recover(
+        self, job: str, to: int, *, undoes: int, decision: Decision, expected: dict[str, float]
+    ) -> JobRecord:
+        """Take a job that runs back to a kept round, at other knobs, and have it go on from there; once a decision.
+
+        One transaction: whoever asks may die at any point, and ask again.
+
+        Parameters
+        ----------
+        undoes : the attempt of the round that was the newest when this was decided
+        expected : values that knobs had then
+
+        Raises
+        ------
+        HansaError : there is no such job, it does not run, it has gone on or back since, or a knob was moved
+        InputError : that round's state is not kept
+        """
+        with self._database.write() as connection:
+            row = connection.execute(
+                select(jobs.c.status, jobs.c.wanted).where(jobs.c.id == job).with_for_update()
+            ).first()
+            if row is None:
+                raise HansaError(f"job {job} is not in the store")
+            if decisions.keep(connection, job, decision, expected=expected):
+                if row.status not in ("queued", "running") or row.wanted != "run":
+                    raise HansaError(f"job {job} is {row.status}; nothing is recovered")
+                stands = (rounds.c.job == job) & (rounds.c.attempt == undoes)
+                if connection.execute(select(rounds.c.round).where(stands)).first() is None:
+                    raise HansaError(f"attempt {undoes} of job {job} stands no more; decide anew")
+                undo_rounds(connection, job, to, by=decision.by, reason=decision.sentence)
+                # The run that is at work writes nothing more; the keeper starts another.
+                values = {"epoch": jobs.c.epoch + 1, "holder": decision.by, "updated": time.time()}
+                connection.execute(update(jobs).where(jobs.c.id == job).values(values))
+                queue_again(connection, job)
+        return self.get(job)
+
+    def kept(self, job: str) -> dict[int, bool]:
+        """Rounds whose states can be gone back to, each with whether it is the best evaluated one."""
+        with self._database.read() as connection:
+            return checkpoints.kept(connection, job)
 
     def claim(self, job: str, holder: str) -> JobJournal:
         """Take the job's lease: every older journal of it is refused from now on.
@@ -232,6 +288,8 @@ def _job(row: Row[Any]) -> JobRecord:
         status=row.status,
         reason=row.reason,
         wanted=row.wanted,
+        wanted_by=row.wanted_by,
+        wanted_reason=row.wanted_reason,
         charter=row.charter,
         plan=JobPlan.model_validate_json(row.plan),
         round=row.round or 0,

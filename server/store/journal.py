@@ -131,7 +131,7 @@ class JobJournal:
             self._commit(connection, train, state)
             # What it measured is the model that the step led to.
             self._commit(connection, probe, None, measured=train.round)
-            decisions.keep(connection, self._job, decision)
+            decisions.keep(connection, self._job, decision, lenient=True)
 
     def probe_wanted(self) -> bool:
         """Whether a probe was asked for since the last one."""
@@ -161,6 +161,7 @@ class JobJournal:
                 "round": number,
                 "attempt": result.attempt,
                 "applied": time.time(),
+                "step": result.step,
             }
             connection.execute(insert(rounds), row)
             checkpoints.write(connection, self._job, number, state)
@@ -201,6 +202,14 @@ class JobJournal:
             rows = connection.execute(select(knobs.c.name, knobs.c.value).where(knobs.c.job == self._job))
             return {**{row.name: row.value for row in rows}, **self._plan.pinned}
 
+    def pinned(self) -> frozenset[str]:
+        """Knobs that nobody may move now, by the plan or because somebody pinned them."""
+        own = (knobs.c.job == self._job) & knobs.c.pinned
+        with self._database.read() as connection:
+            return frozenset(connection.execute(select(knobs.c.name).where(own)).scalars()) | {
+                *self._plan.pinned
+            }
+
     def held(self) -> dict[str, str]:
         """Members that an operator holds out of selection, each with the reason."""
         with self._database.read() as connection:
@@ -226,6 +235,13 @@ class JobJournal:
                 select(jobs.c.wanted).where(jobs.c.id == self._job)
             ).scalar_one()
             return wanted
+
+    def wanted_by(self) -> tuple[str, str]:
+        """Who wanted that, and why."""
+        query = select(jobs.c.wanted_by, jobs.c.wanted_reason).where(jobs.c.id == self._job)
+        with self._database.read() as connection:
+            row = connection.execute(query).one()
+        return row.wanted_by, row.wanted_reason
 
     def set_status(self, status: JobStatus, reason: str = "", *, wanted: Wanted | None = None) -> None:
         """Write the job's status and why; see `strategies.ports.Journal`."""

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Collection
 from typing import Any
 
 from sqlalchemy import Row, insert, select, update
 
 from hansa.contract.errors import HansaError
+from hansa.contract.jobs import JobPlan
 from hansa.server.records import KnobRecord, MemberRecord
 from hansa.server.store import events
 from hansa.server.store.database import Database
 from hansa.server.store.moments import moment
-from hansa.server.store.tables import attempts, knobs, members
+from hansa.server.store.tables import attempts, jobs, knobs, members
 
 
 class Knobs:
@@ -56,6 +58,42 @@ class Knobs:
                     + (f": {reason}" if reason else ""),
                     job=job,
                     facts={"knob": name, "value": value},
+                )
+        return self.of(job)
+
+    def pin(
+        self, job: str, names: Collection[str], pinned: bool, *, by: str, reason: str = ""
+    ) -> list[KnobRecord]:
+        """Hold knobs where they are, whoever wants to move them, or let them be moved again; all or none.
+
+        Raises
+        ------
+        HansaError : the job has no such knob, or its plan pins it, which members have approved
+        """
+        with self._database.write() as connection:
+            row = connection.execute(select(jobs.c.plan).where(jobs.c.id == job)).one()
+            in_plan = JobPlan.model_validate_json(row.plan).pinned
+            rows = connection.execute(select(knobs).where(knobs.c.job == job).with_for_update())
+            known = {row.name: row for row in rows}
+            for name in names:
+                if name not in known:
+                    raise HansaError(
+                        f"job {job} has no knob '{name}'; it has {', '.join(sorted(known)) or 'none'}"
+                    )
+                if name in in_plan and not pinned:
+                    raise HansaError(f"the job's plan pins '{name}'; members approved it so, and it stays")
+                if known[name].pinned == pinned:
+                    continue
+                mine = (knobs.c.job == job) & (knobs.c.name == name)
+                values = {"pinned": pinned, "set_by": by, "reason": reason, "at": time.time()}
+                connection.execute(update(knobs).where(mine).values(values))
+                what = "pinned" if pinned else "opened"
+                events.append(
+                    connection,
+                    f"knob-{what}",
+                    f"{by} {what} {name} at {known[name].value:g}" + (f": {reason}" if reason else ""),
+                    job=job,
+                    facts={"knob": name},
                 )
         return self.of(job)
 

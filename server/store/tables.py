@@ -76,6 +76,9 @@ jobs = Table(
     Column("status", String(16), nullable=False),
     Column("reason", Words(), nullable=False),
     Column("wanted", String(8), nullable=False),
+    # Who wanted that, and why; no more than that is undone by whoever else may want something.
+    Column("wanted_by", Words(63), nullable=False, server_default="operator"),
+    Column("wanted_reason", Words(), nullable=False, server_default=""),
     # The lease: each claim raises the epoch, and a write under an older one is refused.
     Column("epoch", Integer, nullable=False),
     Column("holder", Text, nullable=False),
@@ -136,6 +139,8 @@ rounds = Table(
     Column("round", Integer, primary_key=True),
     Column("attempt", Integer, nullable=False),
     Column("applied", Double, nullable=False),
+    # How far it moved the weights; none where members hold the model.
+    Column("step", Double),
     UniqueConstraint("job", "attempt"),
     _of_attempt(),
 )

@@ -1,4 +1,4 @@
-"""What was decided about a job while it ran, and why."""
+"""What was decided about a job while it ran, who wants it to run or not, and how far each round moved the model."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -10,7 +10,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """One row a decision; a key of a job is there once."""
+    """One row a decision; a key of a job is there once. Other columns beside those that are there."""
     op.create_table(
         "decisions",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer, "sqlite"), nullable=False),
@@ -28,6 +28,9 @@ def upgrade() -> None:
         sa.UniqueConstraint("job", "key", name="uq_decisions_job_key"),
         sqlite_autoincrement=True,
     )
+    op.add_column("jobs", sa.Column("wanted_by", sa.String(63), nullable=False, server_default="operator"))
+    op.add_column("jobs", sa.Column("wanted_reason", sa.Text, nullable=False, server_default=""))
+    op.add_column("rounds", sa.Column("step", sa.Double))
 
 
 def downgrade() -> None:
