@@ -26,6 +26,8 @@ LOSSES, SCORES = ("log_loss", "rmse"), ("auc", "accuracy")
 _SAME = 1e-6
 # What JSON has instead of infinity.
 _MANY = 1e6
+# Steps before one is called long.
+_FEW = 3
 # Of a figure without noise, while too few are known to say by how much they scatter; and the least of it after that.
 _UNKNOWN, _EXACT = 0.1, 0.01
 
@@ -47,6 +49,8 @@ class RoundFact:
     attempt : the one that became this round; rises for ever, while a round's number comes again after going back
     loss, score : of the model after the round; None where it was not evaluated, or noise hides the figure
     rate : the server's rate in that attempt, where it is known
+    step : how far the round moved the weights, Euclidean; None where the server does not see it (`he`). A function
+        of noised sums, so it tells nothing new; and known at once, in rounds without evaluation too
     """
 
     round: int
@@ -54,6 +58,7 @@ class RoundFact:
     loss: Figure | None = None
     score: Figure | None = None
     rate: float | None = None
+    step: float | None = None
 
 
 @dataclass(frozen=True)
@@ -101,10 +106,12 @@ class Rule:
     loss_errors, score_errors : standard errors by which a loss above, or a score below, those before is a divergence
     beside : of the other figure, so that a score alone is not believed where the loss is no worse
     least_loss, least_score : what is less is none, whatever the errors: a share of the loss, and points of the score
+    long : a step so many times as long as the longest of the rounds before went astray. It is known exactly, and noise
+        makes steps of about one length; whoever wants a rate raised so far in the middle of a job does it in two moves
     group : so many of the latest evaluated rounds are taken together, each number of them by itself
     before : so many evaluated rounds before them say how it was; a round older counts `fade` times
     lucky : a round within so many errors of those before may be gone back to
-    cut : the rate is multiplied by this at each setback
+    cut : the rate is multiplied by this at a setback, and twice at one that follows before anything was given back
     give_back : and divided by this while it goes well, after `calm` evaluated rounds each time
     ceiling : where giving back went wrong, no more is given back than this part of the rate at which it did
     most : setbacks in `window` attempts; the next pauses the job
@@ -115,6 +122,7 @@ class Rule:
     beside: float = 1.0
     least_loss: float = 0.05
     least_score: float = 0.03
+    long: float = 5.0
     group: int = 4
     before: int = 8
     fade: float = 0.8
@@ -329,6 +337,9 @@ def _divergence(state: RecoveryState, seen: Seen, rule: Rule) -> _Divergence | N
         before = [it for it in rounds if it.round < broken[0].round and _finite(it.loss)]
         words = f"the loss after round {broken[0].round} is no number"
         return _Divergence(before[-1] if before else None, words, {"round": float(broken[0].round)})
+    astray = _astray(state, seen, rule)
+    if astray is not None:
+        return astray
     rounds = [it for it in rounds if _finite(it.loss)]
     worst: tuple[float, _Divergence] | None = None
     for size in range(1, min(rule.group, len(fresh)) + 1):
@@ -339,6 +350,21 @@ def _divergence(state: RecoveryState, seen: Seen, rule: Rule) -> _Divergence | N
         if found is not None and (worst is None or score > worst[0]):
             worst = score, found
     return None if worst is None else worst[1]
+
+
+def _astray(state: RecoveryState, seen: Seen, rule: Rule) -> _Divergence | None:
+    """A step far longer than those before, whoever asked for it."""
+    rounds = sorted(seen.rounds, key=lambda it: it.round)
+    for place, it in enumerate(rounds):
+        before = [other.step for other in rounds[max(place - rule.before, 0) : place] if other.step is not None]
+        if it.attempt <= state.changed or it.step is None or len(before) < _FEW:
+            continue
+        longest = max(before)
+        if not it.step <= rule.long * longest:
+            words = f"the step of round {it.round} was {_over(it.step, longest):.3g} times as long as any before"
+            evidence = {"round": float(it.round), "step": it.step, "longest_before": longest}
+            return _Divergence(rounds[place - 1], words, evidence)
+    return None
 
 
 def _compared(
@@ -504,7 +530,8 @@ def _cut(
     if normal is None:
         normal = seen.rate if good_rate is None else min(good_rate, seen.rate)
     most = state.factor * rule.ceiling if state.given else state.most
-    factor = state.factor * rule.cut
+    # What the last cut did not end is not ended by another of the same size.
+    factor = state.factor * rule.cut ** (2 if state.normal is not None and not state.given else 1)
     state = replace(state, normal=normal, factor=factor, most=max(most, factor), given=False)
     return state, max(seen.low, normal * factor)
 
