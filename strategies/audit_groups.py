@@ -5,9 +5,10 @@ length along a direction is the sum of its members', and noise of a known size: 
 was in which group says how far each member goes along. Two directions are looked at, because two kinds of poison
 differ in theirs:
 
-    now    where the mean update should point in this round: what it was, moved on by the model's step and the public
-           curvature, and by the round's other groups. A member that sends its sum with the other sign goes back along it.
-    long   where all updates so far have led. A member with other labels pulls along it, or against it, for good, while
+    now    where the mean update should point in this round: what it was, moved on by the model's step and the
+           public curvature, and by the round's other groups. A member that sends its sum with the other sign goes
+           back along it.
+    first  where the job's first rounds led. A member with other labels pulls along it, or against it, for good, while
            the others' pulls end once the model fits them.
 
 A member is named where both its distance from the others and its own pull are beyond noise, where the others differ
@@ -31,11 +32,12 @@ Kind = Literal["sign", "pull"]
 # What the page says wherever an audit is mentioned.
 AUDIT_SENTENCE = (
     "During an audit the server sees the sum of each group instead of the cohort's: the set that a member hides in "
-    "shrinks to its group, of at least the charter's audit_groups members, and the groups change from round to round, so "
-    "that over an audit more can be inferred about a single member. What its own noise protects stays protected."
+    "shrinks to its group, of at least the charter's audit_groups members, and the groups change from round to "
+    "round, so that over an audit more can be inferred about a single member. What its own noise protects stays "
+    "protected."
 )
 
-# Share of a new mean update in the direction now, and of the public curvature that the model's step is believed to bring.
+# Least share of a new mean update in the direction now, and of the change that the public curvature says a step brings.
 GAIN, BELIEVED = 0.4, 0.5
 # Rounds that say where a job set out to.
 FIRST_ROUNDS = 3
@@ -46,7 +48,7 @@ MISFIT = 0.15
 # Fewest members of a cohort of which one is quarantined without a person; below that it is only suggested.
 QUARANTINED_FROM = 8
 # Rounds of an audit before anybody is named, and at most.
-FEWEST_ROUNDS, MOST_ROUNDS = 6, 25
+FEWEST_ROUNDS, MOST_ROUNDS = 8, 25
 
 
 @dataclass(frozen=True)
@@ -56,15 +58,15 @@ class AuditRule:
     Parameters
     ----------
     contrast : standard errors between the member and the mean of the others
-    own : standard errors of a reversed sign's own projection below zero, and `reversed` its least size, as a share of the
-        others' mean
+    own : standard errors of a reversed sign's own projection below zero, and `reversed` its least size, as a share
+        of the others' mean
     others : standard errors of the others' mean above zero, for there to be a direction at all
     pull : least distance of a pull from the others' mean, as a share of the clip
     spread : and in standard deviations of what the others differ by beyond noise
     gap : standard errors between it and the next worst
     """
 
-    contrast: float = 4.0
+    contrast: float = 4.5
     own: float = 1.5
     reversed: float = 0.3
     others: float = 3.0
@@ -101,7 +103,7 @@ class Direction:
     Parameters
     ----------
     now, variance : what the next mean update is expected to be, and the variance of each coordinate by noise
-    long : sum of all mean updates, each cut to a usual length
+    first : sum of the first mean updates, each cut to a usual length
     usual : length of mean updates, a running mean
     weights : the model that the newest update was made at
     """
@@ -158,7 +160,7 @@ def _gain(surprise: Array, noise: float) -> float:
 
 @dataclass(frozen=True)
 class Regression:
-    """Weighted least squares of projections on who was in the group: X'X [m, m], X'y [m] and y'y, in units of the noise.
+    """Weighted least squares of projections on who was in the group: X'X [m, m], X'y [m], y'y in units of the noise.
 
     What members do changes from round to round, and by more than the noise: residuals that are larger than it widen
     the errors as much.
@@ -188,7 +190,7 @@ class Regression:
         freedom = self.rows - len(self.product)
         if freedom < _FREEDOM or not self.matrix.any() or np.linalg.cond(self.matrix) > _CONDITION:
             return None
-        covariance = np.linalg.inv(self.matrix)
+        covariance = np.asarray(np.linalg.inv(self.matrix), dtype=np.float64)
         estimates = covariance @ self.product
         residual = max(self.square - float(self.product @ estimates), 0.0) / freedom
         return estimates, covariance * max(1.0, residual)
@@ -206,14 +208,14 @@ class Audit:
     ----------
     members : all that were in a group
     clip : of one entity's gradient
-    now, long : along either direction
+    now, first : along either direction
     rounds : audited so far
     """
 
     members: tuple[str, ...]
     clip: float
     now: Regression
-    long: Regression
+    first: Regression
     rounds: int = 0
 
     @classmethod
@@ -230,7 +232,7 @@ class Audit:
         groups : at least two, of this round
         direction : from earlier rounds alone, at this round's model (`Direction.at`)
         """
-        now, long = self.now, self.long
+        now, first = self.now, self.first
         for group in groups:
             row = self._row(group)
             others = [it for it in groups if it is not group]
@@ -241,8 +243,8 @@ class Audit:
             length = float(np.linalg.norm(direction.first))
             if length > 0:
                 sd = math.hypot(group.noise, MISFIT * PULL_UNIT * self.clip * float(row.sum()), _TINY)
-                long = long.plus(row, float(group.total @ direction.first) / length, sd)
-        return replace(self, now=now, long=long, rounds=self.rounds + 1)
+                first = first.plus(row, float(group.total @ direction.first) / length, sd)
+        return replace(self, now=now, first=first, rounds=self.rounds + 1)
 
     def _row(self, group: GroupSum) -> Array:
         row = np.zeros(len(self.members))
@@ -254,7 +256,7 @@ class Audit:
         """As JSON has it; some numbers a pair of members."""
         sums = {
             name: [it.matrix.tolist(), it.product.tolist()]
-            for name, it in (("now", self.now), ("long", self.long))
+            for name, it in (("now", self.now), ("first", self.first))
         }
         return {"version": 1, "members": list(self.members), "clip": self.clip, "rounds": self.rounds, **sums}
 
@@ -270,12 +272,12 @@ class Audit:
             raise ValueError(
                 f"the audit's state is of version {state.get('version')}, not 1: begin a new audit"
             )
-        now, long = (_regression(*state[name]) for name in ("now", "long"))
-        return cls(tuple(state["members"]), state["clip"], now, long, state["rounds"])
+        now, first = (_regression(*state[name]) for name in ("now", "first"))
+        return cls(tuple(state["members"]), state["clip"], now, first, state["rounds"])
 
 
 _TINY = 1e-300
-# Misfit along the long direction, as a share of the clip: members' pulls end up that far apart without any poison.
+# Misfit along the first direction, as a share of the clip: members' pulls end up that far apart without any poison.
 PULL_UNIT = 0.05
 
 
@@ -287,7 +289,7 @@ class MemberEvidence:
     ----------
     along : how far it goes along the direction now, the others' mean being `others`; 1 is as far as was expected
     contrast : standard errors between the two
-    pull : its mean gradient along the long direction less the others' mean, as a share of the clip
+    pull : its mean gradient along the first direction less the others' mean, as a share of the clip
     pull_errors : the same in standard errors
     """
 
@@ -327,8 +329,8 @@ class Verdict:
 
 def evidence(audit: Audit) -> tuple[MemberEvidence, ...]:
     """What is known of every member, in the order of `audit.members`; empty while that is nothing."""
-    now, long = _Contrasts.of(audit.now), _Contrasts.of(audit.long)
-    if now is None and long is None:
+    now, first = _Contrasts.of(audit.now), _Contrasts.of(audit.first)
+    if now is None and first is None:
         return ()
     return tuple(
         MemberEvidence(
@@ -336,8 +338,8 @@ def evidence(audit: Audit) -> tuple[MemberEvidence, ...]:
             along=0.0 if now is None else float(now.own[place]),
             others=0.0 if now is None else float(now.others[place]),
             contrast=0.0 if now is None else float(-now.z[place]),
-            pull=0.0 if long is None else float(long.own[place] - long.others[place]) / audit.clip,
-            pull_errors=0.0 if long is None else float(long.z[place]),
+            pull=0.0 if first is None else float(first.own[place] - first.others[place]) / audit.clip,
+            pull_errors=0.0 if first is None else float(first.z[place]),
         )
         for place, name in enumerate(audit.members)
     )
@@ -430,8 +432,8 @@ def _reversed(audit: Audit, rule: AuditRule) -> str | None:
 
 
 def _pulling(audit: Audit, rule: AuditRule) -> str | None:
-    """Who pulls along the long direction, either way, where all others nearly agree."""
-    found = _Contrasts.of(audit.long)
+    """Who pulls along the first direction, either way, where all others nearly agree."""
+    found = _Contrasts.of(audit.first)
     if found is None:
         return None
     middle = float(np.median(found.own))
@@ -451,7 +453,7 @@ def _pulling(audit: Audit, rule: AuditRule) -> str | None:
 
 
 def _expected(direction: Direction, others: Sequence[GroupSum]) -> tuple[Array, float]:
-    """The direction now with what the round's other groups say, f64[d] of length 1, and how far along it one record goes."""
+    """The direction now with what the round's other groups say, f64[d] of length 1, and how far one record goes."""
     size = math.fsum(size for it in others for size in it.sizes)
     mean, variance = direction.now, direction.variance
     if size > 0:
