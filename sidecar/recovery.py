@@ -356,12 +356,16 @@ def _astray(state: RecoveryState, seen: Seen, rule: Rule) -> _Divergence | None:
     """A step far longer than those before, whoever asked for it."""
     rounds = sorted(seen.rounds, key=lambda it: it.round)
     for place, it in enumerate(rounds):
-        before = [other.step for other in rounds[max(place - rule.before, 0) : place] if other.step is not None]
+        before = [
+            other.step for other in rounds[max(place - rule.before, 0) : place] if other.step is not None
+        ]
         if it.attempt <= state.changed or it.step is None or len(before) < _FEW:
             continue
         longest = max(before)
         if not it.step <= rule.long * longest:
-            words = f"the step of round {it.round} was {_over(it.step, longest):.3g} times as long as any before"
+            words = (
+                f"the step of round {it.round} was {_over(it.step, longest):.3g} times as long as any before"
+            )
             evidence = {"round": float(it.round), "step": it.step, "longest_before": longest}
             return _Divergence(rounds[place - 1], words, evidence)
     return None

@@ -1,0 +1,73 @@
+"""`python -m hansa.sidecar`: looks at running jobs over control's API, and steers what the charter lets it.
+
+Training never waits for it. It can be killed at any time: what it remembers of a job is on the disk before anything
+is done, and control enters each of its decisions once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import signal
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+from .looking import Sidecar
+from .memory import Memories
+from .server_api import ServerApi
+
+log = logging.getLogger("hansa.sidecar")
+
+LOOK_EVERY_S = 0.5
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Look again and again until SIGTERM or SIGINT. Returns 0, or 2 with one line on stderr when the input is wrong."""
+    options = _parse(argv)
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger("hansa").setLevel(options.log_level.upper())
+    try:
+        api = ServerApi(options.control, _token(options.tokens))
+        memories = Memories(options.state)
+    except (OSError, ValueError) as error:
+        print(f"hansa sidecar: {error}", file=sys.stderr)
+        return 2
+    ended = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: ended.set())
+    sidecar = Sidecar(api, memories)
+    if options.ready_file is not None:
+        options.ready_file.write_text("ready\n")
+    while not ended.wait(options.every):
+        sidecar.look()
+    api.close()
+    return 0
+
+
+def _token(path: Path) -> str:
+    """The token that may write."""
+    document = json.loads(path.read_text())
+    token = document.get("write") if isinstance(document, dict) else None
+    if not isinstance(token, str) or not token:
+        raise ValueError(f"{path}: field 'write' is missing")
+    return token
+
+
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="hansa-sidecar", description=__doc__.partition("\n")[0])
+    parser.add_argument("--control", required=True, help="control's address, http://HOST:PORT")
+    parser.add_argument(
+        "--tokens", required=True, type=Path, help="tokens.json with the token that may write"
+    )
+    parser.add_argument("--state", required=True, type=Path, help="folder for what is remembered of jobs")
+    parser.add_argument("--every", type=float, default=LOOK_EVERY_S, help="seconds between looks")
+    parser.add_argument("--ready-file", type=Path)
+    parser.add_argument("--log-level", default="info")
+    return parser.parse_args(argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
