@@ -19,6 +19,8 @@ COMMANDS = {
     "client": ("hansa.cli.client", "One organisation's node and agent."),
     "jobs": ("hansa.cli.jobs", "Submit, follow, stop, resume and export jobs."),
     "rounds": ("hansa.cli.rounds", "Rounds of a job."),
+    "tuner": ("hansa.cli.tuner", "Hyper-parameters: their values, decisions, pins."),
+    "sidecar": ("hansa.cli.sidecar", "The process that tunes, watches and recovers."),
     "members": ("hansa.cli.members", "Members of the consortium."),
     "budgets": ("hansa.cli.budgets", "Privacy budgets: granted, spent, planned, verified."),
     "audit": ("hansa.cli.audit", "What canaries say of an organisation's own privacy."),

@@ -15,6 +15,7 @@ from hansa.contract.typed import explain
 from hansa.server.records import (
     AttemptRecord,
     BudgetRecord,
+    DecisionRecord,
     EventRecord,
     JobRecord,
     ReceiptRecord,
@@ -102,6 +103,15 @@ class Control:
     def set_knobs(self, job: str, change: KnobChange) -> list[KnobState]:
         """Set some knobs, all or none."""
         return self._ask("PUT", f"/v1/jobs/{job}/knobs", list[KnobState], body=change.model_dump(mode="json"))
+
+    def decisions(self, job: str, after: int = 0) -> list[DecisionRecord]:
+        """What was decided about a job, the newest last."""
+        return self._pages(f"/v1/jobs/{job}/decisions", list[DecisionRecord], after, lambda it: it.id)
+
+    def pin(self, job: str, names: list[str], pinned: bool, reason: str = "") -> list[KnobState]:
+        """Pin knobs or open them again; all where none is named."""
+        body = {"names": names, "pinned": pinned, "reason": reason}
+        return self._ask("PUT", f"/v1/jobs/{job}/pins", list[KnobState], body=body)
 
     def release(self, job: str) -> Release:
         """What a job's released model is."""

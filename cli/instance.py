@@ -6,6 +6,7 @@
       server/                SuperLink and ServerApp: server.toml, charter, TLS, SuperExec secret
       control/               control: server.toml, charter, operator's key, tokens, job.toml
       operator/              who works with control: its tokens to read and to write, job.toml
+      sidecar/               what the sidecar remembers of jobs; it works with the operator's tokens
       store/                 jobs, rounds, metrics, checkpoints; both of the above write there
       members/NAME/          the agent: keys, charter, pin, member.toml, its own records of what it did
       members/NAME/node/     the node: its key and the CA's certificate, nothing else
@@ -134,6 +135,11 @@ class Instance:
     @property
     def store(self) -> Path:
         return self.folder / "store"
+
+    @property
+    def sidecar(self) -> Path:
+        """What the sidecar remembers of jobs."""
+        return self.folder / "sidecar"
 
     @property
     def logs(self) -> Path:

@@ -56,6 +56,19 @@ def hold(
 
 
 @app.command()
+def quarantine(
+    name: Name,
+    reason: Annotated[str, typer.Option(help="The evidence; every member of a cohort sees it.")],
+    control: ControlOption = None,
+    instance: InstanceOption = None,
+) -> None:
+    """Hold a member out because of what it sends, until it is released."""
+    with reach(control, instance, "write") as desk:
+        it = desk.hold(name, f"quarantined: {reason}")
+    typer.echo(f"{it.name} is held out: {it.held}; let it in again with: hansa members release {it.name}")
+
+
+@app.command()
 def release(name: Name, control: ControlOption = None, instance: InstanceOption = None) -> None:
     """Let a member be selected again, from the next attempt on."""
     with reach(control, instance, "write") as desk:

@@ -11,7 +11,7 @@ from pathlib import Path
 from hansa.contract.library import scenario_folder, scenario_names
 from hansa.contract.scenario import read_scenario
 
-SHARED = ("ca", "server", "control", "operator", "store")
+SHARED = ("ca", "server", "control", "operator", "store", "sidecar")
 
 
 def mount_points(root: Path) -> list[Path]:

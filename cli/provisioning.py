@@ -145,7 +145,10 @@ def _build(
     keep_scores: bool,
 ) -> None:
     now = datetime.now(UTC)
-    own = (instance.ca, instance.server, instance.control, instance.operator, instance.store)
+    own = (
+        *(instance.ca, instance.server, instance.control, instance.operator),
+        *(instance.store, instance.sidecar),
+    )
     for folder in (*own, instance.members_folder):
         private_folder(folder)
     public = {it.name: make_member_keys(instance.members_folder / it.name) for it in scenario.members}

@@ -62,6 +62,17 @@ def control(config_path: Path, run: Path) -> ProcessSpec:
     return ProcessSpec("control", argv, _environment(run), ready)
 
 
+def sidecar(config_path: Path, tokens: Path, state: Path, run: Path) -> ProcessSpec:
+    """Tunes, watches and recovers over control's API; training goes on without it."""
+    config = read_server_config(config_path)
+    ready = run / "sidecar.ready"
+    argv = [*_PYTHON, "hansa.sidecar", "--control", f"http://{config.control}", "--tokens", str(tokens)]
+    argv += ["--state", str(state), "--ready-file", str(ready)]
+    return ProcessSpec(
+        "sidecar", tuple(argv), {**_environment(run), **_ONE_THREAD}, ready, after=("control",)
+    )
+
+
 def executor(config_path: Path, run: Path) -> ProcessSpec:
     """Starts a ServerApp for each run that the SuperLink holds."""
     config = read_server_config(config_path)

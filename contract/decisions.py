@@ -11,7 +11,8 @@ from hansa.contract.typed import Frozen, Sentence, Slug
 DecisionKey = Annotated[str, Field(pattern=r"^[ !#-\[\]-~]{1,120}$")]
 # Who decides: the strategy by what a probe found, or a part of the sidecar.
 Decider = Literal["probe", "tuner", "watch", "recovery", "members", "audit"]
-Input = float | int | str | tuple[float | None, ...] | tuple[str, ...] | None
+# Lists, as JSON has them: what came over the wire and what was made here are alike.
+Input = float | int | str | list[float | None] | list[str] | None
 
 
 class Decision(Frozen):

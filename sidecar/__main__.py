@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import os
 import signal
 import sys
 import threading
@@ -22,6 +23,7 @@ from .server_api import ServerApi
 log = logging.getLogger("hansa.sidecar")
 
 LOOK_EVERY_S = 0.5
+TOKEN_VARIABLE = "HANSA_TOKEN"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -47,8 +49,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _token(path: Path) -> str:
+def _token(path: Path | None) -> str:
     """The token that may write."""
+    if path is None:
+        given = os.environ.get(TOKEN_VARIABLE, "")
+        if not given:
+            raise ValueError(f"name a --tokens file, or put the token that may write into {TOKEN_VARIABLE}")
+        return given
     document = json.loads(path.read_text())
     token = document.get("write") if isinstance(document, dict) else None
     if not isinstance(token, str) or not token:
@@ -60,7 +67,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="hansa-sidecar", description=__doc__.partition("\n")[0])
     parser.add_argument("--control", required=True, help="control's address, http://HOST:PORT")
     parser.add_argument(
-        "--tokens", required=True, type=Path, help="tokens.json with the token that may write"
+        "--tokens", type=Path, help=f"tokens.json; default: the token itself in {TOKEN_VARIABLE}"
     )
     parser.add_argument("--state", required=True, type=Path, help="folder for what is remembered of jobs")
     parser.add_argument("--every", type=float, default=LOOK_EVERY_S, help="seconds between looks")

@@ -157,6 +157,9 @@ def look(
     facts = [round_fact(it) for it in memory.rounds]
     if memory.initial is not None and len(facts) < ROUNDS:
         facts.insert(0, memory.initial)
+    if knobs and all(it["pinned"] for it in knobs):
+        # Somebody switched the tuner off: what is seen is said, and nothing is done.
+        return None
     seen = seen_now(job, facts, failed_attempts(memory.failures), kept, knobs)
     memory.recovery, action = decide(memory.recovery, seen)
     return action

@@ -121,9 +121,9 @@ def decision(
         knobs={choice.knob: choice.value},
         inputs={
             "attempt": train.attempt,
-            "factors": tuple(it.factor for it in found),
-            "losses": tuple(_finite(it.loss) for it in found),
-            "errors": tuple(it.error for it in found),
+            "factors": [_finite(it.factor) for it in found],
+            "losses": [_finite(it.loss) for it in found],
+            "errors": [it.error for it in found],
             "before": None if base is None else base.loss,
             "factor": choice.factor,
         },

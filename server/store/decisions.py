@@ -128,5 +128,5 @@ def _record(row: Row[Any]) -> DecisionRecord:
         sentence=row.sentence,
         knobs=row.knobs,
         probe=row.probe,
-        inputs={name: tuple(it) if isinstance(it, list) else it for name, it in row.inputs.items()},
+        inputs=row.inputs,
     )

@@ -85,6 +85,7 @@ def test_detached_it_runs_on_until_down(machine: Machine) -> None:
     names = {
         "superlink",
         "control",
+        "sidecar",
         "executor",
         *(f"{role}-{it}" for role in ("agent", "node") for it in "abc"),
     }

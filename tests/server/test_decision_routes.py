@@ -64,9 +64,14 @@ def knobs(desk: ControlDesk) -> dict[str, float]:
 
 
 def test_a_decision_is_entered_once_with_its_knobs(desk: ControlDesk) -> None:
-    body = {"decision": decision("cut 3", knobs={"server_rate": 0.06}), "expected": {"server_rate": 0.2}}
+    inputs = {"members": ["a", "b"], "losses": [0.5, None], "loss": 0.5, "rounds": 3, "metric": "loss"}
+    body = {
+        "decision": decision("cut 3", knobs={"server_rate": 0.06}, inputs=inputs),
+        "expected": {"server_rate": 0.2},
+    }
     code, first = ask(desk, "POST", "decisions", body)
     assert code == 200, first
+    assert first["inputs"] == inputs
     assert ask(desk, "POST", "decisions", body) == (200, first)
     assert knobs(desk)["server_rate"] == 0.06
     body["decision"]["key"] = "cut 4"

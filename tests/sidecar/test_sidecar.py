@@ -159,6 +159,18 @@ def test_a_rate_that_is_pinned_is_not_moved_and_the_job_goes_back_all_the_same(t
         assert (job.round < 13, job.rate) == (True, 0.2)
 
 
+def test_where_every_knob_is_pinned_it_only_watches(tmp_path: Path) -> None:
+    with watched(tmp_path) as job:
+        sidecar = job.sidecar()
+        grown(job, 13)
+        sidecar.look()
+        job.desk.store.knobs.pin(JOB, ["server_rate", "client_rate"], True, by="operator")
+        job.train(BAD)
+        sidecar.look()
+        assert job.decisions("watch")
+        assert (job.round, job.decisions("recovery")) == (14, [])
+
+
 def test_a_model_that_is_no_number_cuts_the_rate_and_the_round_before_stands(tmp_path: Path) -> None:
     with watched(tmp_path) as job:
         sidecar = job.sidecar()
