@@ -145,5 +145,7 @@ class AttemptResult(Frozen):
     metrics: dict[str, MetricValue] = {}
     # How far an applied one moved the weights, Euclidean; None where members hold the model.
     step: float | None = None
+    # Squared length of the mean update that it applied, what noise adds taken off; None there, too.
+    slope: MetricValue | None = None
     seconds: float
     reason: str = ""

@@ -90,6 +90,8 @@ class RoundRecord(Frozen):
     applied: datetime
     # How far it moved the weights, Euclidean; None where members hold the model.
     step: float | None = None
+    # Squared length of the mean update, what noise adds taken off; None there, too.
+    slope: MetricValue | None = None
     metrics: dict[str, MetricValue]
     participation: tuple[Participation, ...] = ()
 

@@ -7,6 +7,7 @@ coordinates, no transcendental function: whoever applies gets the same bits.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hansa.contract.jobs import PER_UPDATE_RULES, ServerRule
+from hansa.contract.jobs import PER_UPDATE_RULES, MetricValue, ServerRule
 
 Array = NDArray[np.float64]
 # Plain averaging, and rules whose mean update was chosen from the members' (`strategies.robust`).
@@ -127,6 +128,19 @@ def tried(
     """
     without = apply(state, mean_update, rule, 0.0, planned_rounds, noise=noise).released
     return without, apply(state, mean_update, rule, rate, planned_rounds, noise=noise).released - without
+
+
+def squared_length(mean_update: Array, noise: float) -> MetricValue:
+    """Squared Euclidean length of the mean update, what noise adds taken off, with its standard error.
+
+    Parameters
+    ----------
+    noise : standard deviation of the noise on each coordinate
+    """
+    square, added = float(mean_update @ mean_update), mean_update.size * noise * noise
+    value = square - added
+    error = noise * math.sqrt(2.0 * added + 4.0 * max(value, 0.0))
+    return MetricValue(value=value, error=error if noise > 0 else None)
 
 
 def loudness(rule: ServerRule, noise: float, planned_rounds: int) -> float:

@@ -29,7 +29,7 @@ from hansa.contract.segments import PREPARATION, STATISTICS, UPDATE, segment_spe
 from hansa.contract.typed import clipped
 from hansa.contract.wire import describe, digest
 from hansa.models.model import Model
-from hansa.strategies.apply import ModelState, apply
+from hansa.strategies.apply import ModelState, apply, squared_length
 from hansa.strategies.attempt import Attempt
 from hansa.strategies.blind_state import BlindState
 from hansa.strategies.cohort_noise import UNPAID, order_noise
@@ -456,9 +456,12 @@ class ConsortiumStrategy(FlowerHooks):
         result, before = attempt.result("applied", round_number=new.round), self.state
         if isinstance(new, BlindState) or isinstance(before, BlindState):
             return result
-        # A function of the sum, which the server has: it tells nothing new.
+        # Functions of the sum, which the server has: they tell nothing new.
         step = float(np.linalg.norm(new.weights - before.weights))
-        return result.model_copy(update={"step": step})
+        slope = None
+        if self.charter.training.mechanism != "moments":
+            slope = squared_length(attempt.mean_update(), attempt.mean_noise())
+        return result.model_copy(update={"step": step, "slope": slope})
 
     def _take(
         self,

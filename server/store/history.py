@@ -133,7 +133,7 @@ def _figures(connection: Connection, job: str, numbers: list[int]) -> Mapping[in
 def _rounds(job: str, which: ColumnElement[bool]) -> Any:
     own = and_(attempts.c.job == rounds.c.job, attempts.c.attempt == rounds.c.attempt)
     query = (
-        select(attempts, rounds.c.applied, rounds.c.step)
+        select(attempts, rounds.c.applied, rounds.c.step, rounds.c.slope, rounds.c.slope_error)
         .join(attempts, own)
         .where(rounds.c.job == job, which)
     )
@@ -173,6 +173,7 @@ def _round(row: Row[Any], parts: tuple[Participation, ...], figures: dict[str, M
         seconds=row.seconds,
         applied=moment(row.applied),
         step=row.step,
+        slope=None if row.slope is None else MetricValue(value=row.slope, error=row.slope_error),
         metrics=figures,
         participation=parts,
     )

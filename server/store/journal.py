@@ -162,6 +162,8 @@ class JobJournal:
                 "attempt": result.attempt,
                 "applied": time.time(),
                 "step": result.step,
+                "slope": None if result.slope is None else result.slope.value,
+                "slope_error": None if result.slope is None else result.slope.error,
             }
             connection.execute(insert(rounds), row)
             checkpoints.write(connection, self._job, number, state)

@@ -141,6 +141,9 @@ rounds = Table(
     Column("applied", Double, nullable=False),
     # How far it moved the weights; none where members hold the model.
     Column("step", Double),
+    # Squared length of the mean update, and its standard error by noise.
+    Column("slope", Double),
+    Column("slope_error", Double),
     UniqueConstraint("job", "attempt"),
     _of_attempt(),
 )

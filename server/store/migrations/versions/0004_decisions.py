@@ -30,7 +30,8 @@ def upgrade() -> None:
     )
     op.add_column("jobs", sa.Column("wanted_by", sa.String(63), nullable=False, server_default="operator"))
     op.add_column("jobs", sa.Column("wanted_reason", sa.Text, nullable=False, server_default=""))
-    op.add_column("rounds", sa.Column("step", sa.Double))
+    for name in ("step", "slope", "slope_error"):
+        op.add_column("rounds", sa.Column(name, sa.Double))
 
 
 def downgrade() -> None:
