@@ -72,7 +72,7 @@ from hansa.privacy.currency import GDP
 from hansa.privacy.noise import NoiseGenerator
 from hansa.privacy.planning import JobBudget, plan_noise
 from hansa.sidecar import recovery
-from hansa.sidecar.recovery import FailedAttempt, Figure, RecoveryState, RollBack, RoundFact, Seen
+from hansa.sidecar.recovery import FailedAttempt, Figure, RecoveryState, RollBack, RoundFact, Seen, slope_of
 from hansa.strategies.apply import ModelState, apply
 from hansa.strategies.audit_groups import MOST_ROUNDS, Audit, Direction, GroupSum, Verdict, verdict
 
@@ -267,7 +267,10 @@ class SimulatedJob:
             self.failures.append(FailedAttempt(self.attempt, "not-finite", self.rate))
             return
         moved = float(np.linalg.norm(new.weights - self.state.weights))
-        fact = RoundFact(new.round, self.attempt, rate=self.rate, step=moved if self.steps else None)
+        fact = RoundFact(new.round, self.attempt, rate=self.rate)
+        if self.steps:
+            noise = consortium.noise_sd(range(len(consortium.parts)))
+            fact = replace(fact, step=moved, slope=slope_of(float(total @ total), noise, len(total)))
         if self.probe and new.round % consortium.every == 0:
             fact = replace(fact, **_both(consortium.released(new.weights, self.rng)))
             if self._worse(fact):

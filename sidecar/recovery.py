@@ -49,8 +49,10 @@ class RoundFact:
     attempt : the one that became this round; rises for ever, while a round's number comes again after going back
     loss, score : of the model after the round; None where it was not evaluated, or noise hides the figure
     rate : the server's rate in that attempt, where it is known
-    step : how far the round moved the weights, Euclidean; None where the server does not see it (`he`). A function
-        of noised sums, so it tells nothing new; and known at once, in rounds without evaluation too
+    step : how far the round moved the weights, Euclidean
+    slope : squared length of the mean gradient at the model before the round, what noise adds taken off, with its error
+        (`slope_of`). Both are functions of noised sums, so they tell nothing new, and are known in rounds without
+        evaluation too; None where the server sees no sums (`he`)
     """
 
     round: int
@@ -59,6 +61,12 @@ class RoundFact:
     score: Figure | None = None
     rate: float | None = None
     step: float | None = None
+    slope: Figure | None = None
+
+    @property
+    def judged(self) -> bool:
+        """Whether anything is known by which a round could have gone wrong."""
+        return self.loss is not None or self.step is not None or self.slope is not None
 
 
 @dataclass(frozen=True)
@@ -108,6 +116,8 @@ class Rule:
     least_loss, least_score : what is less is none, whatever the errors: a share of the loss, and points of the score
     long : a step so many times as long as the longest of the rounds before went astray. It is known exactly, and noise
         makes steps of about one length; whoever wants a rate raised so far in the middle of a job does it in two moves
+    steep_errors, steeper : a slope beyond the largest of the rounds before by so many standard errors, and so many
+        times as large, is one that leads away from where it was flat; without noise the loss says it better
     group : so many of the latest evaluated rounds are taken together, each number of them by itself
     before : so many evaluated rounds before them say how it was; a round older counts `fade` times
     lucky : a round within so many errors of those before may be gone back to
@@ -123,6 +133,8 @@ class Rule:
     least_loss: float = 0.05
     least_score: float = 0.03
     long: float = 5.0
+    steep_errors: float = 4.0
+    steeper: float = 2.0
     group: int = 4
     before: int = 8
     fade: float = 0.8
@@ -242,6 +254,19 @@ class RecoveryState:
         return cls(**own)
 
 
+def slope_of(square: float, noise: float, length: int) -> Figure:
+    """What a noised mean update says of the gradient's squared length.
+
+    Parameters
+    ----------
+    square : its own squared length
+    noise, length : standard deviation of the noise on each of so many coordinates
+    """
+    value = square - length * noise**2
+    error = noise * math.sqrt(2.0 * length * noise**2 + 4.0 * max(value, 0.0))
+    return Figure(value, error if noise > 0 else None)
+
+
 def figures_of(metrics: Mapping[str, Figure]) -> tuple[Figure | None, Figure | None]:
     """Loss and score among a round's figures."""
     loss = next((metrics[name] for name in LOSSES if name in metrics), None)
@@ -337,7 +362,7 @@ def _divergence(state: RecoveryState, seen: Seen, rule: Rule) -> _Divergence | N
         before = [it for it in rounds if it.round < broken[0].round and _finite(it.loss)]
         words = f"the loss after round {broken[0].round} is no number"
         return _Divergence(before[-1] if before else None, words, {"round": float(broken[0].round)})
-    astray = _astray(state, seen, rule)
+    astray = _astray(state, seen, rule) or _steep(state, seen, rule)
     if astray is not None:
         return astray
     rounds = [it for it in rounds if _finite(it.loss)]
@@ -356,15 +381,60 @@ def _astray(state: RecoveryState, seen: Seen, rule: Rule) -> _Divergence | None:
     """A step far longer than those before, whoever asked for it."""
     rounds = sorted(seen.rounds, key=lambda it: it.round)
     for place, it in enumerate(rounds):
-        before = [other.step for other in rounds[max(place - rule.before, 0) : place] if other.step is not None]
+        before = [
+            other.step for other in rounds[max(place - rule.before, 0) : place] if other.step is not None
+        ]
         if it.attempt <= state.changed or it.step is None or len(before) < _FEW:
             continue
         longest = max(before)
         if not it.step <= rule.long * longest:
-            words = f"the step of round {it.round} was {_over(it.step, longest):.3g} times as long as any before"
+            words = (
+                f"the step of round {it.round} was {_over(it.step, longest):.3g} times as long as any before"
+            )
             evidence = {"round": float(it.round), "step": it.step, "longest_before": longest}
             return _Divergence(rounds[place - 1], words, evidence)
     return None
+
+
+def _steep(state: RecoveryState, seen: Seen, rule: Rule) -> _Divergence | None:
+    """A gradient far larger than those of the rounds before: the model was moved away from where it was small."""
+    rounds = sorted(seen.rounds, key=lambda it: it.round)
+    for place, it in enumerate(rounds):
+        before = [
+            other.slope for other in rounds[max(place - rule.before, 0) : place] if _noised(other.slope)
+        ]
+        if it.attempt <= state.changed or not _noised(it.slope) or len(before) < _FEW:
+            continue
+        top = max(before, key=lambda slope: slope.value if slope else 0.0)
+        assert it.slope is not None
+        assert top is not None
+        z = _over(it.slope.value - top.value, math.hypot(it.slope.error or 0.0, top.error or 0.0))
+        if z >= rule.steep_errors and it.slope.value >= rule.steeper * max(top.value, 0.0):
+            good = _flat(rounds[:place], it, before, rule)
+            words = (
+                f"the gradient after round {it.round - 1} is larger than any before by {z:.1f} standard errors, "
+                f"{it.slope.value:.3g} against {top.value:.3g}"
+            )
+            evidence = {"round": float(it.round - 1), "slope": it.slope.value, "largest_before": top.value}
+            return _Divergence(good, words, {**evidence, "slope_errors": z})
+    return None
+
+
+def _flat(
+    rounds: Sequence[RoundFact], after: RoundFact, before: Sequence[Figure | None], rule: Rule
+) -> RoundFact:
+    """The newest round whose slope, which the next one says, is what it was usually."""
+    usual = median(it.value for it in before if it is not None)
+    following = after.slope
+    for it in reversed(rounds[-1 - rule.group :]):
+        if following is not None and following.value <= usual + rule.lucky * (following.error or 0.0):
+            return it
+        following = it.slope
+    return rounds[-1 - rule.group :][0]
+
+
+def _noised(slope: Figure | None) -> bool:
+    return slope is not None and slope.error is not None and slope.error > 0 and math.isfinite(slope.value)
 
 
 def _compared(
@@ -493,7 +563,7 @@ def _given_back(state: RecoveryState, seen: Seen, rule: Rule) -> tuple[RecoveryS
     normal = state.normal
     if normal is None or seen.rate is None or state.factor >= state.most:
         return state, None
-    calm = [it for it in seen.rounds if it.attempt > state.changed and it.loss is not None]
+    calm = [it for it in seen.rounds if it.attempt > state.changed and it.judged]
     key = f"give back {seen.newest}"
     if len(calm) < rule.calm or key in state.made:
         return state, None
