@@ -116,7 +116,7 @@ class Rule:
     least_loss, least_score : what is less is none, whatever the errors: a share of the loss, and points of the score
     long : a step so many times as long as the longest of the rounds before went astray. It is known exactly, and noise
         makes steps of about one length; whoever wants a rate raised so far in the middle of a job does it in two moves
-    steep_errors, steeper : a slope beyond the largest of the rounds before by so many standard errors, and so many
+    steep_errors, steeper : a slope beyond the largest of some rounds before by so many standard errors, and so many
         times as large, is one that leads away from where it was flat; without noise the loss says it better
     group : so many of the latest evaluated rounds are taken together, each number of them by itself
     before : so many evaluated rounds before them say how it was; a round older counts `fade` times
@@ -127,14 +127,14 @@ class Rule:
     most : setbacks in `window` attempts; the next pauses the job
     """
 
-    loss_errors: float = 3.5
+    loss_errors: float = 4.0
     score_errors: float = 4.0
     beside: float = 1.0
     least_loss: float = 0.05
     least_score: float = 0.03
     long: float = 5.0
-    steep_errors: float = 4.0
-    steeper: float = 2.0
+    steep_errors: float = 3.3
+    steeper: float = 1.5
     group: int = 4
     before: int = 8
     fade: float = 0.8
@@ -412,7 +412,7 @@ def _steep(state: RecoveryState, seen: Seen, rule: Rule) -> _Divergence | None:
         if z >= rule.steep_errors and it.slope.value >= rule.steeper * max(top.value, 0.0):
             good = _flat(rounds[:place], it, before, rule)
             words = (
-                f"the gradient after round {it.round - 1} is larger than any before by {z:.1f} standard errors, "
+                f"the gradient after round {it.round - 1} is larger than it was before by {z:.1f} standard errors, "
                 f"{it.slope.value:.3g} against {top.value:.3g}"
             )
             evidence = {"round": float(it.round - 1), "slope": it.slope.value, "largest_before": top.value}
