@@ -10,7 +10,7 @@ an audit, the groups' noised sums; what a loss really is they do not. One set of
 
 Faults, 50 a table, begin with an attempt between the 5th and the 50th of 60 rounds: a model that is not finite; a rate
 100 times too large, for one attempt and for five, half of them as the knob says, half whatever it says; the sign of the
-sum flipped, for one attempt and for five. An evaluation rides with the next attempt, and what the sidecar decides comes
+sum flipped, for one attempt and for three. An evaluation rides with the next attempt, and what the sidecar decides comes
 one attempt later still, as the attempt under way is finished first.
 
 --probe
@@ -45,6 +45,7 @@ import argparse
 import json
 import math
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -78,7 +79,7 @@ from hansa.strategies.audit_groups import MOST_ROUNDS, Audit, Direction, GroupSu
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 
-FAULTS = ("not finite", "rate x100 once", "rate x100 five times", "sign flip once", "sign flip five times")
+FAULTS = ("not finite", "rate x100 once", "rate x100 five times", "sign flip once", "sign flip three times")
 OF_EACH = 10
 # Of the noise: undisturbed jobs, and the faults' jobs in turn.
 SEEDS = 5
@@ -173,7 +174,7 @@ class Fault:
     @property
     def last(self) -> int:
         """The last attempt in which it does."""
-        return self.first + (4 if "five" in self.kind else 0)
+        return self.first + (4 if "five" in self.kind else 2 if "three" in self.kind else 0)
 
     def at(self, attempt: int) -> bool:
         """Whether it does in this attempt."""
@@ -210,6 +211,7 @@ class SimulatedJob:
         steps: bool = True,
     ) -> None:
         self.consortium = consortium
+        self.made: Counter[int] = Counter()
         self.seed, self.rng = seed, np.random.default_rng([seed, 1])
         self.treated, self.probe, self.steps = treated, probe, steps
         self.state = ModelState.start(consortium.model.initial(0))
@@ -257,8 +259,10 @@ class SimulatedJob:
         if not self.probe and self.state.round % consortium.every == 0:
             self._evaluated(-1, self.state.released)
         total = sum(consortium.update(number, weights) for number in range(len(consortium.parts)))
-        # The same in every job of a seed, so that what a fault does is not hidden by luck.
-        drawn = np.random.default_rng([self.seed, 0, self.attempt]).normal(size=len(weights))
+        # The same in every job of a seed the first time that it makes a round: what a fault does is not hidden by luck.
+        made = self.made[self.state.round]
+        self.made[self.state.round] += 1
+        drawn = np.random.default_rng([self.seed, 0, self.state.round, made]).normal(size=len(weights))
         total = total + consortium.noise_sd(range(len(consortium.parts))) * drawn
         if fault is not None and fault.knob:
             self._turn(fault)

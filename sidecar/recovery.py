@@ -28,6 +28,8 @@ _SAME = 1e-6
 _MANY = 1e6
 # Steps before one is called long.
 _FEW = 3
+# A slope that has grown for so many rounds has hardly grown in the first of them.
+_BACK = 4
 # Of a figure without noise, while too few are known to say by how much they scatter; and the least of it after that.
 _UNKNOWN, _EXACT = 0.1, 0.01
 
@@ -84,7 +86,7 @@ class Seen:
 
     Parameters
     ----------
-    rounds : rounds that stand, the newest 40 are enough; round 0 as attempt 0 where it was evaluated
+    rounds : rounds that stand, 40 of the newest are enough; round 0 as attempt 0 where it was evaluated
     failures : failed attempts, in any order
     kept : rounds whose states can be gone back to
     rate : the server's rate of the next attempt; None where nobody may move it
@@ -121,7 +123,7 @@ class Rule:
     group : so many of the latest evaluated rounds are taken together, each number of them by itself
     before : so many evaluated rounds before them say how it was; a round older counts `fade` times
     lucky : a round within so many errors of those before may be gone back to
-    cut : the rate is multiplied by this at a setback, and twice at one that follows before anything was given back
+    cut : the rate is multiplied by this at a setback, and three times at one that follows before anything is given back
     give_back : and divided by this while it goes well, after `calm` evaluated rounds each time
     ceiling : where giving back went wrong, no more is given back than this part of the rate at which it did
     most : setbacks in `window` attempts; the next pauses the job
@@ -141,7 +143,7 @@ class Rule:
     lucky: float = 1.5
     cut: float = 0.3
     give_back: float = 0.55
-    calm: int = 2
+    calm: int = 1
     ceiling: float = 0.55
     most: int = 5
     window: int = 30
@@ -356,8 +358,9 @@ class _Level(NamedTuple):
 def _divergence(state: RecoveryState, seen: Seen, rule: Rule) -> _Divergence | None:
     """The latest evaluated rounds beside those before them."""
     rounds = sorted((it for it in seen.rounds if it.loss is not None), key=lambda it: it.round)
+    everything = sorted(seen.rounds, key=lambda it: it.round)
     fresh = [it for it in rounds if it.attempt > state.changed]
-    broken = [it for it in fresh if not _finite(it.loss)]
+    broken = [it for it in fresh if not _finite(it.loss) and _new(it, state, everything, rule)]
     if broken:
         before = [it for it in rounds if it.round < broken[0].round and _finite(it.loss)]
         words = f"the loss after round {broken[0].round} is no number"
@@ -384,7 +387,7 @@ def _astray(state: RecoveryState, seen: Seen, rule: Rule) -> _Divergence | None:
         before = [
             other.step for other in rounds[max(place - rule.before, 0) : place] if other.step is not None
         ]
-        if it.attempt <= state.changed or it.step is None or len(before) < _FEW:
+        if not _new(it, state, rounds, rule) or it.step is None or len(before) < _FEW:
             continue
         longest = max(before)
         if not it.step <= rule.long * longest:
@@ -396,6 +399,11 @@ def _astray(state: RecoveryState, seen: Seen, rule: Rule) -> _Divergence | None:
     return None
 
 
+def _new(it: RoundFact, state: RecoveryState, rounds: Sequence[RoundFact], rule: Rule) -> bool:
+    """Whether a round is one of the latest and came after the last action: what is older was judged, or is too late."""
+    return it.attempt > state.changed and it.round > rounds[-1].round - rule.group
+
+
 def _steep(state: RecoveryState, seen: Seen, rule: Rule) -> _Divergence | None:
     """A gradient far larger than those of the rounds before: the model was moved away from where it was small."""
     rounds = sorted(seen.rounds, key=lambda it: it.round)
@@ -403,7 +411,7 @@ def _steep(state: RecoveryState, seen: Seen, rule: Rule) -> _Divergence | None:
         before = [
             other.slope for other in rounds[max(place - rule.before, 0) : place] if _noised(other.slope)
         ]
-        if it.attempt <= state.changed or not _noised(it.slope) or len(before) < _FEW:
+        if not _new(it, state, rounds, rule) or not _noised(it.slope) or len(before) < _FEW:
             continue
         top = max(before, key=lambda slope: slope.value if slope else 0.0)
         assert it.slope is not None
@@ -426,11 +434,11 @@ def _flat(
     """The newest round whose slope, which the next one says, is what it was usually."""
     usual = median(it.value for it in before if it is not None)
     following = after.slope
-    for it in reversed(rounds[-1 - rule.group :]):
+    for it in reversed(rounds[-_BACK:]):
         if following is not None and following.value <= usual + rule.lucky * (following.error or 0.0):
             return it
         following = it.slope
-    return rounds[-1 - rule.group :][0]
+    return rounds[-_BACK:][0]
 
 
 def _noised(slope: Figure | None) -> bool:
@@ -601,7 +609,7 @@ def _cut(
         normal = seen.rate if good_rate is None else min(good_rate, seen.rate)
     most = state.factor * rule.ceiling if state.given else state.most
     # What the last cut did not end is not ended by another of the same size.
-    factor = state.factor * rule.cut ** (2 if state.normal is not None and not state.given else 1)
+    factor = state.factor * rule.cut ** (3 if state.normal is not None and not state.given else 1)
     state = replace(state, normal=normal, factor=factor, most=max(most, factor), given=False)
     return state, max(seen.low, normal * factor)
 
