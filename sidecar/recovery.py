@@ -22,6 +22,8 @@ FailureKind = Literal["not-finite", "dropped", "other"]
 
 # Figures that are looked at, first found counts, whatever the label is.
 LOSSES, SCORES = ("log_loss", "rmse"), ("auc", "accuracy")
+# Nothing is done inside so many standard errors.
+ERRORS = 3.0
 # Two rates that differ by less are the same knob.
 _SAME = 1e-6
 # What JSON has instead of infinity.
@@ -135,14 +137,14 @@ class Rule:
     least_loss: float = 0.05
     least_score: float = 0.03
     long: float = 5.0
-    steep_errors: float = 3.3
-    steeper: float = 1.5
+    steep_errors: float = 4.0
+    steeper: float = 2.0
     group: int = 4
     before: int = 8
     fade: float = 0.8
     lucky: float = 1.5
     cut: float = 0.3
-    give_back: float = 0.55
+    give_back: float = math.sqrt(0.3)
     calm: int = 1
     ceiling: float = 0.55
     most: int = 5
@@ -281,6 +283,7 @@ def decide(state: RecoveryState, seen: Seen, rule: Rule = RULE) -> tuple[Recover
     The same state and what is seen always give the same answer. None while the job does not run, unless an action
     that was decided on before is not finished.
     """
+    seen = _in_order(seen)
     if state.pending is not None:
         if next_step(state.pending, seen) != "done":
             return state, state.pending
@@ -340,6 +343,15 @@ def refused(state: RecoveryState, key: str, reason: str) -> RecoveryState:
     return _taken(state, pause, state.changed)
 
 
+def _in_order(seen: Seen) -> Seen:
+    """Rounds rising, each once however often it was read."""
+    known: dict[int, RoundFact] = {}
+    for it in sorted(seen.rounds, key=lambda it: (it.round, it.attempt)):
+        other = known.get(it.attempt)
+        known[it.attempt] = it if other is None or other.loss is None else other
+    return replace(seen, rounds=tuple(known.values()))
+
+
 class _Divergence(NamedTuple):
     """Where it went wrong: the newest round that was good (None: none is), and the numbers."""
 
@@ -357,10 +369,9 @@ class _Level(NamedTuple):
 
 def _divergence(state: RecoveryState, seen: Seen, rule: Rule) -> _Divergence | None:
     """The latest evaluated rounds beside those before them."""
-    rounds = sorted((it for it in seen.rounds if it.loss is not None), key=lambda it: it.round)
-    everything = sorted(seen.rounds, key=lambda it: it.round)
+    rounds = [it for it in seen.rounds if it.loss is not None]
     fresh = [it for it in rounds if it.attempt > state.changed]
-    broken = [it for it in fresh if not _finite(it.loss) and _new(it, state, everything, rule)]
+    broken = [it for it in fresh if not _finite(it.loss) and _new(it, state, seen, rule)]
     if broken:
         before = [it for it in rounds if it.round < broken[0].round and _finite(it.loss)]
         words = f"the loss after round {broken[0].round} is no number"
@@ -382,12 +393,12 @@ def _divergence(state: RecoveryState, seen: Seen, rule: Rule) -> _Divergence | N
 
 def _astray(state: RecoveryState, seen: Seen, rule: Rule) -> _Divergence | None:
     """A step far longer than those before, whoever asked for it."""
-    rounds = sorted(seen.rounds, key=lambda it: it.round)
+    rounds = seen.rounds
     for place, it in enumerate(rounds):
         before = [
             other.step for other in rounds[max(place - rule.before, 0) : place] if other.step is not None
         ]
-        if not _new(it, state, rounds, rule) or it.step is None or len(before) < _FEW:
+        if not _new(it, state, seen, rule) or it.step is None or len(before) < _FEW:
             continue
         longest = max(before)
         if not it.step <= rule.long * longest:
@@ -399,25 +410,25 @@ def _astray(state: RecoveryState, seen: Seen, rule: Rule) -> _Divergence | None:
     return None
 
 
-def _new(it: RoundFact, state: RecoveryState, rounds: Sequence[RoundFact], rule: Rule) -> bool:
+def _new(it: RoundFact, state: RecoveryState, seen: Seen, rule: Rule) -> bool:
     """Whether a round is one of the latest and came after the last action: what is older was judged, or is too late."""
-    return it.attempt > state.changed and it.round > rounds[-1].round - rule.group
+    return it.attempt > state.changed and it.round > seen.rounds[-1].round - rule.group
 
 
 def _steep(state: RecoveryState, seen: Seen, rule: Rule) -> _Divergence | None:
     """A gradient far larger than those of the rounds before: the model was moved away from where it was small."""
-    rounds = sorted(seen.rounds, key=lambda it: it.round)
+    rounds = seen.rounds
     for place, it in enumerate(rounds):
         before = [
             other.slope for other in rounds[max(place - rule.before, 0) : place] if _noised(other.slope)
         ]
-        if not _new(it, state, rounds, rule) or not _noised(it.slope) or len(before) < _FEW:
+        if not _new(it, state, seen, rule) or not _noised(it.slope) or len(before) < _FEW:
             continue
         top = max(before, key=lambda slope: slope.value if slope else 0.0)
         assert it.slope is not None
         assert top is not None
         z = _over(it.slope.value - top.value, math.hypot(it.slope.error or 0.0, top.error or 0.0))
-        if z >= rule.steep_errors and it.slope.value >= rule.steeper * max(top.value, 0.0):
+        if z >= max(rule.steep_errors, ERRORS) and it.slope.value >= rule.steeper * max(top.value, 0.0):
             good = _flat(rounds[:place], it, before, rule)
             words = (
                 f"the gradient after round {it.round - 1} is larger than it was before by {z:.1f} standard errors, "
@@ -463,7 +474,7 @@ def _compared(
     }
     first, last = group[0].round, group[-1].round
     which = f"round {last}" if first == last else f"rounds {first} to {last}"
-    if z >= rule.loss_errors and rise >= rule.least_loss * abs(usual.value):
+    if z >= max(rule.loss_errors, ERRORS) and rise >= rule.least_loss * abs(usual.value):
         words = (
             f"the loss of {which}, {now.value:.4g}, is {z:.1f} standard errors above {usual.value:.4g} before"
         )
@@ -473,7 +484,7 @@ def _compared(
         return 0.0, None
     fall = high.value - low.value
     score_z = _over(fall, math.hypot(high.error, low.error))
-    if score_z >= rule.score_errors and fall >= rule.least_score and z >= rule.beside:
+    if score_z >= max(rule.score_errors, ERRORS) and fall >= rule.least_score and z >= rule.beside:
         evidence |= {"score": low.value, "score_before": high.value, "score_errors": score_z}
         words = f"the score of {which}, {low.value:.4g}, is {score_z:.1f} standard errors below {high.value:.4g} before"
         return score_z, _Divergence(_good(before, usual, rule), words, evidence)
@@ -482,12 +493,14 @@ def _compared(
 
 def _good(before: Sequence[RoundFact], usual: _Level, rule: Rule) -> RoundFact:
     """The newest round whose own loss is not suspicious; one that was only lucky is passed over."""
-    for it in reversed(before[-3:]):
-        assert it.loss is not None
-        error = it.loss.error or usual.error
-        if it.loss.value - usual.value <= rule.lucky * error:
-            return it
-    return before[-1]
+    return next((it for it in reversed(before[-3:]) if not _doubtful(it.loss, usual, rule)), before[-1])
+
+
+def _doubtful(loss: Figure | None, usual: _Level | None, rule: Rule) -> bool:
+    """Whether a single loss is somewhat high, though no divergence."""
+    if loss is None or usual is None:
+        return False
+    return not loss.value - usual.value <= rule.lucky * (loss.error or usual.error)
 
 
 def _level(figures: Sequence[Figure | None], rule: Rule | None) -> _Level | None:
@@ -533,7 +546,7 @@ def _go_back(
     if _spent(state, seen, rule):
         return _paused(state, seen, _exhausted(found.words, rule), found.evidence)
     state, rate = _cut(state, seen, good.rate, rule)
-    newest = max(seen.rounds, key=lambda it: it.round)
+    newest = seen.rounds[-1]
     to_round = max(reachable)
     sentence = f"{_capital(found.words)}: back to round {to_round}{_at_rate(seen.rate, rate)}; charges stay."
     evidence = {**found.evidence, "to_round": float(to_round), "setbacks": float(len(state.setbacks))}
@@ -558,8 +571,7 @@ def _after_failures(
     lowered = latest.rate is not None and seen.rate is not None and seen.rate < 0.7 * latest.rate
     if lowered or seen.rate is None:
         return replace(state, setbacks=(*state.setbacks, latest.attempt), changed=seen.newest), None
-    newest = max(seen.rounds, key=lambda it: it.round, default=None)
-    state, rate = _cut(state, seen, None if newest is None else newest.rate, rule)
+    state, rate = _cut(state, seen, seen.rounds[-1].rate if seen.rounds else None, rule)
     if rate is None or _same(rate, seen.rate):
         return replace(state, changed=seen.newest), None
     sentence = f"{_capital(words)}; the round before stands, and it goes on{_at_rate(seen.rate, rate)}."
@@ -571,7 +583,9 @@ def _given_back(state: RecoveryState, seen: Seen, rule: Rule) -> tuple[RecoveryS
     normal = state.normal
     if normal is None or seen.rate is None or state.factor >= state.most:
         return state, None
-    calm = [it for it in seen.rounds if it.attempt > state.changed and it.judged]
+    usual = _level([it.loss for it in seen.rounds if it.attempt <= state.changed][-rule.before :], rule)
+    fresh = [it for it in seen.rounds if it.attempt > state.changed and it.judged]
+    calm = [it for it in fresh if not _doubtful(it.loss, usual, rule)]
     key = f"give back {seen.newest}"
     if len(calm) < rule.calm or key in state.made:
         return state, None
