@@ -22,12 +22,16 @@ FailureKind = Literal["not-finite", "dropped", "other"]
 
 # Figures that are looked at, first found counts, whatever the label is.
 LOSSES, SCORES = ("log_loss", "rmse"), ("auc", "accuracy")
+# Nothing is done inside so many standard errors.
+ERRORS = 3.0
 # Two rates that differ by less are the same knob.
 _SAME = 1e-6
 # What JSON has instead of infinity.
 _MANY = 1e6
 # Steps before one is called long.
 _FEW = 3
+# A slope that has grown for so many rounds has hardly grown in the first of them.
+_BACK = 4
 # Of a figure without noise, while too few are known to say by how much they scatter; and the least of it after that.
 _UNKNOWN, _EXACT = 0.1, 0.01
 
@@ -49,8 +53,10 @@ class RoundFact:
     attempt : the one that became this round; rises for ever, while a round's number comes again after going back
     loss, score : of the model after the round; None where it was not evaluated, or noise hides the figure
     rate : the server's rate in that attempt, where it is known
-    step : how far the round moved the weights, Euclidean; None where the server does not see it (`he`). A function
-        of noised sums, so it tells nothing new; and known at once, in rounds without evaluation too
+    step : how far the round moved the weights, Euclidean
+    slope : squared length of the mean gradient at the model before the round, what noise adds taken off, with its error
+        (`slope_of`). Both are functions of noised sums, so they tell nothing new, and are known in rounds without
+        evaluation too; None where the server sees no sums (`he`)
     """
 
     round: int
@@ -59,6 +65,12 @@ class RoundFact:
     score: Figure | None = None
     rate: float | None = None
     step: float | None = None
+    slope: Figure | None = None
+
+    @property
+    def judged(self) -> bool:
+        """Whether anything is known by which a round could have gone wrong."""
+        return self.loss is not None or self.step is not None or self.slope is not None
 
 
 @dataclass(frozen=True)
@@ -76,7 +88,7 @@ class Seen:
 
     Parameters
     ----------
-    rounds : rounds that stand, the newest 40 are enough; round 0 as attempt 0 where it was evaluated
+    rounds : rounds that stand, 40 of the newest are enough; round 0 as attempt 0 where it was evaluated
     failures : failed attempts, in any order
     kept : rounds whose states can be gone back to
     rate : the server's rate of the next attempt; None where nobody may move it
@@ -108,28 +120,32 @@ class Rule:
     least_loss, least_score : what is less is none, whatever the errors: a share of the loss, and points of the score
     long : a step so many times as long as the longest of the rounds before went astray. It is known exactly, and noise
         makes steps of about one length; whoever wants a rate raised so far in the middle of a job does it in two moves
+    steep_errors, steeper : a slope beyond the largest of some rounds before by so many standard errors, and so many
+        times as large, is one that leads away from where it was flat; without noise the loss says it better
     group : so many of the latest evaluated rounds are taken together, each number of them by itself
     before : so many evaluated rounds before them say how it was; a round older counts `fade` times
     lucky : a round within so many errors of those before may be gone back to
-    cut : the rate is multiplied by this at a setback, and twice at one that follows before anything was given back
+    cut : the rate is multiplied by this at a setback, and three times at one that follows before anything is given back
     give_back : and divided by this while it goes well, after `calm` evaluated rounds each time
     ceiling : where giving back went wrong, no more is given back than this part of the rate at which it did
     most : setbacks in `window` attempts; the next pauses the job
     """
 
-    loss_errors: float = 3.5
+    loss_errors: float = 4.0
     score_errors: float = 4.0
     beside: float = 1.0
     least_loss: float = 0.05
     least_score: float = 0.03
     long: float = 5.0
+    steep_errors: float = 4.0
+    steeper: float = 2.0
     group: int = 4
     before: int = 8
     fade: float = 0.8
     lucky: float = 1.5
     cut: float = 0.3
-    give_back: float = 0.55
-    calm: int = 2
+    give_back: float = math.sqrt(0.3)
+    calm: int = 1
     ceiling: float = 0.55
     most: int = 5
     window: int = 30
@@ -242,6 +258,19 @@ class RecoveryState:
         return cls(**own)
 
 
+def slope_of(square: float, noise: float, length: int) -> Figure:
+    """What a noised mean update says of the gradient's squared length.
+
+    Parameters
+    ----------
+    square : its own squared length
+    noise, length : standard deviation of the noise on each of so many coordinates
+    """
+    value = square - length * noise**2
+    error = noise * math.sqrt(2.0 * length * noise**2 + 4.0 * max(value, 0.0))
+    return Figure(value, error if noise > 0 else None)
+
+
 def figures_of(metrics: Mapping[str, Figure]) -> tuple[Figure | None, Figure | None]:
     """Loss and score among a round's figures."""
     loss = next((metrics[name] for name in LOSSES if name in metrics), None)
@@ -254,6 +283,7 @@ def decide(state: RecoveryState, seen: Seen, rule: Rule = RULE) -> tuple[Recover
     The same state and what is seen always give the same answer. None while the job does not run, unless an action
     that was decided on before is not finished.
     """
+    seen = _in_order(seen)
     if state.pending is not None:
         if next_step(state.pending, seen) != "done":
             return state, state.pending
@@ -313,6 +343,15 @@ def refused(state: RecoveryState, key: str, reason: str) -> RecoveryState:
     return _taken(state, pause, state.changed)
 
 
+def _in_order(seen: Seen) -> Seen:
+    """Rounds rising, each once however often it was read."""
+    known: dict[int, RoundFact] = {}
+    for it in sorted(seen.rounds, key=lambda it: (it.round, it.attempt)):
+        other = known.get(it.attempt)
+        known[it.attempt] = it if other is None or other.loss is None else other
+    return replace(seen, rounds=tuple(known.values()))
+
+
 class _Divergence(NamedTuple):
     """Where it went wrong: the newest round that was good (None: none is), and the numbers."""
 
@@ -330,14 +369,14 @@ class _Level(NamedTuple):
 
 def _divergence(state: RecoveryState, seen: Seen, rule: Rule) -> _Divergence | None:
     """The latest evaluated rounds beside those before them."""
-    rounds = sorted((it for it in seen.rounds if it.loss is not None), key=lambda it: it.round)
+    rounds = [it for it in seen.rounds if it.loss is not None]
     fresh = [it for it in rounds if it.attempt > state.changed]
-    broken = [it for it in fresh if not _finite(it.loss)]
+    broken = [it for it in fresh if not _finite(it.loss) and _new(it, state, seen, rule)]
     if broken:
         before = [it for it in rounds if it.round < broken[0].round and _finite(it.loss)]
         words = f"the loss after round {broken[0].round} is no number"
         return _Divergence(before[-1] if before else None, words, {"round": float(broken[0].round)})
-    astray = _astray(state, seen, rule)
+    astray = _astray(state, seen, rule) or _steep(state, seen, rule)
     if astray is not None:
         return astray
     rounds = [it for it in rounds if _finite(it.loss)]
@@ -354,12 +393,12 @@ def _divergence(state: RecoveryState, seen: Seen, rule: Rule) -> _Divergence | N
 
 def _astray(state: RecoveryState, seen: Seen, rule: Rule) -> _Divergence | None:
     """A step far longer than those before, whoever asked for it."""
-    rounds = sorted(seen.rounds, key=lambda it: it.round)
+    rounds = seen.rounds
     for place, it in enumerate(rounds):
         before = [
             other.step for other in rounds[max(place - rule.before, 0) : place] if other.step is not None
         ]
-        if it.attempt <= state.changed or it.step is None or len(before) < _FEW:
+        if not _new(it, state, seen, rule) or it.step is None or len(before) < _FEW:
             continue
         longest = max(before)
         if not it.step <= rule.long * longest:
@@ -369,6 +408,52 @@ def _astray(state: RecoveryState, seen: Seen, rule: Rule) -> _Divergence | None:
             evidence = {"round": float(it.round), "step": it.step, "longest_before": longest}
             return _Divergence(rounds[place - 1], words, evidence)
     return None
+
+
+def _new(it: RoundFact, state: RecoveryState, seen: Seen, rule: Rule) -> bool:
+    """Whether a round is one of the latest and came after the last action: what is older was judged, or is too late."""
+    return it.attempt > state.changed and it.round > seen.rounds[-1].round - rule.group
+
+
+def _steep(state: RecoveryState, seen: Seen, rule: Rule) -> _Divergence | None:
+    """A gradient far larger than those of the rounds before: the model was moved away from where it was small."""
+    rounds = seen.rounds
+    for place, it in enumerate(rounds):
+        before = [
+            other.slope for other in rounds[max(place - rule.before, 0) : place] if _noised(other.slope)
+        ]
+        if not _new(it, state, seen, rule) or not _noised(it.slope) or len(before) < _FEW:
+            continue
+        top = max(before, key=lambda slope: slope.value if slope else 0.0)
+        assert it.slope is not None
+        assert top is not None
+        z = _over(it.slope.value - top.value, math.hypot(it.slope.error or 0.0, top.error or 0.0))
+        if z >= max(rule.steep_errors, ERRORS) and it.slope.value >= rule.steeper * max(top.value, 0.0):
+            good = _flat(rounds[:place], it, before, rule)
+            words = (
+                f"the gradient after round {it.round - 1} is larger than it was before by {z:.1f} standard errors, "
+                f"{it.slope.value:.3g} against {top.value:.3g}"
+            )
+            evidence = {"round": float(it.round - 1), "slope": it.slope.value, "largest_before": top.value}
+            return _Divergence(good, words, {**evidence, "slope_errors": z})
+    return None
+
+
+def _flat(
+    rounds: Sequence[RoundFact], after: RoundFact, before: Sequence[Figure | None], rule: Rule
+) -> RoundFact:
+    """The newest round whose slope, which the next one says, is what it was usually."""
+    usual = median(it.value for it in before if it is not None)
+    following = after.slope
+    for it in reversed(rounds[-_BACK:]):
+        if following is not None and following.value <= usual + rule.lucky * (following.error or 0.0):
+            return it
+        following = it.slope
+    return rounds[-_BACK:][0]
+
+
+def _noised(slope: Figure | None) -> bool:
+    return slope is not None and slope.error is not None and slope.error > 0 and math.isfinite(slope.value)
 
 
 def _compared(
@@ -389,7 +474,7 @@ def _compared(
     }
     first, last = group[0].round, group[-1].round
     which = f"round {last}" if first == last else f"rounds {first} to {last}"
-    if z >= rule.loss_errors and rise >= rule.least_loss * abs(usual.value):
+    if z >= max(rule.loss_errors, ERRORS) and rise >= rule.least_loss * abs(usual.value):
         words = (
             f"the loss of {which}, {now.value:.4g}, is {z:.1f} standard errors above {usual.value:.4g} before"
         )
@@ -399,7 +484,7 @@ def _compared(
         return 0.0, None
     fall = high.value - low.value
     score_z = _over(fall, math.hypot(high.error, low.error))
-    if score_z >= rule.score_errors and fall >= rule.least_score and z >= rule.beside:
+    if score_z >= max(rule.score_errors, ERRORS) and fall >= rule.least_score and z >= rule.beside:
         evidence |= {"score": low.value, "score_before": high.value, "score_errors": score_z}
         words = f"the score of {which}, {low.value:.4g}, is {score_z:.1f} standard errors below {high.value:.4g} before"
         return score_z, _Divergence(_good(before, usual, rule), words, evidence)
@@ -408,12 +493,14 @@ def _compared(
 
 def _good(before: Sequence[RoundFact], usual: _Level, rule: Rule) -> RoundFact:
     """The newest round whose own loss is not suspicious; one that was only lucky is passed over."""
-    for it in reversed(before[-3:]):
-        assert it.loss is not None
-        error = it.loss.error or usual.error
-        if it.loss.value - usual.value <= rule.lucky * error:
-            return it
-    return before[-1]
+    return next((it for it in reversed(before[-3:]) if not _doubtful(it.loss, usual, rule)), before[-1])
+
+
+def _doubtful(loss: Figure | None, usual: _Level | None, rule: Rule) -> bool:
+    """Whether a single loss is somewhat high, though no divergence."""
+    if loss is None or usual is None:
+        return False
+    return not loss.value - usual.value <= rule.lucky * (loss.error or usual.error)
 
 
 def _level(figures: Sequence[Figure | None], rule: Rule | None) -> _Level | None:
@@ -459,7 +546,7 @@ def _go_back(
     if _spent(state, seen, rule):
         return _paused(state, seen, _exhausted(found.words, rule), found.evidence)
     state, rate = _cut(state, seen, good.rate, rule)
-    newest = max(seen.rounds, key=lambda it: it.round)
+    newest = seen.rounds[-1]
     to_round = max(reachable)
     sentence = f"{_capital(found.words)}: back to round {to_round}{_at_rate(seen.rate, rate)}; charges stay."
     evidence = {**found.evidence, "to_round": float(to_round), "setbacks": float(len(state.setbacks))}
@@ -484,8 +571,7 @@ def _after_failures(
     lowered = latest.rate is not None and seen.rate is not None and seen.rate < 0.7 * latest.rate
     if lowered or seen.rate is None:
         return replace(state, setbacks=(*state.setbacks, latest.attempt), changed=seen.newest), None
-    newest = max(seen.rounds, key=lambda it: it.round, default=None)
-    state, rate = _cut(state, seen, None if newest is None else newest.rate, rule)
+    state, rate = _cut(state, seen, seen.rounds[-1].rate if seen.rounds else None, rule)
     if rate is None or _same(rate, seen.rate):
         return replace(state, changed=seen.newest), None
     sentence = f"{_capital(words)}; the round before stands, and it goes on{_at_rate(seen.rate, rate)}."
@@ -497,7 +583,9 @@ def _given_back(state: RecoveryState, seen: Seen, rule: Rule) -> tuple[RecoveryS
     normal = state.normal
     if normal is None or seen.rate is None or state.factor >= state.most:
         return state, None
-    calm = [it for it in seen.rounds if it.attempt > state.changed and it.loss is not None]
+    usual = _level([it.loss for it in seen.rounds if it.attempt <= state.changed][-rule.before :], rule)
+    fresh = [it for it in seen.rounds if it.attempt > state.changed and it.judged]
+    calm = [it for it in fresh if not _doubtful(it.loss, usual, rule)]
     key = f"give back {seen.newest}"
     if len(calm) < rule.calm or key in state.made:
         return state, None
@@ -535,7 +623,7 @@ def _cut(
         normal = seen.rate if good_rate is None else min(good_rate, seen.rate)
     most = state.factor * rule.ceiling if state.given else state.most
     # What the last cut did not end is not ended by another of the same size.
-    factor = state.factor * rule.cut ** (2 if state.normal is not None and not state.given else 1)
+    factor = state.factor * rule.cut ** (3 if state.normal is not None and not state.given else 1)
     state = replace(state, normal=normal, factor=factor, most=max(most, factor), given=False)
     return state, max(seen.low, normal * factor)
 

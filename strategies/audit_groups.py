@@ -139,7 +139,7 @@ class Direction:
             if self.rounds == 0
             else self.usual + 0.3 * (min(length, LONGEST * self.usual) - self.usual)
         )
-        most = LONGEST * usual
+        most = LONGEST * (self.usual if self.rounds else length)
         cut = mean_update if length <= most else mean_update * (most / length)
         gain = _gain(cut - self.now, noise) if self.rounds else 1.0
         return Direction(
@@ -255,7 +255,7 @@ class Audit:
     def as_json(self) -> dict[str, Any]:
         """As JSON has it; some numbers a pair of members."""
         sums = {
-            name: [it.matrix.tolist(), it.product.tolist()]
+            name: [it.matrix.tolist(), it.product.tolist(), it.square, it.rows]
             for name, it in (("now", self.now), ("first", self.first))
         }
         return {"version": 1, "members": list(self.members), "clip": self.clip, "rounds": self.rounds, **sums}

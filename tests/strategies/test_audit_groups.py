@@ -1,0 +1,197 @@
+"""An audit names the member that pulls against the others, and nobody where noise or difference explains it."""
+
+from __future__ import annotations
+
+import json
+import math
+from random import Random
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hansa.strategies.audit_groups import (
+    AUDIT_SENTENCE,
+    FEWEST_ROUNDS,
+    MOST_ROUNDS,
+    Array,
+    Audit,
+    Direction,
+    GroupSum,
+    Regression,
+    Verdict,
+    evidence,
+    verdict,
+)
+
+COORDINATES = 20
+CLIP = 0.3
+SIZE = 800.0
+
+
+def groups_of(updates: Array, noise: float, rng: np.random.Generator, randomness: Random) -> list[GroupSum]:
+    """A random split into groups of at least three, each sum with its members' noise."""
+    order = list(range(len(updates)))
+    randomness.shuffle(order)
+    count = len(order) // 3
+    found = []
+    for number in range(count):
+        members = order[number::count]
+        sd = noise * math.sqrt(len(members))
+        total = updates[members].sum(axis=0) + sd * rng.normal(size=updates.shape[1])
+        found.append(GroupSum(tuple(f"m{it}" for it in members), (SIZE,) * len(members), total, sd))
+    return found
+
+
+def audited(
+    members: int = 9,
+    *,
+    sign: int | None = None,
+    pull: int | None = None,
+    seed: int = 0,
+    noise: float = 2.5,
+    length: float = 40.0,
+    decay: float = 0.85,
+    unlike: float = 0.2,
+    rounds: int = MOST_ROUNDS,
+) -> tuple[Verdict | None, Audit]:
+    """Members that go the same way, a little unlike, by less and less; noise as a grant pays for it."""
+    rng, randomness = np.random.default_rng(seed), Random(seed)
+    way = rng.normal(size=COORDINATES)
+    way /= np.linalg.norm(way)
+    own = 1.0 + unlike * rng.normal(size=members)
+    audit = Audit.start([f"m{number}" for number in range(members)], CLIP)
+    direction, found, first = Direction.start(np.zeros(COORDINATES)), None, way
+    for number in range(rounds):
+        # The way turns, as it does while a model is fitted.
+        way = way + 0.15 * rng.normal(size=COORDINATES) / math.sqrt(COORDINATES)
+        way /= np.linalg.norm(way)
+        updates = length * decay**number * own[:, None] * way
+        if sign is not None:
+            updates[sign] *= -1.0
+        if pull is not None:
+            updates[pull] -= 0.2 * CLIP * SIZE * first
+        groups = groups_of(updates, noise, rng, randomness)
+        audit = audit.plus(groups, direction)
+        found = found or verdict(audit)
+        mean = sum(it.total for it in groups) / (members * SIZE)
+        direction = direction.after(mean, noise * math.sqrt(members) / (members * SIZE))
+    return found, audit
+
+
+@pytest.mark.parametrize("members", [8, 9, 10])
+def test_a_member_that_sends_the_other_sign_is_found(members: int) -> None:
+    named = [audited(members, sign=seed % members, seed=seed)[0] for seed in range(10)]
+    right = [it is not None and it.member == f"m{seed % members}" for seed, it in enumerate(named)]
+    assert sum(right) >= 9
+    assert all(it is None or good for it, good in zip(named, right, strict=True))
+    found = next(it for it in named if it is not None)
+    assert found.kind == "sign"
+    assert found.quarantine
+    assert found.evidence.along < 0 < found.evidence.others
+    assert "held out until an operator releases it" in found.sentence
+
+
+def test_a_member_that_pulls_for_good_is_found() -> None:
+    found = [audited(9, pull=seed, seed=seed)[0] for seed in range(9)]
+    assert [it.member if it else None for it in found] == [f"m{seed}" for seed in range(9)]
+    assert all(abs(it.evidence.pull) > 0.08 for it in found if it and it.kind == "pull")
+    assert any(it.kind == "pull" for it in found if it)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.integers(0, 10_000), st.integers(6, 12), st.floats(0.0, 60.0), st.floats(0.5, 1.0), st.floats(0.0, 0.4)
+)
+def test_nobody_is_named_where_all_go_about_the_same_way(
+    seed: int, members: int, length: float, decay: float, unlike: float
+) -> None:
+    found, audit = audited(members, seed=seed, length=length, decay=decay, unlike=unlike)
+    assert found is None
+    assert len(evidence(audit)) in (0, members)
+
+
+@pytest.mark.parametrize("members", [6, 7])
+def test_in_a_small_cohort_a_member_is_only_suggested(members: int) -> None:
+    found = [audited(members, sign=2, seed=seed, noise=1.0)[0] for seed in range(4)]
+    named = [it for it in found if it is not None]
+    assert named
+    assert all(it.member == "m2" and not it.quarantine and "only suggested" in it.sentence for it in named)
+
+
+def test_two_that_pull_are_not_told_apart_from_the_others_and_nobody_is_named() -> None:
+    for seed in range(4):
+        rng, randomness = np.random.default_rng(seed), Random(seed)
+        way = np.eye(COORDINATES)[0]
+        audit, direction = (
+            Audit.start([f"m{it}" for it in range(8)], CLIP),
+            Direction.start(np.zeros(COORDINATES)),
+        )
+        for number in range(MOST_ROUNDS):
+            signs = np.array([-1.0, -1.0, *[1.0] * 6])
+            groups = groups_of(40.0 * 0.8**number * signs[:, None] * way, 2.5, rng, randomness)
+            audit = audit.plus(groups, direction)
+            assert verdict(audit) is None
+            direction = direction.after(
+                sum(it.total for it in groups) / (8 * SIZE), 2.5 / math.sqrt(8) / SIZE
+            )
+
+
+def test_nobody_is_named_after_few_rounds() -> None:
+    found, audit = audited(9, sign=1, noise=0.1, rounds=FEWEST_ROUNDS - 1)
+    assert found is None
+    assert audit.rounds == FEWEST_ROUNDS - 1
+
+
+def test_an_audit_goes_through_json() -> None:
+    _, audit = audited(9, sign=4, rounds=12)
+    kept = json.loads(json.dumps(audit.as_json(), allow_nan=False))
+    again = Audit.from_json(kept)
+    assert again.as_json() == audit.as_json()
+    assert evidence(again) == evidence(audit)
+    assert verdict(again) == verdict(audit)
+    with pytest.raises(ValueError, match="version 3"):
+        Audit.from_json(kept | {"version": 3})
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 10_000), st.integers(3, 8))
+def test_a_regression_finds_what_members_did(seed: int, members: int) -> None:
+    rng = np.random.default_rng(seed)
+    truth = rng.normal(size=members)
+    regression = Regression.empty(members)
+    for _ in range(12 * members):
+        row = SIZE * (rng.random(members) < 0.5)
+        regression = regression.plus(row, float(row @ truth), 1.0)
+    solved = regression.solved()
+    assert solved is not None
+    assert np.allclose(solved[0], truth, atol=1e-6)
+
+
+def test_who_was_always_together_cannot_be_told_apart() -> None:
+    regression = Regression.empty(4)
+    for _ in range(20):
+        regression = regression.plus(np.array([1.0, 1.0, 0.0, 0.0]), 1.0, 1.0)
+        regression = regression.plus(np.array([0.0, 0.0, 1.0, 1.0]), 1.0, 1.0)
+    assert regression.solved() is None
+
+
+def test_one_wild_update_counts_as_three_usual_ones_at_most() -> None:
+    direction = Direction.start(np.zeros(3))
+    for _ in range(4):
+        direction = direction.after(np.array([1.0, 0.0, 0.0]), 0.3)
+    wild = direction.after(np.array([0.0, 1e9, 0.0]), 0.3)
+    assert np.linalg.norm(wild.now) < 4.0
+    assert wild.usual < 2.0
+
+
+def test_the_direction_moves_with_the_model_by_the_public_curvature() -> None:
+    direction = Direction.start(np.zeros(2)).after(np.array([1.0, 0.0]), 0.0)
+    moved = direction.at(np.array([2.0, 0.0]), 0.5)
+    assert moved.now[0] == pytest.approx(0.5)
+    assert direction.at(np.array([2.0, 0.0]), 0.0).now[0] == 1.0
+
+
+def test_the_sentence_says_that_the_set_shrinks() -> None:
+    assert "shrinks" in AUDIT_SENTENCE
