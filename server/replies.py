@@ -74,6 +74,21 @@ class KeptRound(Frozen):
     best: bool
 
 
+class CharterFacts(Frozen):
+    """What the charter says that whoever steers must know."""
+
+    name: str
+    version: int
+    hash: str
+    mode: Mode
+    noise: str
+    # Least size of an audited group; None where the charter allows no audit.
+    audit_groups: int | None
+    minimum_cohort: int
+    members: int
+    controllers: int
+
+
 class Wish(Frozen):
     """Who asks a job to pause or to go on, and why.
 

@@ -18,8 +18,9 @@ NOT_FINITE = "not finite"
 def round_fact(record: Mapping[str, Any]) -> RoundFact:
     """A round that stands."""
     loss, score = figures_of(_figures(record.get("metrics") or {}))
-    rate, step = record.get("knobs", {}).get(RATE), record.get("step")
-    return RoundFact(record["round"], record["attempt"], loss, score, rate=rate, step=step)
+    rate, step, slope = record.get("knobs", {}).get(RATE), record.get("step"), record.get("slope")
+    steep = None if slope is None else _figures({"slope": slope})["slope"]
+    return RoundFact(record["round"], record["attempt"], loss, score, rate=rate, step=step, slope=steep)
 
 
 def initial_fact(metrics: Iterable[Mapping[str, Any]]) -> RoundFact | None:

@@ -20,7 +20,7 @@ from .facts import (
     round_fact,
     seen_now,
 )
-from .members import MemberCounts, counted, suggestions
+from .members import MemberCounts, audit_due, counted, suggestions
 from .recovery import Action, Pause, RecoveryState, RollBack, RoundFact, decide
 
 # So many of the newest rounds and failed attempts are remembered: more than any policy looks at.
@@ -29,6 +29,8 @@ ROUNDS = 48
 OVERLAP = 3
 # After a probe was asked for, none is for so many attempts.
 PROBE_REST = 10
+# Alarms and audits that are remembered.
+MOST_ALARMS = 32
 VERSION = 1
 
 
@@ -41,7 +43,12 @@ class JobMemory:
     rounds : records of the newest rounds that stand, the newest last
     attempt : newest attempt that was looked at once it was over
     outbox : acts that control has not confirmed
+    read : newest attempt whose course was read
     asked : the attempt at which a probe was asked for last
+    alarmed : rounds of the latest alarms about the model, for the worse
+    audits : first and last rounds of the latest audits
+    decided : newest decision that was looked at
+    findings : of audits, whose members are still to be held out
     """
 
     watch: Watch = field(default_factory=lambda: Watch("rounds"))
@@ -53,6 +60,10 @@ class JobMemory:
     attempt: int = 0
     read: int = 0
     asked: int = 0
+    alarmed: list[int] = field(default_factory=list)
+    audits: list[list[int]] = field(default_factory=list)
+    decided: int = 0
+    findings: list[dict[str, Any]] = field(default_factory=list)
     outbox: list[dict[str, Any]] = field(default_factory=list)
 
     def as_json(self) -> dict[str, Any]:
@@ -67,6 +78,10 @@ class JobMemory:
             "attempt": self.attempt,
             "read": self.read,
             "asked": self.asked,
+            "alarmed": self.alarmed,
+            "audits": self.audits,
+            "decided": self.decided,
+            "findings": self.findings,
             "outbox": self.outbox,
         }
 
@@ -89,6 +104,10 @@ class JobMemory:
             attempt=state["attempt"],
             read=state["read"],
             asked=state["asked"],
+            alarmed=list(state["alarmed"]),
+            audits=list(state["audits"]),
+            decided=state["decided"],
+            findings=list(state["findings"]),
             outbox=list(state["outbox"]),
         )
 
@@ -129,6 +148,7 @@ def look(
     attempts: Sequence[dict[str, Any]],
     kept: Iterable[Mapping[str, Any]],
     knobs: Sequence[Mapping[str, Any]],
+    charter: Mapping[str, Any],
     initial: Sequence[Mapping[str, Any]] = (),
 ) -> Action | None:
     """Judge what is new, put what is to be said into the outbox, and say what recovery wants done.
@@ -136,6 +156,7 @@ def look(
     Parameters
     ----------
     attempts : those above `memory.attempt`
+    charter : what control says of it
     initial : figures of the initial model, where they are still of interest
     """
     over = [it for it in attempts if it["status"] not in ("open", "summed")]
@@ -157,12 +178,34 @@ def look(
     facts = [round_fact(it) for it in memory.rounds]
     if memory.initial is not None and len(facts) < ROUNDS:
         facts.insert(0, memory.initial)
+    _ask_for_audit(memory, charter)
     if knobs and all(it["pinned"] for it in knobs):
         # Somebody switched the tuner off: what is seen is said, and nothing is done.
         return None
     seen = seen_now(job, facts, failed_attempts(memory.failures), kept, knobs)
     memory.recovery, action = decide(memory.recovery, seen)
     return action
+
+
+def find(memory: JobMemory, decisions: Sequence[dict[str, Any]]) -> None:
+    """Remember whom audits want held out, unless somebody was held out on their account before.
+
+    Parameters
+    ----------
+    decisions : those above `memory.decided`, which they raise
+    """
+    done = {it["key"] for it in decisions}
+    memory.decided = max([memory.decided, *(it["id"] for it in decisions)])
+    memory.findings += [
+        it
+        for it in decisions
+        if it["by"] == "audit" and it["inputs"].get("quarantine") == 1 and quarantine_key(it) not in done
+    ]
+
+
+def quarantine_key(found: Mapping[str, Any]) -> str:
+    """Names the decision that a finding was acted on."""
+    return f"quarantine by {found['key']}"
 
 
 def decision_of(action: Action, newest: int) -> dict[str, Any]:
@@ -191,6 +234,21 @@ def expected_of(action: Action) -> dict[str, float]:
     return {"server_rate": action.rate_before}
 
 
+def _ask_for_audit(memory: JobMemory, charter: Mapping[str, Any]) -> None:
+    plan = audit_due(
+        memory.alarmed,
+        memory.newest,
+        groups=charter["audit_groups"],
+        mode=charter["mode"],
+        controllers=charter["controllers"],
+        audited=[(first, last) for first, last in memory.audits],
+    )
+    if plan is not None:
+        memory.audits = [*memory.audits, [plan.first, plan.last]][-MOST_ALARMS:]
+        inputs = {"first": plan.first, "last": plan.last}
+        _say(memory, f"audit {plan.first}", "audit", plan.sentence, inputs)
+
+
 def _count_members(memory: JobMemory, over: Iterable[Mapping[str, Any]]) -> None:
     facts = [it for it in map(attempt_facts, over) if it is not None]
     memory.counts, found = suggestions(counted(memory.counts, facts))
@@ -214,6 +272,8 @@ def _tell(memory: JobMemory, job: Mapping[str, Any], record: Mapping[str, Any], 
         inputs["members"] = list(alarm.members)
     _say(memory, f"watch: {alarm.metric} {alarm.kind} {attempt}", "watch", sentence, inputs)
     worse = alarm.metric in ("loss", "auc") and alarm.severity != "notice"
+    if worse:
+        memory.alarmed = [*memory.alarmed, number][-MOST_ALARMS:]
     if worse and job["plan"].get("tuning") == "probe" and attempt >= memory.asked + PROBE_REST:
         memory.asked = attempt
         asks = f"the next step that may be is probed, because {sentence[:1].lower()}{sentence[1:]}"

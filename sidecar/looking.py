@@ -3,9 +3,21 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from typing import Any
 
-from .job_watch import OVERLAP, ROUNDS, JobMemory, decision_of, expected_of, fits, look, remembered
+from .job_watch import (
+    OVERLAP,
+    ROUNDS,
+    JobMemory,
+    decision_of,
+    expected_of,
+    find,
+    fits,
+    look,
+    quarantine_key,
+    remembered,
+)
 from .memory import Memories
 from .recovery import Action, Pause, RollBack, acted, refused
 from .server_api import Away, Refused, ServerApi
@@ -27,6 +39,8 @@ class Sidecar:
         # What a job said of itself when it was looked at last: where that has not changed nothing else has.
         self._last: dict[str, tuple[Any, ...]] = {}
         self._away = False
+        # It does not change while control runs; another control is another connection, and is asked anew.
+        self._charter: dict[str, Any] | None = None
 
     def look(self) -> None:
         """Once over all jobs; never raises: what cannot be done now is done next time."""
@@ -39,7 +53,7 @@ class Sidecar:
         except Away as away:
             if not self._away:
                 log.warning("%s; trying again", away)
-            self._away = True
+            self._away, self._charter = True, None
             return
         except Exception:
             # One answer in no form must not end the watch over all others.
@@ -80,15 +94,34 @@ class Sidecar:
         attempts = api.attempts(name, max(memory.attempt, job["attempt"] - 1000))
         initial = api.metrics(name, "log_loss", _FIRST_FIGURES) if job["round"] < ROUNDS else []
         kept, knobs = api.kept(name), api.knobs(name)
+        if self._charter is None:
+            self._charter = api.charter()
+        if self._charter["audit_groups"] is not None:
+            find(memory, api.decisions(name, memory.decided))
         remembered(memory, rounds, anew=anew)
-        action = look(memory, job, attempts, kept, knobs, initial)
+        action = look(memory, job, attempts, kept, knobs, self._charter, initial)
         self._memories.save(name, memory)
         if action is not None:
             self._act(name, action, memory)
+        while memory.findings:
+            self._quarantine(name, memory.findings[0])
+            del memory.findings[0]
         while memory.outbox:
             self._tell(name, memory.outbox[0])
             del memory.outbox[0]
         self._memories.save(name, memory)
+
+    def _quarantine(self, name: str, found: Mapping[str, Any]) -> None:
+        member, sentence = found["inputs"]["member"], found["sentence"]
+        self._api.hold(member, "audit", f"quarantined: {sentence}"[:1000])
+        decision = {
+            "key": quarantine_key(found),
+            "by": "members",
+            "round": found["round"],
+            "sentence": f"{member} is held out of selection until an operator releases it: {sentence}",
+            "inputs": {"member": member},
+        }
+        self._tell(name, decision)
 
     def _tell(self, name: str, decision: dict[str, Any]) -> None:
         try:

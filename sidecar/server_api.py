@@ -81,9 +81,13 @@ class ServerApi:
         """Rounds that can be gone back to."""
         return self._list("GET", f"/v1/jobs/{job}/kept")
 
-    def members(self) -> list[dict[str, Any]]:
-        """Members of the charter."""
-        return self._list("GET", "/v1/members")
+    def charter(self) -> dict[str, Any]:
+        """What the charter says."""
+        return self._dict("GET", "/v1/charter")
+
+    def decisions(self, job: str, after: int) -> list[dict[str, Any]]:
+        """What was decided about a job above that id, the newest last."""
+        return self._list("GET", f"/v1/jobs/{job}/decisions", after=after, limit=1000)
 
     def decide(self, job: str, decision: dict[str, Any], expected: dict[str, float]) -> dict[str, Any]:
         """Enter a decision and set its knobs, once a key."""

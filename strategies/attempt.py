@@ -324,15 +324,18 @@ class Attempt:
 
         Exact, from what every active member is charged: rounding and shares included.
         """
+        return math.hypot(*(self.circle_noise_sd(segment, circle) for circle in self.open_circles))
+
+    def circle_noise_sd(self, segment: str, circle: Circle) -> float:
+        """The same for the sum of one circle."""
         spec = self._spec(segment)
         if spec.multiplier == 0:
             return 0.0
-        variance, active = 0.0, set(self.active)
-        for circle in self.open_circles:
-            for name in active.intersection(circle):
-                added = self._added(name, segment)
-                noise = noise_on(spec, self.charter, len(circle), added, member=name)
-                variance += (noise.sd / noise.scale) ** 2
+        variance = 0.0
+        for name in set(self.active).intersection(circle):
+            added = self._added(name, segment)
+            noise = noise_on(spec, self.charter, len(circle), added, member=name)
+            variance += (noise.sd / noise.scale) ** 2
         return math.sqrt(variance)
 
     def result(self, status: AttemptStatus, *, round_number: int | None, reason: str = "") -> AttemptResult:
@@ -359,14 +362,15 @@ class Attempt:
 
     def decoded(self, name: str) -> NDArray[np.float64]:
         """The sum of one segment over all circles, each on the grid of its own size. Shape (length,)."""
-        spec = self._spec(name)
-        parts = (
-            grid_of(spec, len(circle)).decode(self.summation.of(circle)[name]) for circle in self.open_circles
-        )
+        parts = (self.decoded_circle(name, circle) for circle in self.open_circles)
         total = next(parts)
         for part in parts:
             total += part
         return total
+
+    def decoded_circle(self, name: str, circle: Circle) -> NDArray[np.float64]:
+        """The sum of one segment over one circle. Shape (length,)."""
+        return grid_of(self._spec(name), len(circle)).decode(self.summation.of(circle)[name])
 
     def _spec(self, name: str) -> SegmentSpec:
         return next(spec for spec in self.specs if spec.name == name)

@@ -31,6 +31,7 @@ from hansa.contract.wire import describe, digest
 from hansa.models.model import Model
 from hansa.strategies.apply import ModelState, apply, squared_length
 from hansa.strategies.attempt import Attempt
+from hansa.strategies.auditing import Auditing, audit_decision
 from hansa.strategies.blind_state import BlindState
 from hansa.strategies.cohort_noise import UNPAID, order_noise
 from hansa.strategies.complaints import Complaints
@@ -131,6 +132,10 @@ class ConsortiumStrategy(FlowerHooks):
             self.state = ModelState.from_arrays(progress.state)
         else:
             self.state = ModelState.start(model.initial(journal.plan.seed))
+        # Where the charter allows audits: the direction of the job, and the audit under way.
+        self._auditing: Auditing | None = None
+        if isinstance(self.state, ModelState):
+            self._auditing = Auditing.of(charter, self.state.weights, progress.state)
 
     # --- a job ----------------------------------------------------------------------------------
 
@@ -433,7 +438,10 @@ class ConsortiumStrategy(FlowerHooks):
         found_figures = figures[chosen.index(factor)] if factor else before
         evaluated = evaluated.model_copy(update={"metrics": found_figures})
         result = self._applied(attempt, new)
-        self.journal.adopt(result, evaluated, new.arrays(), decision(result, evaluated, choice, found, base))
+        auditing = self._audited(attempt)
+        arrays = self._arrays(new, auditing)
+        self.journal.adopt(result, evaluated, arrays, decision(result, evaluated, choice, found, base))
+        self._auditing = auditing
         self._take(new, result, found_figures)
         return result
 
@@ -448,9 +456,27 @@ class ConsortiumStrategy(FlowerHooks):
         if state is None:
             return self.fail(attempt, attempt.failure)
         result = self._applied(attempt, state)
-        self.journal.commit(result, state.arrays())
+        auditing = self._audited(attempt)
+        self.journal.commit(result, self._arrays(state, auditing))
+        self._auditing = auditing
         self._take(state, result, None)
         return result
+
+    def _arrays(self, state: ModelState | BlindState, auditing: Auditing | None) -> dict[str, NDArray[Any]]:
+        return {**state.arrays(), **({} if auditing is None else auditing.arrays())}
+
+    def _audited(self, attempt: Attempt) -> Auditing | None:
+        """What this attempt's groups say; whom an audit names is written down with the evidence."""
+        auditing, state = self._auditing, self.state
+        if auditing is None or not isinstance(state, ModelState):
+            return None
+        asked = self.journal.audited()
+        auditing, named = auditing.after(attempt, self.journal.plan, state.weights, asked)
+        if named is not None and asked is not None:
+            found = audit_decision(named, asked[0], state.round + 1)
+            if self.journal.decide(found):
+                log.warning("%s", found.sentence)
+        return auditing
 
     def _applied(self, attempt: Attempt, new: ModelState | BlindState) -> AttemptResult:
         result, before = attempt.result("applied", round_number=new.round), self.state

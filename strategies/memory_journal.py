@@ -158,6 +158,19 @@ class MemoryJournal:
                 name: it for name, it in decision.knobs.items() if name not in self.plan.pinned
             }
 
+    def decide(self, decision: Decision) -> bool:
+        """Keep a decision; False where its key is there already."""
+        self._check_lease()
+        if decision.key in {it.key for it in self.job.decisions}:
+            return False
+        self.job.decisions.append(decision)
+        return True
+
+    def audited(self) -> tuple[int, int] | None:
+        """The newest audit that was asked for."""
+        asked = [it.inputs for it in self.job.decisions if it.by == "audit" and "first" in it.inputs]
+        return (int(asked[-1]["first"]), int(asked[-1]["last"])) if asked else None  # type: ignore[arg-type]
+
     def probe_wanted(self) -> bool:
         """Whether a probe was asked for since the last one."""
         asked = [it.probe for it in self.job.decisions if it.probe or it.by == "probe"]

@@ -94,6 +94,14 @@ class Journal(Protocol):
         """
         ...
 
+    def decide(self, decision: Decision) -> bool:
+        """Keep a decision that sets no knob; False where its key is there already."""
+        ...
+
+    def audited(self) -> tuple[int, int] | None:
+        """First and last round of the newest audit that was asked for; None where none ever was."""
+        ...
+
     def probe_wanted(self) -> bool:
         """Whether a probe was asked for, beyond those of the plan, since the last one."""
         ...

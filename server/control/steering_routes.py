@@ -9,7 +9,7 @@ from hansa.server.control.desk import ControlDesk, Desk
 from hansa.server.control.problems import RESPONSES, Conflict, NotThere
 from hansa.server.control.submission import check_knob
 from hansa.server.records import KnobRecord, MemberRecord
-from hansa.server.replies import OPERATOR, Hold, KnobChange, KnobState, MemberState, Pins
+from hansa.server.replies import OPERATOR, CharterFacts, Hold, KnobChange, KnobState, MemberState, Pins
 from hansa.server.store.jobs import OVER
 
 reading = APIRouter(prefix="/v1", dependencies=[Depends(may_read)], responses=RESPONSES)
@@ -41,6 +41,23 @@ def set_pins(job: str, pins: Pins, desk: Desk) -> list[KnobState]:
         it.name for it in desk.store.knobs.of(found.job) if pins.pinned or it.name not in found.plan.pinned
     ]
     return _states(desk, desk.store.knobs.pin(found.job, names, pins.pinned, by=pins.by, reason=pins.reason))
+
+
+@reading.get("/charter", tags=["members"], summary="What the charter says")
+def show_charter(desk: Desk) -> CharterFacts:
+    """Facts of the charter that control works under."""
+    charter = desk.charter
+    return CharterFacts(
+        name=charter.name,
+        version=charter.version,
+        hash=desk.charter_hash,
+        mode=charter.protection.mode,
+        noise=charter.privacy.noise,
+        audit_groups=charter.protection.audit_groups,
+        minimum_cohort=charter.minimum_cohort,
+        members=len(charter.members),
+        controllers=len(charter.controllers(_names(desk))),
+    )
 
 
 @reading.get("/members", tags=["members"], summary="Members of the consortium")

@@ -113,6 +113,15 @@ def probe_wanted(connection: Connection, job: str) -> bool:
     return asked > probed
 
 
+def audited(connection: Connection, job: str) -> tuple[int, int] | None:
+    """First and last round of the newest audit that was asked for; None where none ever was."""
+    query = select(decisions.c.inputs).where(decisions.c.job == job, decisions.c.by == "audit")
+    for inputs in connection.execute(query.order_by(decisions.c.id.desc())).scalars():
+        if "first" in inputs:
+            return int(inputs["first"]), int(inputs["last"])
+    return None
+
+
 def _by_key(job: str, key: str) -> Any:
     return select(decisions).where(decisions.c.job == job, decisions.c.key == key)
 

@@ -133,6 +133,16 @@ class JobJournal:
             self._commit(connection, probe, None, measured=train.round)
             decisions.keep(connection, self._job, decision, lenient=True)
 
+    def decide(self, decision: Decision) -> bool:
+        """Keep a decision that sets no knob; False where its key is there already."""
+        with self._write() as connection:
+            return decisions.keep(connection, self._job, decision)
+
+    def audited(self) -> tuple[int, int] | None:
+        """First and last round of the newest audit that was asked for; None where none ever was."""
+        with self._database.read() as connection:
+            return decisions.audited(connection, self._job)
+
     def probe_wanted(self) -> bool:
         """Whether a probe was asked for since the last one."""
         with self._database.read() as connection:
