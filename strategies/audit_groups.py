@@ -63,15 +63,18 @@ class AuditRule:
     others : standard errors of the others' mean above zero, for there to be a direction at all
     pull : least distance of a pull from the others' mean, as a share of the clip
     spread : and in standard deviations of what the others differ by beyond noise
+    apart : and in times the others' own mean pull: members that pull the same way, each as far as its records make it,
+        are no poison
     gap : standard errors between it and the next worst
     """
 
     contrast: float = 4.5
-    own: float = 1.5
-    reversed: float = 0.3
+    own: float = 2.0
+    reversed: float = 0.5
     others: float = 3.0
     pull: float = 0.08
     spread: float = 4.0
+    apart: float = 2.0
     gap: float = 2.0
 
 
@@ -233,14 +236,15 @@ class Audit:
         direction : from earlier rounds alone, at this round's model (`Direction.at`)
         """
         now, first = self.now, self.first
-        for group in groups:
+        ways = [_expected(direction, [it for it in groups if it is not group]) for group in groups]
+        # One for all groups: one of its own would be larger for a group the less its members bring, and blame them.
+        expected = math.fsum(far for _, far in ways) / max(len(ways), 1)
+        length = float(np.linalg.norm(direction.first))
+        for group, (along, _) in zip(groups, ways, strict=True):
             row = self._row(group)
-            others = [it for it in groups if it is not group]
-            along, expected = _expected(direction, others)
             if expected > 0:
                 sd = math.hypot(group.noise, MISFIT * expected * float(row.sum()), _TINY)
                 now = now.plus(expected * row, float(group.total @ along), sd)
-            length = float(np.linalg.norm(direction.first))
             if length > 0:
                 sd = math.hypot(group.noise, MISFIT * PULL_UNIT * self.clip * float(row.sum()), _TINY)
                 first = first.plus(row, float(group.total @ direction.first) / length, sd)
@@ -447,6 +451,7 @@ def _pulling(audit: Audit, rule: AuditRule) -> str | None:
         abs(found.z[worst]) >= rule.contrast
         and distance >= rule.pull * audit.clip
         and distance >= rule.spread * spread
+        and distance >= rule.apart * abs(float(found.others[worst]))
         and abs(found.gap(worst, next_worst)) >= rule.gap
     )
     return audit.members[worst] if holds else None

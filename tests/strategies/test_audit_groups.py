@@ -96,8 +96,11 @@ def test_a_member_that_sends_the_other_sign_is_found(members: int) -> None:
 def test_a_member_that_pulls_for_good_is_found() -> None:
     found = [audited(9, pull=seed, seed=seed)[0] for seed in range(9)]
     assert [it.member if it else None for it in found] == [f"m{seed}" for seed in range(9)]
-    assert all(abs(it.evidence.pull) > 0.08 for it in found if it and it.kind == "pull")
-    assert any(it.kind == "pull" for it in found if it)
+    later = [audited(9, pull=seed, seed=seed, length=4.0)[0] for seed in range(9)]
+    assert all(it is None or it.member == f"m{seed}" for seed, it in enumerate(later))
+    pulls = [it for it in later if it is not None and it.kind == "pull"]
+    assert pulls
+    assert all(abs(it.evidence.pull) > 0.08 and "agree" in it.sentence for it in pulls)
 
 
 @settings(max_examples=25, deadline=None)
