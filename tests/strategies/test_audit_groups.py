@@ -11,19 +11,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hansa.sidecar import members
 from hansa.strategies.audit_groups import (
     AUDIT_SENTENCE,
     FEWEST_ROUNDS,
     MOST_ROUNDS,
-    Array,
     Audit,
     Direction,
     GroupSum,
-    Regression,
     Verdict,
     evidence,
     verdict,
 )
+from hansa.strategies.audit_regression import Array, Regression
 
 COORDINATES = 20
 CLIP = 0.3
@@ -196,5 +196,15 @@ def test_the_direction_moves_with_the_model_by_the_public_curvature() -> None:
     assert direction.at(np.array([2.0, 0.0]), 0.0).now[0] == 1.0
 
 
+def test_a_direction_goes_through_arrays() -> None:
+    direction = Direction.start(np.zeros(2)).after(np.array([1.0, -2.0]), 0.1).at(np.ones(2), 0.5)
+    again = Direction.from_arrays(direction.arrays())
+    assert (
+        again.after(np.ones(2), 0.1).arrays()["now"].tolist() == direction.after(np.ones(2), 0.1).now.tolist()
+    )
+    assert (again.rounds, again.usual) == (direction.rounds, direction.usual)
+
+
 def test_the_sentence_says_that_the_set_shrinks() -> None:
     assert "shrinks" in AUDIT_SENTENCE
+    assert AUDIT_SENTENCE == members.AUDIT_SENTENCE
