@@ -10,8 +10,8 @@ an audit, the groups' noised sums; what a loss really is they do not. One set of
 
 Faults, 50 a table, begin with an attempt between the 5th and the 50th of 60 rounds: a model that is not finite; a rate
 100 times too large, for one attempt and for five, half of them as the knob says, half whatever it says; the sign of the
-sum flipped, for one attempt and for three. An evaluation rides with the next attempt, and what the sidecar decides comes
-one attempt later still, as the attempt under way is finished first.
+sum flipped, for one attempt and for three. An evaluation rides with the next attempt, and what the sidecar decides
+comes one attempt later still, as the attempt under way is finished first.
 
 --probe
     A new model is evaluated before it is adopted, on the same budget, and dropped where its loss is three errors
@@ -30,7 +30,8 @@ found_share, wrong_accused, false_quarantines_per_60
     All records in 8, 9 or 10 even parts; one sends its sum with the other sign, or trains on flipped labels, from
     round 1 on. `found_share`: it is named in an audit of the job's first 25 rounds, in groups of at least three;
     `found`: by kind, and by the round with which an audit begins; wrong names count over all of these. False
-    quarantines are those of jobs without poison, audited all the time. `harm`: by how much the poison raises the
+    quarantines are those of jobs without poison, audited all the time, of these parts and of the organisations as
+    they are, where there are eight. `harm`: by how much the poison raises the
     loss of a job.
 """
 
@@ -450,12 +451,19 @@ def _split(members: int, randomness: Random) -> list[list[int]]:
 
 
 def measure_audits(
-    features: FeatureContract, records: Dataset, options: argparse.Namespace
+    features: FeatureContract, organisations: list[Dataset], options: argparse.Namespace
 ) -> dict[str, Any]:
     """Who is named, where one member does harm and where none does."""
+    records = concatenate(organisations)
     found = {kind: {begin: [0, 0] for begin in BEGINS} for kind in POISONS}
     wrong = false = clean = 0
     losses: dict[str, list[float]] = {"none": [], **{kind: [] for kind in POISONS}}
+    if len(organisations) >= PARTS[0]:
+        # As they are, unlike each other.
+        for seed in range(options.seeds):
+            own = Consortium(features, organisations, seed, options.every)
+            named, _ = audited_job(own, 900 + seed, None, begin=1, rounds=60, again=True)
+            false, clean = false + sum(it.quarantine for it in named), clean + 1
     for parts in PARTS:
         for seed in range(options.seeds):
             order = np.random.default_rng([seed, parts]).permutation(len(records))
@@ -520,7 +528,7 @@ def main() -> None:
         if options.only != "audits":
             found |= measure_faults(Consortium(features, members, 0, options.every), options)
         if options.only != "faults" and features.label.kind == "binary":
-            found |= measure_audits(features, concatenate(members), options)
+            found |= measure_audits(features, members, options)
         found["seconds"] = round(time.monotonic() - began, 1)
         tables[folder.resolve().name] = found
         show(folder.resolve().name, found)

@@ -25,12 +25,13 @@ _WORDS: Mapping[Fault, str] = {
     "bad-sum": "found the sum wrong",
 }
 
-# What the page says of an audit, and the charter's readers should know before they allow one.
+# What the page says of an audit (`strategies.audit_groups` has the same), and what those who sign a charter should know
+# before they allow one.
 AUDIT_SENTENCE = (
     "During an audit the server sees the sum of each group instead of the cohort's: the set that a member hides in "
     "shrinks to its group, of at least the charter's audit_groups members, and from groups that are split anew each "
-    "round it learns more of each member than from the same number of ordinary rounds. What a member's noise protects "
-    "is protected as before."
+    "round it learns more of each member than from as many ordinary rounds. What a member's own noise protects stays "
+    "protected."
 )
 # Why there is none in mode `he`.
 BLIND_SENTENCE = (

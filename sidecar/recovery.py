@@ -8,150 +8,39 @@ that was restarted change no decision. At most one action is under way; the call
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
-from itertools import pairwise
-from statistics import median
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
-from .anomaly.alarms import TO_SIGMA
+from .divergence import ERRORS, RULE, Divergence, Rule, divergence, doubtful, level
+from .job_facts import FailedAttempt, Figure, RoundFact, Seen, figures_of, in_order, slope_of
+
+__all__ = [
+    "ERRORS",
+    "RULE",
+    "Action",
+    "CutRate",
+    "FailedAttempt",
+    "Figure",
+    "GiveBack",
+    "Pause",
+    "RecoveryState",
+    "RollBack",
+    "RoundFact",
+    "Rule",
+    "Seen",
+    "acted",
+    "decide",
+    "figures_of",
+    "next_step",
+    "refused",
+    "slope_of",
+]
 
 Step = Literal["pause", "set rate", "roll back", "resume", "done"]
-FailureKind = Literal["not-finite", "dropped", "other"]
 
-# Figures that are looked at, first found counts, whatever the label is.
-LOSSES, SCORES = ("log_loss", "rmse"), ("auc", "accuracy")
-# Nothing is done inside so many standard errors.
-ERRORS = 3.0
 # Two rates that differ by less are the same knob.
 _SAME = 1e-6
-# What JSON has instead of infinity.
-_MANY = 1e6
-# Steps before one is called long.
-_FEW = 3
-# A slope that has grown for so many rounds has hardly grown in the first of them.
-_BACK = 4
-# Of a figure without noise, while too few are known to say by how much they scatter; and the least of it after that.
-_UNKNOWN, _EXACT = 0.1, 0.01
-
-
-@dataclass(frozen=True)
-class Figure:
-    """A released figure; `error` is its standard error, None where no noise was added."""
-
-    value: float
-    error: float | None = None
-
-
-@dataclass(frozen=True)
-class RoundFact:
-    """A round that stands.
-
-    Parameters
-    ----------
-    attempt : the one that became this round; rises for ever, while a round's number comes again after going back
-    loss, score : of the model after the round; None where it was not evaluated, or noise hides the figure
-    rate : the server's rate in that attempt, where it is known
-    step : how far the round moved the weights, Euclidean
-    slope : squared length of the mean gradient at the model before the round, what noise adds taken off, with its error
-        (`slope_of`). Both are functions of noised sums, so they tell nothing new, and are known in rounds without
-        evaluation too; None where the server sees no sums (`he`)
-    """
-
-    round: int
-    attempt: int
-    loss: Figure | None = None
-    score: Figure | None = None
-    rate: float | None = None
-    step: float | None = None
-    slope: Figure | None = None
-
-    @property
-    def judged(self) -> bool:
-        """Whether anything is known by which a round could have gone wrong."""
-        return self.loss is not None or self.step is not None or self.slope is not None
-
-
-@dataclass(frozen=True)
-class FailedAttempt:
-    """An attempt that became no round: a model with values that are not finite, one that a probe dropped, another."""
-
-    attempt: int
-    kind: FailureKind
-    rate: float | None = None
-
-
-@dataclass(frozen=True)
-class Seen:
-    """What the server says of a job now.
-
-    Parameters
-    ----------
-    rounds : rounds that stand, 40 of the newest are enough; round 0 as attempt 0 where it was evaluated
-    failures : failed attempts, in any order
-    kept : rounds whose states can be gone back to
-    rate : the server's rate of the next attempt; None where nobody may move it
-    low : least that the charter lets it be
-    status : the job's, as `contract.jobs.JobStatus` has it
-    """
-
-    rounds: tuple[RoundFact, ...]
-    failures: tuple[FailedAttempt, ...] = ()
-    kept: tuple[int, ...] = ()
-    rate: float | None = None
-    low: float = 0.0
-    status: str = "running"
-
-    @property
-    def newest(self) -> int:
-        """The newest attempt that is over."""
-        return max((*(it.attempt for it in self.rounds), *(it.attempt for it in self.failures)), default=0)
-
-
-@dataclass(frozen=True)
-class Rule:
-    """One set of numbers for all jobs.
-
-    Parameters
-    ----------
-    loss_errors, score_errors : standard errors by which a loss above, or a score below, those before is a divergence
-    beside : of the other figure, so that a score alone is not believed where the loss is no worse
-    least_loss, least_score : what is less is none, whatever the errors: a share of the loss, and points of the score
-    long : a step so many times as long as the longest of the rounds before went astray. It is known exactly, and noise
-        makes steps of about one length; whoever wants a rate raised so far in the middle of a job does it in two moves
-    steep_errors, steeper : a slope beyond the largest of some rounds before by so many standard errors, and so many
-        times as large, is one that leads away from where it was flat; without noise the loss says it better
-    group : so many of the latest evaluated rounds are taken together, each number of them by itself
-    before : so many evaluated rounds before them say how it was; a round older counts `fade` times
-    lucky : a round within so many errors of those before may be gone back to
-    cut : the rate is multiplied by this at a setback, and three times at one that follows before anything is given back
-    give_back : and divided by this while it goes well, after `calm` evaluated rounds each time
-    ceiling : where giving back went wrong, no more is given back than this part of the rate at which it did
-    most : setbacks in `window` attempts; the next pauses the job
-    """
-
-    loss_errors: float = 4.0
-    score_errors: float = 4.0
-    beside: float = 1.0
-    least_loss: float = 0.05
-    least_score: float = 0.03
-    long: float = 5.0
-    steep_errors: float = 4.0
-    steeper: float = 2.0
-    group: int = 4
-    before: int = 8
-    fade: float = 0.8
-    lucky: float = 1.5
-    cut: float = 0.3
-    give_back: float = math.sqrt(0.3)
-    calm: int = 1
-    ceiling: float = 0.55
-    most: int = 5
-    window: int = 30
-
-
-RULE = Rule()
 
 
 @dataclass(frozen=True)
@@ -258,32 +147,13 @@ class RecoveryState:
         return cls(**own)
 
 
-def slope_of(square: float, noise: float, length: int) -> Figure:
-    """What a noised mean update says of the gradient's squared length.
-
-    Parameters
-    ----------
-    square : its own squared length
-    noise, length : standard deviation of the noise on each of so many coordinates
-    """
-    value = square - length * noise**2
-    error = noise * math.sqrt(2.0 * length * noise**2 + 4.0 * max(value, 0.0))
-    return Figure(value, error if noise > 0 else None)
-
-
-def figures_of(metrics: Mapping[str, Figure]) -> tuple[Figure | None, Figure | None]:
-    """Loss and score among a round's figures."""
-    loss = next((metrics[name] for name in LOSSES if name in metrics), None)
-    return loss, next((metrics[name] for name in SCORES if name in metrics), None)
-
-
 def decide(state: RecoveryState, seen: Seen, rule: Rule = RULE) -> tuple[RecoveryState, Action | None]:
     """The action to take now, or the one under way; and the state to save before it is taken.
 
     The same state and what is seen always give the same answer. None while the job does not run, unless an action
     that was decided on before is not finished.
     """
-    seen = _in_order(seen)
+    seen = in_order(seen)
     if state.pending is not None:
         if next_step(state.pending, seen) != "done":
             return state, state.pending
@@ -292,7 +162,7 @@ def decide(state: RecoveryState, seen: Seen, rule: Rule = RULE) -> tuple[Recover
         return state, None
     state = _released(state, seen, rule)
     failed = [it for it in seen.failures if it.attempt > state.failed and it.kind != "other"]
-    found = _divergence(state, seen, rule)
+    found = divergence(seen, state.changed, rule)
     if failed:
         state = replace(state, failed=max(it.attempt for it in failed))
     if found is not None:
@@ -343,194 +213,8 @@ def refused(state: RecoveryState, key: str, reason: str) -> RecoveryState:
     return _taken(state, pause, state.changed)
 
 
-def _in_order(seen: Seen) -> Seen:
-    """Rounds rising, each once however often it was read."""
-    known: dict[int, RoundFact] = {}
-    for it in sorted(seen.rounds, key=lambda it: (it.round, it.attempt)):
-        other = known.get(it.attempt)
-        known[it.attempt] = it if other is None or other.loss is None else other
-    return replace(seen, rounds=tuple(known.values()))
-
-
-class _Divergence(NamedTuple):
-    """Where it went wrong: the newest round that was good (None: none is), and the numbers."""
-
-    good: RoundFact | None
-    words: str
-    evidence: dict[str, float]
-
-
-class _Level(NamedTuple):
-    """A weighted mean of figures and its standard error."""
-
-    value: float
-    error: float
-
-
-def _divergence(state: RecoveryState, seen: Seen, rule: Rule) -> _Divergence | None:
-    """The latest evaluated rounds beside those before them."""
-    rounds = [it for it in seen.rounds if it.loss is not None]
-    fresh = [it for it in rounds if it.attempt > state.changed]
-    broken = [it for it in fresh if not _finite(it.loss) and _new(it, state, seen, rule)]
-    if broken:
-        before = [it for it in rounds if it.round < broken[0].round and _finite(it.loss)]
-        words = f"the loss after round {broken[0].round} is no number"
-        return _Divergence(before[-1] if before else None, words, {"round": float(broken[0].round)})
-    astray = _astray(state, seen, rule) or _steep(state, seen, rule)
-    if astray is not None:
-        return astray
-    rounds = [it for it in rounds if _finite(it.loss)]
-    worst: tuple[float, _Divergence] | None = None
-    for size in range(1, min(rule.group, len(fresh)) + 1):
-        before, group = rounds[:-size], rounds[-size:]
-        if not before or any(it.attempt <= state.changed for it in group):
-            break
-        score, found = _compared(before[-rule.before :], group, rule)
-        if found is not None and (worst is None or score > worst[0]):
-            worst = score, found
-    return None if worst is None else worst[1]
-
-
-def _astray(state: RecoveryState, seen: Seen, rule: Rule) -> _Divergence | None:
-    """A step far longer than those before, whoever asked for it."""
-    rounds = seen.rounds
-    for place, it in enumerate(rounds):
-        before = [
-            other.step for other in rounds[max(place - rule.before, 0) : place] if other.step is not None
-        ]
-        if not _new(it, state, seen, rule) or it.step is None or len(before) < _FEW:
-            continue
-        longest = max(before)
-        if not it.step <= rule.long * longest:
-            words = (
-                f"the step of round {it.round} was {_over(it.step, longest):.3g} times as long as any before"
-            )
-            evidence = {"round": float(it.round), "step": it.step, "longest_before": longest}
-            return _Divergence(rounds[place - 1], words, evidence)
-    return None
-
-
-def _new(it: RoundFact, state: RecoveryState, seen: Seen, rule: Rule) -> bool:
-    """Whether a round is one of the latest and came after the last action: what is older was judged, or is too late."""
-    return it.attempt > state.changed and it.round > seen.rounds[-1].round - rule.group
-
-
-def _steep(state: RecoveryState, seen: Seen, rule: Rule) -> _Divergence | None:
-    """A gradient far larger than those of the rounds before: the model was moved away from where it was small."""
-    rounds = seen.rounds
-    for place, it in enumerate(rounds):
-        before = [
-            other.slope for other in rounds[max(place - rule.before, 0) : place] if _noised(other.slope)
-        ]
-        if not _new(it, state, seen, rule) or not _noised(it.slope) or len(before) < _FEW:
-            continue
-        top = max(before, key=lambda slope: slope.value if slope else 0.0)
-        assert it.slope is not None
-        assert top is not None
-        z = _over(it.slope.value - top.value, math.hypot(it.slope.error or 0.0, top.error or 0.0))
-        if z >= max(rule.steep_errors, ERRORS) and it.slope.value >= rule.steeper * max(top.value, 0.0):
-            good = _flat(rounds[:place], it, before, rule)
-            words = (
-                f"the gradient after round {it.round - 1} is larger than it was before by {z:.1f} standard errors, "
-                f"{it.slope.value:.3g} against {top.value:.3g}"
-            )
-            evidence = {"round": float(it.round - 1), "slope": it.slope.value, "largest_before": top.value}
-            return _Divergence(good, words, {**evidence, "slope_errors": z})
-    return None
-
-
-def _flat(
-    rounds: Sequence[RoundFact], after: RoundFact, before: Sequence[Figure | None], rule: Rule
-) -> RoundFact:
-    """The newest round whose slope, which the next one says, is what it was usually."""
-    usual = median(it.value for it in before if it is not None)
-    following = after.slope
-    for it in reversed(rounds[-_BACK:]):
-        if following is not None and following.value <= usual + rule.lucky * (following.error or 0.0):
-            return it
-        following = it.slope
-    return rounds[-_BACK:][0]
-
-
-def _noised(slope: Figure | None) -> bool:
-    return slope is not None and slope.error is not None and slope.error > 0 and math.isfinite(slope.value)
-
-
-def _compared(
-    before: Sequence[RoundFact], group: Sequence[RoundFact], rule: Rule
-) -> tuple[float, _Divergence | None]:
-    """By how many standard errors a group of rounds is worse than those before, and what is made of it."""
-    usual, now = _level([it.loss for it in before], rule), _level([it.loss for it in group], None)
-    if usual is None or now is None:
-        return 0.0, None
-    rise = now.value - usual.value
-    z = _over(rise, math.hypot(usual.error, now.error))
-    evidence = {
-        "loss": now.value,
-        "loss_before": usual.value,
-        "loss_errors": z,
-        "rounds": float(len(group)),
-        "from_round": float(group[0].round),
-    }
-    first, last = group[0].round, group[-1].round
-    which = f"round {last}" if first == last else f"rounds {first} to {last}"
-    if z >= max(rule.loss_errors, ERRORS) and rise >= rule.least_loss * abs(usual.value):
-        words = (
-            f"the loss of {which}, {now.value:.4g}, is {z:.1f} standard errors above {usual.value:.4g} before"
-        )
-        return z, _Divergence(_good(before, usual, rule), words, evidence)
-    high, low = _level([it.score for it in before], rule), _level([it.score for it in group], None)
-    if high is None or low is None:
-        return 0.0, None
-    fall = high.value - low.value
-    score_z = _over(fall, math.hypot(high.error, low.error))
-    if score_z >= max(rule.score_errors, ERRORS) and fall >= rule.least_score and z >= rule.beside:
-        evidence |= {"score": low.value, "score_before": high.value, "score_errors": score_z}
-        words = f"the score of {which}, {low.value:.4g}, is {score_z:.1f} standard errors below {high.value:.4g} before"
-        return score_z, _Divergence(_good(before, usual, rule), words, evidence)
-    return 0.0, None
-
-
-def _good(before: Sequence[RoundFact], usual: _Level, rule: Rule) -> RoundFact:
-    """The newest round whose own loss is not suspicious; one that was only lucky is passed over."""
-    return next((it for it in reversed(before[-3:]) if not _doubtful(it.loss, usual, rule)), before[-1])
-
-
-def _doubtful(loss: Figure | None, usual: _Level | None, rule: Rule) -> bool:
-    """Whether a single loss is somewhat high, though no divergence."""
-    if loss is None or usual is None:
-        return False
-    return not loss.value - usual.value <= rule.lucky * (loss.error or usual.error)
-
-
-def _level(figures: Sequence[Figure | None], rule: Rule | None) -> _Level | None:
-    """Mean by errors, older ones counting less where a rule says so; None where nothing is known.
-
-    Where no noise was added the errors are what the figures scatter by from round to round, of which a group of
-    latest rounds says nothing: theirs are 0.
-    """
-    known = [it for it in figures if it is not None and math.isfinite(it.value)]
-    if not known:
-        return None
-    noised = all(it.error is not None and it.error > 0 and math.isfinite(it.error) for it in known)
-    errors = [it.error or 0.0 for it in known] if noised else [1.0] * len(known)
-    ages = range(len(known) - 1, -1, -1)
-    fades = [1.0 if rule is None else rule.fade**age for age in ages]
-    weights = [fade / error**2 for fade, error in zip(fades, errors, strict=True)]
-    total = math.fsum(weights)
-    value = math.fsum(weight * it.value for weight, it in zip(weights, known, strict=True)) / total
-    if noised:
-        square = math.fsum((weight * error) ** 2 for weight, error in zip(weights, errors, strict=True))
-        return _Level(value, math.sqrt(square) / total)
-    if rule is None:
-        return _Level(value, 0.0)
-    moves = [abs(b.value - a.value) for a, b in pairwise(known)]
-    scatter = TO_SIGMA * median(moves) if len(moves) > 1 else _UNKNOWN * abs(value)
-    return _Level(value, max(scatter, _EXACT * abs(value)))
-
-
 def _go_back(
-    state: RecoveryState, seen: Seen, found: _Divergence, rule: Rule
+    state: RecoveryState, seen: Seen, found: Divergence, rule: Rule
 ) -> tuple[RecoveryState, Action | None]:
     """Back to a kept round that was good, or a pause where there is none or it did not help."""
     key = f"roll back {seen.newest}"
@@ -583,9 +267,9 @@ def _given_back(state: RecoveryState, seen: Seen, rule: Rule) -> tuple[RecoveryS
     normal = state.normal
     if normal is None or seen.rate is None or state.factor >= state.most:
         return state, None
-    usual = _level([it.loss for it in seen.rounds if it.attempt <= state.changed][-rule.before :], rule)
+    usual = level([it.loss for it in seen.rounds if it.attempt <= state.changed][-rule.before :], rule)
     fresh = [it for it in seen.rounds if it.attempt > state.changed and it.judged]
-    calm = [it for it in fresh if not _doubtful(it.loss, usual, rule)]
+    calm = [it for it in fresh if not doubtful(it.loss, usual, rule)]
     key = f"give back {seen.newest}"
     if len(calm) < rule.calm or key in state.made:
         return state, None
@@ -665,15 +349,5 @@ def _capital(words: str) -> str:
     return words[:1].upper() + words[1:]
 
 
-def _finite(figure: Figure | None) -> bool:
-    return figure is not None and math.isfinite(figure.value)
-
-
 def _same(one: float, other: float) -> bool:
     return abs(one - other) <= _SAME * max(abs(one), abs(other))
-
-
-def _over(difference: float, error: float) -> float:
-    """In standard errors; of an exact figure any difference is very many."""
-    many = math.copysign(_MANY, difference) if difference else 0.0
-    return max(-_MANY, min(difference / error, _MANY)) if error > 0 else many

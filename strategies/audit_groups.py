@@ -26,25 +26,41 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from hansa.strategies.audit_direction import Direction, GroupSum, expected
+from hansa.strategies.audit_regression import Contrasts, Regression
+
+__all__ = [
+    "AUDIT_SENTENCE",
+    "FEWEST_ROUNDS",
+    "MOST_ROUNDS",
+    "QUARANTINED_FROM",
+    "RULE",
+    "Audit",
+    "AuditRule",
+    "Direction",
+    "GroupSum",
+    "MemberEvidence",
+    "Verdict",
+    "evidence",
+    "verdict",
+]
+
 Array = NDArray[np.float64]
 Kind = Literal["sign", "pull"]
 
 # What the page says wherever an audit is mentioned.
 AUDIT_SENTENCE = (
     "During an audit the server sees the sum of each group instead of the cohort's: the set that a member hides in "
-    "shrinks to its group, of at least the charter's audit_groups members, and the groups change from round to "
-    "round, so that over an audit more can be inferred about a single member. What its own noise protects stays "
+    "shrinks to its group, of at least the charter's audit_groups members, and from groups that are split anew each "
+    "round it learns more of each member than from as many ordinary rounds. What a member's own noise protects stays "
     "protected."
 )
 
-# Least share of a new mean update in the direction now, and of the change that the public curvature says a step brings.
-GAIN, BELIEVED = 0.4, 0.5
-# Rounds that say where a job set out to.
-FIRST_ROUNDS = 3
-# One update counts at most so many times the usual length, so that a single one does not turn the direction.
-LONGEST = 3.0
-# Members are not alike: so much of a projection may be wrong without noise.
-MISFIT = 0.15
+# Members are not alike: so much of a projection may be wrong without noise, along the first direction so much of this
+# share of the clip.
+MISFIT, PULL_UNIT = 0.15, 0.05
+# A variance above zero where there is no noise.
+_TINY = 1e-300
 # Fewest members of a cohort of which one is quarantined without a person; below that it is only suggested.
 QUARANTINED_FROM = 8
 # Rounds of an audit before anybody is named, and at most.
@@ -63,141 +79,22 @@ class AuditRule:
     others : standard errors of the others' mean above zero, for there to be a direction at all
     pull : least distance of a pull from the others' mean, as a share of the clip
     spread : and in standard deviations of what the others differ by beyond noise
+    apart : and in times the others' own mean pull: members that pull the same way, each as far as its records make it,
+        are no poison
     gap : standard errors between it and the next worst
     """
 
     contrast: float = 4.5
-    own: float = 1.5
-    reversed: float = 0.3
+    own: float = 2.0
+    reversed: float = 0.5
     others: float = 3.0
     pull: float = 0.08
     spread: float = 4.0
+    apart: float = 2.0
     gap: float = 2.0
 
 
 RULE = AuditRule()
-
-
-@dataclass(frozen=True)
-class GroupSum:
-    """The opened sum of one group of an attempt.
-
-    Parameters
-    ----------
-    members : its active members
-    sizes : what each one's sum counts in the divisor, as `segments.divisor` has it
-    total : sum of their updates, f64[d]
-    noise : standard deviation of the noise on each coordinate
-    """
-
-    members: tuple[str, ...]
-    sizes: tuple[float, ...]
-    total: Array
-    noise: float
-
-
-@dataclass(frozen=True)
-class Direction:
-    """Where updates have pointed so far, from the job's first round on, audited or not; arrays are f64[d].
-
-    Parameters
-    ----------
-    now, variance : what the next mean update is expected to be, and the variance of each coordinate by noise
-    first : sum of the first mean updates, each cut to a usual length
-    usual : length of mean updates, a running mean
-    weights : the model that the newest update was made at
-    """
-
-    now: Array
-    first: Array
-    weights: Array
-    variance: float = 0.0
-    usual: float = 0.0
-    rounds: int = 0
-
-    @classmethod
-    def start(cls, weights: Array) -> Direction:
-        """Before the first update."""
-        zeros = np.zeros_like(weights)
-        return cls(zeros, zeros, weights)
-
-    def at(self, weights: Array, curvature: float) -> Direction:
-        """The direction at another model: every weight's derivative has moved by the curvature.
-
-        Parameters
-        ----------
-        curvature : of the mean loss along a weight, public (`ServerRule.curvature`), 0 where it is not known
-        """
-        moved = self.now - BELIEVED * curvature * (weights - self.weights) if self.rounds else self.now
-        return replace(self, now=moved, weights=weights)
-
-    def after(self, mean_update: Array, noise: float) -> Direction:
-        """With one more mean update, made at `weights`; `noise` is each coordinate's standard deviation."""
-        length = float(np.linalg.norm(mean_update))
-        usual = (
-            length
-            if self.rounds == 0
-            else self.usual + 0.3 * (min(length, LONGEST * self.usual) - self.usual)
-        )
-        most = LONGEST * (self.usual if self.rounds else length)
-        cut = mean_update if length <= most else mean_update * (most / length)
-        gain = _gain(cut - self.now, noise) if self.rounds else 1.0
-        return Direction(
-            now=self.now + gain * (cut - self.now),
-            first=self.first + cut if self.rounds < FIRST_ROUNDS else self.first,
-            weights=self.weights,
-            variance=(1.0 - gain) ** 2 * self.variance + (gain * noise) ** 2,
-            usual=usual,
-            rounds=self.rounds + 1,
-        )
-
-
-def _gain(surprise: Array, noise: float) -> float:
-    """How much of a surprise is believed: what noise does not explain of it, or more."""
-    energy = float(surprise @ surprise)
-    return max(GAIN, 1.0 - surprise.size * noise**2 / energy) if energy > 0 else GAIN
-
-
-@dataclass(frozen=True)
-class Regression:
-    """Weighted least squares of projections on who was in the group: X'X [m, m], X'y [m], y'y in units of the noise.
-
-    What members do changes from round to round, and by more than the noise: residuals that are larger than it widen
-    the errors as much.
-    """
-
-    matrix: Array
-    product: Array
-    square: float = 0.0
-    rows: int = 0
-
-    @classmethod
-    def empty(cls, members: int) -> Regression:
-        return cls(np.zeros((members, members)), np.zeros(members))
-
-    def plus(self, row: Array, value: float, sd: float) -> Regression:
-        """With one more projection."""
-        row, value = row / sd, value / sd
-        return Regression(
-            self.matrix + np.outer(row, row),
-            self.product + row * value,
-            self.square + value**2,
-            self.rows + 1,
-        )
-
-    def solved(self) -> tuple[Array, Array] | None:
-        """Estimates and their covariance; None while the groups do not tell all members apart."""
-        freedom = self.rows - len(self.product)
-        if freedom < _FREEDOM or not self.matrix.any() or np.linalg.cond(self.matrix) > _CONDITION:
-            return None
-        covariance = np.asarray(np.linalg.inv(self.matrix), dtype=np.float64)
-        estimates = covariance @ self.product
-        residual = max(self.square - float(self.product @ estimates), 0.0) / freedom
-        return estimates, covariance * max(1.0, residual)
-
-
-# Projections beyond the number of members before their residuals say anything; and how nearly alike groups may be.
-_FREEDOM, _CONDITION = 4, 1e6
 
 
 @dataclass(frozen=True)
@@ -233,14 +130,15 @@ class Audit:
         direction : from earlier rounds alone, at this round's model (`Direction.at`)
         """
         now, first = self.now, self.first
-        for group in groups:
+        ways = [expected(direction, [it for it in groups if it is not group]) for group in groups]
+        # One for all groups: one of its own would be larger for a group the less its members bring, and blame them.
+        far = math.fsum(it for _, it in ways) / max(len(ways), 1)
+        length = float(np.linalg.norm(direction.first))
+        for group, (along, _) in zip(groups, ways, strict=True):
             row = self._row(group)
-            others = [it for it in groups if it is not group]
-            along, expected = _expected(direction, others)
-            if expected > 0:
-                sd = math.hypot(group.noise, MISFIT * expected * float(row.sum()), _TINY)
-                now = now.plus(expected * row, float(group.total @ along), sd)
-            length = float(np.linalg.norm(direction.first))
+            if far > 0:
+                sd = math.hypot(group.noise, MISFIT * far * float(row.sum()), _TINY)
+                now = now.plus(far * row, float(group.total @ along), sd)
             if length > 0:
                 sd = math.hypot(group.noise, MISFIT * PULL_UNIT * self.clip * float(row.sum()), _TINY)
                 first = first.plus(row, float(group.total @ direction.first) / length, sd)
@@ -274,11 +172,6 @@ class Audit:
             )
         now, first = (_regression(*state[name]) for name in ("now", "first"))
         return cls(tuple(state["members"]), state["clip"], now, first, state["rounds"])
-
-
-_TINY = 1e-300
-# Misfit along the first direction, as a share of the clip: members' pulls end up that far apart without any poison.
-PULL_UNIT = 0.05
 
 
 @dataclass(frozen=True)
@@ -329,7 +222,7 @@ class Verdict:
 
 def evidence(audit: Audit) -> tuple[MemberEvidence, ...]:
     """What is known of every member, in the order of `audit.members`; empty while that is nothing."""
-    now, first = _Contrasts.of(audit.now), _Contrasts.of(audit.first)
+    now, first = Contrasts.of(audit.now), Contrasts.of(audit.first)
     if now is None and first is None:
         return ()
     return tuple(
@@ -366,56 +259,13 @@ def verdict(audit: Audit, rule: AuditRule = RULE) -> Verdict | None:
     return Verdict(name, kind, quarantine, found, _sentence(found, kind, audit, quarantine))  # type: ignore[arg-type]
 
 
-@dataclass(frozen=True)
-class _Contrasts:
-    """Of every member: its estimate, the mean of the others', the standard errors between them; each f64[m]."""
-
-    own: Array
-    errors: Array
-    others: Array
-    others_errors: Array
-    z: Array
-    covariance: Array
-
-    @classmethod
-    def of(cls, regression: Regression) -> _Contrasts | None:
-        solved = regression.solved()
-        if solved is None:
-            return None
-        own, covariance = solved
-        count = len(own)
-        away = np.full((count, count), -1.0 / (count - 1))
-        np.fill_diagonal(away, 1.0)
-        mean = np.full((count, count), 1.0 / (count - 1))
-        np.fill_diagonal(mean, 0.0)
-        return cls(
-            own=own,
-            errors=_deviations(np.eye(count), covariance),
-            others=mean @ own,
-            others_errors=_deviations(mean, covariance),
-            z=(away @ own) / _deviations(away, covariance),
-            covariance=covariance,
-        )
-
-    def gap(self, one: int, other: int) -> float:
-        """Standard errors between two members."""
-        pair = np.zeros(len(self.own))
-        pair[one], pair[other] = 1.0, -1.0
-        return float(pair @ self.own) / float(_deviations(pair[None], self.covariance)[0])
-
-
 def _regression(matrix: list[list[float]], product: list[float], square: float, rows: int) -> Regression:
     return Regression(np.array(matrix, dtype=np.float64), np.array(product, dtype=np.float64), square, rows)
 
 
-def _deviations(rows: Array, covariance: Array) -> Array:
-    found: Array = np.sqrt(np.maximum(np.einsum("ij,jk,ik->i", rows, covariance, rows), 1e-300))
-    return found
-
-
 def _reversed(audit: Audit, rule: AuditRule) -> str | None:
     """Who goes back along the direction now while all others go along."""
-    found = _Contrasts.of(audit.now)
+    found = Contrasts.of(audit.now)
     if found is None:
         return None
     order = np.argsort(found.own)
@@ -433,7 +283,7 @@ def _reversed(audit: Audit, rule: AuditRule) -> str | None:
 
 def _pulling(audit: Audit, rule: AuditRule) -> str | None:
     """Who pulls along the first direction, either way, where all others nearly agree."""
-    found = _Contrasts.of(audit.first)
+    found = Contrasts.of(audit.first)
     if found is None:
         return None
     middle = float(np.median(found.own))
@@ -447,25 +297,10 @@ def _pulling(audit: Audit, rule: AuditRule) -> str | None:
         abs(found.z[worst]) >= rule.contrast
         and distance >= rule.pull * audit.clip
         and distance >= rule.spread * spread
+        and distance >= rule.apart * abs(float(found.others[worst]))
         and abs(found.gap(worst, next_worst)) >= rule.gap
     )
     return audit.members[worst] if holds else None
-
-
-def _expected(direction: Direction, others: Sequence[GroupSum]) -> tuple[Array, float]:
-    """The direction now with what the round's other groups say, f64[d] of length 1, and how far one record goes."""
-    size = math.fsum(size for it in others for size in it.sizes)
-    mean, variance = direction.now, direction.variance
-    if size > 0:
-        seen = np.sum([it.total for it in others], axis=0) / size
-        noise = math.sqrt(math.fsum(it.noise**2 for it in others)) / size
-        gain = _gain(seen - mean, noise) if direction.rounds else 1.0
-        mean = mean + gain * (seen - mean)
-        variance = (1.0 - gain) ** 2 * variance + (gain * noise) ** 2
-    length = float(np.linalg.norm(mean))
-    if length == 0:
-        return mean, 0.0
-    return mean / length, max(length**2 - variance * mean.size, 0.0) / length
 
 
 def _sentence(found: MemberEvidence, kind: str, audit: Audit, quarantine: bool) -> str:

@@ -11,19 +11,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hansa.sidecar import members
 from hansa.strategies.audit_groups import (
     AUDIT_SENTENCE,
     FEWEST_ROUNDS,
     MOST_ROUNDS,
-    Array,
     Audit,
     Direction,
     GroupSum,
-    Regression,
     Verdict,
     evidence,
     verdict,
 )
+from hansa.strategies.audit_regression import Array, Regression
 
 COORDINATES = 20
 CLIP = 0.3
@@ -96,8 +96,11 @@ def test_a_member_that_sends_the_other_sign_is_found(members: int) -> None:
 def test_a_member_that_pulls_for_good_is_found() -> None:
     found = [audited(9, pull=seed, seed=seed)[0] for seed in range(9)]
     assert [it.member if it else None for it in found] == [f"m{seed}" for seed in range(9)]
-    assert all(abs(it.evidence.pull) > 0.08 for it in found if it and it.kind == "pull")
-    assert any(it.kind == "pull" for it in found if it)
+    later = [audited(9, pull=seed, seed=seed, length=4.0)[0] for seed in range(9)]
+    assert all(it is None or it.member == f"m{seed}" for seed, it in enumerate(later))
+    pulls = [it for it in later if it is not None and it.kind == "pull"]
+    assert pulls
+    assert all(abs(it.evidence.pull) > 0.08 and "agree" in it.sentence for it in pulls)
 
 
 @settings(max_examples=25, deadline=None)
@@ -193,5 +196,15 @@ def test_the_direction_moves_with_the_model_by_the_public_curvature() -> None:
     assert direction.at(np.array([2.0, 0.0]), 0.0).now[0] == 1.0
 
 
+def test_a_direction_goes_through_arrays() -> None:
+    direction = Direction.start(np.zeros(2)).after(np.array([1.0, -2.0]), 0.1).at(np.ones(2), 0.5)
+    again = Direction.from_arrays(direction.arrays())
+    assert (
+        again.after(np.ones(2), 0.1).arrays()["now"].tolist() == direction.after(np.ones(2), 0.1).now.tolist()
+    )
+    assert (again.rounds, again.usual) == (direction.rounds, direction.usual)
+
+
 def test_the_sentence_says_that_the_set_shrinks() -> None:
     assert "shrinks" in AUDIT_SENTENCE
+    assert AUDIT_SENTENCE == members.AUDIT_SENTENCE
