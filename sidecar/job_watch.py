@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .anomaly import Alarm, Watch
-from .facts import (
+from .answers import (
     attempt_facts,
     course_readings,
     failed_attempts,
@@ -20,8 +20,9 @@ from .facts import (
     round_fact,
     seen_now,
 )
+from .job_facts import RoundFact
 from .members import MemberCounts, audit_due, counted, suggestions
-from .recovery import Action, Pause, RecoveryState, RollBack, RoundFact, decide
+from .recovery import Action, Pause, RecoveryState, RollBack, decide
 
 # So many of the newest rounds and failed attempts are remembered: more than any policy looks at.
 ROUNDS = 48

@@ -19,14 +19,13 @@ from hansa.contract.decisions import Decision
 from hansa.contract.jobs import JobPlan
 from hansa.contract.segments import UPDATE, divisor
 from hansa.strategies.attempt import Attempt
-from hansa.strategies.audit_groups import Audit, Direction, GroupSum, Verdict, verdict
+from hansa.strategies.audit_direction import Direction, GroupSum
+from hansa.strategies.audit_groups import Audit, Verdict, verdict
 
 Array = NDArray[np.float64]
 
-_NOW, _FIRST, _WEIGHTS, _NUMBERS, _AUDIT = (
-    *("audit-now", "audit-first", "audit-weights"),
-    *("audit-numbers", "audit-state"),
-)
+# In a checkpoint: arrays of the direction, the audit's state as JSON, and the round with which it began.
+_DIRECTION, _AUDIT, _BEGAN = "audit-direction-", "audit-state", "audit-began"
 
 
 @dataclass(frozen=True)
@@ -48,31 +47,22 @@ class Auditing:
         allowed = charter.protection.audit_groups is not None and not charter.protection.blind
         if not allowed or charter.training.mechanism == "moments":
             return None
-        if kept is None or _NOW not in kept:
+        if kept is None or _AUDIT not in kept:
             return cls(Direction.start(weights))
-        variance, usual, rounds, first = (float(it) for it in kept[_NUMBERS])
-        direction = Direction(
-            np.array(kept[_NOW]),
-            np.array(kept[_FIRST]),
-            np.array(kept[_WEIGHTS]),
-            variance=variance,
-            usual=usual,
-            rounds=int(rounds),
-        )
+        named = {
+            name.removeprefix(_DIRECTION): it for name, it in kept.items() if name.startswith(_DIRECTION)
+        }
         state = kept[_AUDIT].tobytes()
-        return cls(direction, Audit.from_json(json.loads(state)) if state else None, int(first))
+        audit = Audit.from_json(json.loads(state)) if state else None
+        return cls(Direction.from_arrays(named), audit, int(kept[_BEGAN][0]))
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """For the checkpoint, beside the model's."""
-        direction = self.direction
         state = json.dumps(self.audit.as_json()).encode() if self.audit is not None else b""
-        numbers = [direction.variance, direction.usual, float(direction.rounds), float(self.first)]
         return {
-            _NOW: direction.now,
-            _FIRST: direction.first,
-            _WEIGHTS: direction.weights,
-            _NUMBERS: np.array(numbers),
+            **{_DIRECTION + name: it for name, it in self.direction.arrays().items()},
             _AUDIT: np.frombuffer(state, dtype=np.uint8),
+            _BEGAN: np.array([self.first], dtype=np.int64),
         }
 
     def after(

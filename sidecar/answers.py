@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from .anomaly import Reading, standing_out
+from .job_facts import LOSSES, SCORES, FailedAttempt, Figure, RoundFact, Seen, figures_of
 from .members import AttemptFacts, fault_of
-from .recovery import LOSSES, SCORES, FailedAttempt, Figure, RoundFact, Seen, figures_of
 
 RATE = "server_rate"
 # How a failed attempt says that its model had values that are no numbers (`contract.jobs.NOT_FINITE`).
