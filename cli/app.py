@@ -15,6 +15,10 @@ COMMANDS = {
     "down": ("hansa.cli.down", "Stop a federation started with `up --detach`."),
     "status": ("hansa.cli.status", "What runs here, and what needs attention."),
     "simulate": ("hansa.cli.simulate", "The same strategy and agents in one process."),
+    "adaptive": (
+        "hansa.cli.adaptive",
+        "Ten trainings in which something goes wrong, and what is done about it.",
+    ),
     "server": ("hansa.cli.server", "The consortium's server."),
     "client": ("hansa.cli.client", "One organisation's node and agent."),
     "jobs": ("hansa.cli.jobs", "Submit, follow, stop, resume and export jobs."),

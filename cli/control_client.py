@@ -9,6 +9,7 @@ import httpx
 from pydantic import TypeAdapter, ValidationError
 
 from hansa.cli.instance import Instance
+from hansa.contract.decisions import Decision
 from hansa.contract.errors import ConnectionFailed, HansaError, InputError
 from hansa.contract.jobs import JobPlan
 from hansa.contract.typed import explain
@@ -22,7 +23,7 @@ from hansa.server.records import (
     RoundRecord,
     SpendingRecord,
 )
-from hansa.server.replies import KnobChange, KnobState, MemberState, Release, RolledBack
+from hansa.server.replies import CharterFacts, KnobChange, KnobState, MemberState, Release, RolledBack
 
 T = TypeVar("T")
 _TIMEOUT_S = 5.0
@@ -107,6 +108,15 @@ class Control:
     def decisions(self, job: str, after: int = 0) -> list[DecisionRecord]:
         """What was decided about a job, the newest last."""
         return self._pages(f"/v1/jobs/{job}/decisions", list[DecisionRecord], after, lambda it: it.id)
+
+    def decide(self, job: str, decision: Decision) -> DecisionRecord:
+        """Enter a decision, once a key."""
+        body = {"decision": decision.model_dump(mode="json")}
+        return self._ask("POST", f"/v1/jobs/{job}/decisions", DecisionRecord, body=body)
+
+    def charter(self) -> CharterFacts:
+        """What the charter says that whoever steers must know."""
+        return self._ask("GET", "/v1/charter", CharterFacts)
 
     def pin(self, job: str, names: list[str], pinned: bool, reason: str = "") -> list[KnobState]:
         """Pin knobs or open them again; all where none is named."""

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hansa.cli.reach import ControlOption, InstanceOption, JsonOption, reach
+from hansa.cli.reach import ControlOption, InstanceOption, JsonOption, choose_job, reach
+
+if TYPE_CHECKING:
+    from hansa.contract.decisions import Decision
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Members of the consortium.")
 
@@ -66,6 +69,51 @@ def quarantine(
     with reach(control, instance, "write") as desk:
         it = desk.hold(name, f"quarantined: {reason}")
     typer.echo(f"{it.name} is held out: {it.held}; let it in again with: hansa members release {it.name}")
+
+
+@app.command()
+def audit(
+    rounds: Annotated[
+        int, typer.Option(min=8, max=25, help="For so many rounds, from the next one on.")
+    ] = 25,
+    reason: Annotated[str, typer.Option(help="Why; it stands with the job's decisions.")] = "to be sure",
+    job: Annotated[
+        str | None, typer.Option(help="A job's id or its beginning; default: the newest job.")
+    ] = None,
+    control: ControlOption = None,
+    instance: InstanceOption = None,
+) -> None:
+    """Look for a member that pulls against the others, where the charter has audit_groups: by sums of groups."""
+    from hansa.contract.errors import InputError
+    from hansa.sidecar.members import AUDIT_SENTENCE
+
+    with reach(control, instance, "write") as desk:
+        charter, found = desk.charter(), choose_job(desk, job)
+        if charter.audit_groups is None:
+            raise InputError("the charter allows no audit: it has no protection.audit_groups")
+        if found.status in ("finished", "stopped", "failed"):
+            raise InputError(f"job {found.job[:8]} is {found.status}; there is nothing to audit any more")
+        first = found.round + 1
+        desk.decide(
+            found.job, audit_request(first, first + rounds - 1, f"the operator asks for an audit: {reason}")
+        )
+    typer.echo(
+        f"rounds {first} to {first + rounds - 1} of job {found.job[:8]} are audited, in groups of at least "
+        f"{charter.audit_groups}; what is found: hansa tuner explain --by audit\n{AUDIT_SENTENCE}"
+    )
+
+
+def audit_request(first: int, last: int, sentence: str) -> Decision:
+    """What asks a job's run for an audit of these rounds."""
+    from hansa.contract.decisions import Decision
+
+    return Decision(
+        key=f"audit {first}",
+        by="audit",
+        round=max(first - 1, 0),
+        sentence=sentence,
+        inputs={"first": first, "last": last},
+    )
 
 
 @app.command()

@@ -31,6 +31,7 @@ from hansa.clients.ledger import Ledger
 from hansa.clients.membership import Membership, new_ring, new_starts
 from hansa.clients.protocol import Agent
 from hansa.clients.witnesses import Witnesses
+from hansa.clients.work import Work
 from hansa.contract.charter import Charter, Member, charter_hash
 from hansa.contract.errors import HansaError
 from hansa.contract.features import FeatureContract
@@ -94,14 +95,9 @@ class SimulatedFederation:
         log: Path | str = ":memory:",
         ledger: Ledger | Path | str = ":memory:",
         heads: Path | str = ":memory:",
+        work: Work | None = None,
     ) -> Agent:
         """One member's agent as it starts, over files that may have been used before."""
-        work = LocalWork(
-            name=name,
-            charter=self.charter,
-            model=self.model,
-            records=self.records[name],
-        )
         membership = Membership(name, self.charter, self.hash, self.identities[name])
         attempts, ring, starts, budget, witnesses = AttemptLog(log), None, None, None, None
         blind = None
@@ -124,7 +120,7 @@ class SimulatedFederation:
         return Agent(
             membership,
             attempts,
-            work=work,
+            work=work or self.work(name),
             pace=lambda _: None,
             monotonic=time.monotonic,
             ring=ring,
@@ -133,6 +129,10 @@ class SimulatedFederation:
             witnesses=witnesses,
             blind=blind,
         )
+
+    def work(self, name: str) -> LocalWork:
+        """What a member computes on its records."""
+        return LocalWork(name=name, charter=self.charter, model=self.model, records=self.records[name])
 
     def budget(self, name: str, ledger: Ledger | Path | str = ":memory:") -> Budget:
         """What a member's attempts are paid from; an empty ledger begins with the simulation's grant."""

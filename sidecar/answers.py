@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from .anomaly import Reading, standing_out
@@ -21,6 +22,19 @@ def round_fact(record: Mapping[str, Any]) -> RoundFact:
     rate, step, slope = record.get("knobs", {}).get(RATE), record.get("step"), record.get("slope")
     steep = None if slope is None else _figures({"slope": slope})["slope"]
     return RoundFact(record["round"], record["attempt"], loss, score, rate=rate, step=step, slope=steep)
+
+
+def round_facts(records: Sequence[Mapping[str, Any]]) -> list[RoundFact]:
+    """Rounds that stand, the newest last.
+
+    How steep the loss is hangs on who took part: gradients of other cohorts than the newest one's are not known.
+    """
+    newest = set(records[-1]["active"]) if records else set()
+    facts = [round_fact(it) for it in records]
+    return [
+        it if set(record["active"]) == newest else replace(it, slope=None)
+        for it, record in zip(facts, records, strict=True)
+    ]
 
 
 def initial_fact(metrics: Iterable[Mapping[str, Any]]) -> RoundFact | None:

@@ -17,7 +17,7 @@ from .answers import (
     failed_attempts,
     figure_readings,
     initial_fact,
-    round_fact,
+    round_facts,
     seen_now,
 )
 from .job_facts import RoundFact
@@ -176,7 +176,7 @@ def look(
                 _tell(memory, job, record, alarm)
     memory.rounds = [_short(it, it["attempt"]) for it in memory.rounds]
     memory.read = max(memory.read, max((it["attempt"] for it in memory.rounds), default=0))
-    facts = [round_fact(it) for it in memory.rounds]
+    facts = round_facts(memory.rounds)
     if memory.initial is not None and len(facts) < ROUNDS:
         facts.insert(0, memory.initial)
     _ask_for_audit(memory, charter)
