@@ -15,7 +15,7 @@ comes one attempt later still, as the attempt under way is finished first.
 
 --probe
     A new model is evaluated before it is adopted, on the same budget, and dropped where its loss is three errors
-    above those before; the rate is cut there and then.
+    above those before.
 --no-steps
     The server does not see how long steps are, as in mode `he`.
 
@@ -88,8 +88,8 @@ FIRST, LAST = 5, 50
 TOLERANCE = 0.02
 # States that the server keeps for going back, the newest ones.
 KEPT = 8
-# A probed model is dropped so many standard errors above the losses before, and the rate cut to this part of it.
-CLEARLY, DROP_CUT = 3.0, 0.3
+# A probed model is dropped so many standard errors above the losses before.
+CLEARLY = 3.0
 
 
 class Consortium:
@@ -284,7 +284,6 @@ class SimulatedJob:
             fact = replace(fact, **_both(consortium.released(new.weights, self.rng)))
             if self._worse(fact):
                 self.failures.append(FailedAttempt(self.attempt, "dropped", self.rate))
-                self.rate = max(consortium.how.server_rate.low, DROP_CUT * self.rate)
                 self.drops += 1
                 return
         self.state = self.states[new.round] = new

@@ -127,7 +127,7 @@ def _astray(seen: Seen, changed: int, rule: Rule) -> Divergence | None:
             words = (
                 f"the step of round {it.round} was {_over(it.step, longest):.3g} times as long as any before"
             )
-            evidence = {"round": float(it.round), "step": it.step, "longest_before": longest}
+            evidence = {"round": float(it.round), "step": _over(it.step, 1.0), "longest_before": longest}
             return Divergence(rounds[place - 1], words, evidence)
     return None
 
@@ -141,9 +141,9 @@ def _steep(seen: Seen, changed: int, rule: Rule) -> Divergence | None:
     """A gradient far larger than those of the rounds before: the model was moved away from where it was small."""
     rounds = seen.rounds
     for place, it in enumerate(rounds):
-        before = [
-            other.slope for other in rounds[max(place - rule.before, 0) : place] if _noised(other.slope)
-        ]
+        # Not the latest two: a model that is led astray slowly is steeper from round to round.
+        earlier = rounds[max(place - rule.before, 0) : max(place - 2, 0)]
+        before = [other.slope for other in earlier if _noised(other.slope)]
         if not _new(it, seen, changed, rule) or not _noised(it.slope) or len(before) < _FEW:
             continue
         top = max(before, key=lambda slope: slope.value if slope else 0.0)
