@@ -80,7 +80,15 @@ from hansa.strategies.audit_groups import MOST_ROUNDS, Audit, Direction, GroupSu
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 
-FAULTS = ("not finite", "rate x100 once", "rate x100 five times", "sign flip once", "sign flip three times")
+# In how many attempts in a row each goes wrong.
+FAULTS = {
+    "not finite": 1,
+    "rate x100 once": 1,
+    "rate x100 five times": 5,
+    "sign flip once": 1,
+    "sign flip three times": 3,
+}
+MORE_FLIPS = {"sign flip five times": 5}
 OF_EACH = 10
 # Of the noise: undisturbed jobs, and the faults' jobs in turn.
 SEEDS = 5
@@ -175,7 +183,7 @@ class Fault:
     @property
     def last(self) -> int:
         """The last attempt in which it does."""
-        return self.first + (4 if "five" in self.kind else 2 if "three" in self.kind else 0)
+        return self.first + {**FAULTS, **MORE_FLIPS}[self.kind] - 1
 
     def at(self, attempt: int) -> bool:
         """Whether it does in this attempt."""
@@ -350,9 +358,10 @@ def measure_faults(consortium: Consortium, options: argparse.Namespace) -> dict[
     undisturbed = [SimulatedJob(consortium, seed, treated=False, **how).run().loss for seed in range(SEEDS)]
     usual = float(np.mean(undisturbed))
     most = usual + max(TOLERANCE * usual, max(undisturbed) - min(undisturbed))
-    kinds = {kind: {"recovered": 0, "untreated": 0, "lost": []} for kind in FAULTS}
+    faults = {**FAULTS, **(MORE_FLIPS if options.more_flips else {})}
+    kinds = {kind: {"recovered": 0, "untreated": 0, "lost": []} for kind in faults}
     draw = np.random.default_rng(7)
-    for kind in FAULTS:
+    for kind in faults:
         for place in range(options.of_each):
             fault = Fault(kind, int(draw.integers(FIRST, LAST + 1)), knob="rate" in kind and place % 2 == 0)
             seed = place % SEEDS
@@ -512,6 +521,7 @@ def main() -> None:
     parser.add_argument("--every", type=int, default=MetricsPolicy().every, help="rounds between evaluations")
     parser.add_argument("--probe", action="store_true", help="test a new model before it is adopted")
     parser.add_argument("--no-steps", action="store_true", help="without the lengths of steps, as in mode he")
+    parser.add_argument("--more-flips", action="store_true", help="ten faults more: five flips in a row")
     parser.add_argument("--only", choices=("faults", "audits"))
     parser.add_argument("--quick", action="store_true", help="a fifth of it")
     parser.add_argument("--json", action="store_true")

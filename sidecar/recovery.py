@@ -192,7 +192,7 @@ def next_step(action: Action, seen: Seen) -> Step:
     if any(it.attempt == action.undoes for it in seen.rounds):
         if runs:
             return "pause"
-        if seen.status == "finished":
+        if seen.status in ("finished", "stopped"):
             return "done"
         return "set rate" if to_set else "roll back"
     return "resume" if seen.status in ("paused", "failed") else "done"
