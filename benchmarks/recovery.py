@@ -15,7 +15,7 @@ comes one attempt later still, as the attempt under way is finished first.
 
 --probe
     A new model is evaluated before it is adopted, on the same budget, and dropped where its loss is three errors
-    above those before; the rate is cut there and then.
+    above those before.
 --no-steps
     The server does not see how long steps are, as in mode `he`.
 
@@ -80,7 +80,15 @@ from hansa.strategies.audit_groups import MOST_ROUNDS, Audit, Direction, GroupSu
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 
-FAULTS = ("not finite", "rate x100 once", "rate x100 five times", "sign flip once", "sign flip three times")
+# In how many attempts in a row each goes wrong.
+FAULTS = {
+    "not finite": 1,
+    "rate x100 once": 1,
+    "rate x100 five times": 5,
+    "sign flip once": 1,
+    "sign flip three times": 3,
+}
+MORE_FLIPS = {"sign flip five times": 5}
 OF_EACH = 10
 # Of the noise: undisturbed jobs, and the faults' jobs in turn.
 SEEDS = 5
@@ -88,8 +96,8 @@ FIRST, LAST = 5, 50
 TOLERANCE = 0.02
 # States that the server keeps for going back, the newest ones.
 KEPT = 8
-# A probed model is dropped so many standard errors above the losses before, and the rate cut to this part of it.
-CLEARLY, DROP_CUT = 3.0, 0.3
+# A probed model is dropped so many standard errors above the losses before.
+CLEARLY = 3.0
 
 
 class Consortium:
@@ -175,7 +183,7 @@ class Fault:
     @property
     def last(self) -> int:
         """The last attempt in which it does."""
-        return self.first + (4 if "five" in self.kind else 2 if "three" in self.kind else 0)
+        return self.first + {**FAULTS, **MORE_FLIPS}[self.kind] - 1
 
     def at(self, attempt: int) -> bool:
         """Whether it does in this attempt."""
@@ -284,7 +292,6 @@ class SimulatedJob:
             fact = replace(fact, **_both(consortium.released(new.weights, self.rng)))
             if self._worse(fact):
                 self.failures.append(FailedAttempt(self.attempt, "dropped", self.rate))
-                self.rate = max(consortium.how.server_rate.low, DROP_CUT * self.rate)
                 self.drops += 1
                 return
         self.state = self.states[new.round] = new
@@ -351,9 +358,10 @@ def measure_faults(consortium: Consortium, options: argparse.Namespace) -> dict[
     undisturbed = [SimulatedJob(consortium, seed, treated=False, **how).run().loss for seed in range(SEEDS)]
     usual = float(np.mean(undisturbed))
     most = usual + max(TOLERANCE * usual, max(undisturbed) - min(undisturbed))
-    kinds = {kind: {"recovered": 0, "untreated": 0, "lost": []} for kind in FAULTS}
+    faults = {**FAULTS, **(MORE_FLIPS if options.more_flips else {})}
+    kinds = {kind: {"recovered": 0, "untreated": 0, "lost": []} for kind in faults}
     draw = np.random.default_rng(7)
-    for kind in FAULTS:
+    for kind in faults:
         for place in range(options.of_each):
             fault = Fault(kind, int(draw.integers(FIRST, LAST + 1)), knob="rate" in kind and place % 2 == 0)
             seed = place % SEEDS
@@ -513,6 +521,7 @@ def main() -> None:
     parser.add_argument("--every", type=int, default=MetricsPolicy().every, help="rounds between evaluations")
     parser.add_argument("--probe", action="store_true", help="test a new model before it is adopted")
     parser.add_argument("--no-steps", action="store_true", help="without the lengths of steps, as in mode he")
+    parser.add_argument("--more-flips", action="store_true", help="ten faults more: five flips in a row")
     parser.add_argument("--only", choices=("faults", "audits"))
     parser.add_argument("--quick", action="store_true", help="a fifth of it")
     parser.add_argument("--json", action="store_true")

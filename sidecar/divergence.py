@@ -24,7 +24,7 @@ _MANY = 1e6
 # Steps before one is called long.
 _FEW = 3
 # A slope that has grown for so many rounds has hardly grown in the first of them.
-_BACK = 4
+_BACK = 3
 # Of a figure without noise, while too few are known to say by how much they scatter; and the least of it after that.
 _UNKNOWN, _EXACT = 0.1, 0.01
 
@@ -127,7 +127,7 @@ def _astray(seen: Seen, changed: int, rule: Rule) -> Divergence | None:
             words = (
                 f"the step of round {it.round} was {_over(it.step, longest):.3g} times as long as any before"
             )
-            evidence = {"round": float(it.round), "step": it.step, "longest_before": longest}
+            evidence = {"round": float(it.round), "step": _over(it.step, 1.0), "longest_before": longest}
             return Divergence(rounds[place - 1], words, evidence)
     return None
 
@@ -141,9 +141,8 @@ def _steep(seen: Seen, changed: int, rule: Rule) -> Divergence | None:
     """A gradient far larger than those of the rounds before: the model was moved away from where it was small."""
     rounds = seen.rounds
     for place, it in enumerate(rounds):
-        before = [
-            other.slope for other in rounds[max(place - rule.before, 0) : place] if _noised(other.slope)
-        ]
+        # Not the latest two: a model that is led astray slowly is steeper from round to round.
+        before = _alike(rounds[: max(place - 2, 0)], it, rule)
         if not _new(it, seen, changed, rule) or not _noised(it.slope) or len(before) < _FEW:
             continue
         top = max(before, key=lambda slope: slope.value if slope else 0.0)
@@ -159,6 +158,16 @@ def _steep(seen: Seen, changed: int, rule: Rule) -> Divergence | None:
             evidence = {"round": float(it.round - 1), "slope": it.slope.value, "largest_before": top.value}
             return Divergence(good, words, {**evidence, "slope_errors": z})
     return None
+
+
+def _alike(earlier: Sequence[RoundFact], it: RoundFact, rule: Rule) -> list[Figure | None]:
+    """Slopes to compare with: of rounds at no lower a rate where there were any; small steps stay where it is flat."""
+    known = [other for other in earlier if _noised(other.slope)]
+    alike = [other for other in known if (other.rate or 0.0) >= 0.9 * (it.rate or 0.0)]
+    chosen = (
+        alike if len(alike) >= _FEW else [other for other in known if other.round > it.round - rule.before]
+    )
+    return [other.slope for other in chosen[-rule.before + 2 :]]
 
 
 def _flat(

@@ -192,7 +192,7 @@ def next_step(action: Action, seen: Seen) -> Step:
     if any(it.attempt == action.undoes for it in seen.rounds):
         if runs:
             return "pause"
-        if seen.status == "finished":
+        if seen.status in ("finished", "stopped"):
             return "done"
         return "set rate" if to_set else "roll back"
     return "resume" if seen.status in ("paused", "failed") else "done"
@@ -263,7 +263,7 @@ def _after_failures(
 
 
 def _given_back(state: RecoveryState, seen: Seen, rule: Rule) -> tuple[RecoveryState, Action | None]:
-    """Some of what was cut, after enough evaluated rounds in which nothing was wrong."""
+    """Some of what was cut, after enough rounds in which nothing was wrong."""
     normal = state.normal
     if normal is None or seen.rate is None or state.factor >= state.most:
         return state, None
@@ -278,7 +278,9 @@ def _given_back(state: RecoveryState, seen: Seen, rule: Rule) -> tuple[RecoveryS
     state = replace(state, factor=factor, given=True)
     if _same(rate, seen.rate):
         return replace(state, changed=seen.newest), None
-    sentence = f"{len(calm)} evaluated rounds went well{_at_rate(seen.rate, rate)}; it was {normal:.3g}."
+    sentence = (
+        f"{len(calm)} round{'s' * (len(calm) > 1)} went well{_at_rate(seen.rate, rate)}; it was {normal:.3g}."
+    )
     evidence = {"rounds": float(len(calm)), "normal": normal, "factor": factor}
     return _done(state, GiveBack(key, seen.rate, rate, sentence, evidence), seen.newest)
 

@@ -56,9 +56,8 @@ AUDIT_SENTENCE = (
     "protected."
 )
 
-# Members are not alike: so much of a projection may be wrong without noise, along the first direction so much of this
-# share of the clip.
-MISFIT, PULL_UNIT = 0.15, 0.05
+# Members are not alike: so much of a projection may be wrong without noise.
+MISFIT = 0.15
 # A variance above zero where there is no noise.
 _TINY = 1e-300
 # Fewest members of a cohort of which one is quarantined without a person; below that it is only suggested.
@@ -107,6 +106,7 @@ class Audit:
     clip : of one entity's gradient
     now, first : along either direction
     rounds : audited so far
+    pulled, pulls : sum over so many of them of what a pull of 1 is, as a mean gradient
     """
 
     members: tuple[str, ...]
@@ -114,6 +114,13 @@ class Audit:
     now: Regression
     first: Regression
     rounds: int = 0
+    pulled: float = 0.0
+    pulls: int = 0
+
+    @property
+    def unit(self) -> float:
+        """What a pull of 1 is on average, as a share of the clip."""
+        return self.pulled / max(self.pulls, 1) / self.clip
 
     @classmethod
     def start(cls, members: Sequence[str], clip: float) -> Audit:
@@ -133,16 +140,30 @@ class Audit:
         ways = [expected(direction, [it for it in groups if it is not group]) for group in groups]
         # One for all groups: one of its own would be larger for a group the less its members bring, and blame them.
         far = math.fsum(it for _, it in ways) / max(len(ways), 1)
-        length = float(np.linalg.norm(direction.first))
         for group, (along, _) in zip(groups, ways, strict=True):
             row = self._row(group)
             if far > 0:
                 sd = math.hypot(group.noise, MISFIT * far * float(row.sum()), _TINY)
                 now = now.plus(far * row, float(group.total @ along), sd)
-            if length > 0:
-                sd = math.hypot(group.noise, MISFIT * PULL_UNIT * self.clip * float(row.sum()), _TINY)
-                first = first.plus(row, float(group.total @ direction.first) / length, sd)
-        return replace(self, now=now, first=first, rounds=self.rounds + 1)
+        length = float(np.linalg.norm(direction.first))
+        if length == 0:
+            return replace(self, now=now, rounds=self.rounds + 1)
+        # In units of how far groups go in this round, so that a model that is pulled to and fro counts as one at rest.
+        pulls = np.array([float(group.total @ direction.first) / length for group in groups])
+        noise = np.array([group.noise for group in groups])
+        usual = math.sqrt(max(float((pulls**2 - noise**2).mean()), float(noise.mean()) ** 2, _TINY))
+        size = float(np.mean([size for group in groups for size in group.sizes]))
+        for group, pull in zip(groups, pulls, strict=True):
+            sd = math.hypot(group.noise / usual, MISFIT)
+            first = first.plus(self._row(group) / size, float(pull) / usual, sd)
+        return replace(
+            self,
+            now=now,
+            first=first,
+            rounds=self.rounds + 1,
+            pulled=self.pulled + usual / size,
+            pulls=self.pulls + 1,
+        )
 
     def _row(self, group: GroupSum) -> Array:
         row = np.zeros(len(self.members))
@@ -156,7 +177,8 @@ class Audit:
             name: [it.matrix.tolist(), it.product.tolist(), it.square, it.rows]
             for name, it in (("now", self.now), ("first", self.first))
         }
-        return {"version": 1, "members": list(self.members), "clip": self.clip, "rounds": self.rounds, **sums}
+        beside = {"clip": self.clip, "rounds": self.rounds, "pulled": self.pulled, "pulls": self.pulls}
+        return {"version": 1, "members": list(self.members), **beside, **sums}
 
     @classmethod
     def from_json(cls, state: Mapping[str, Any]) -> Audit:
@@ -171,7 +193,8 @@ class Audit:
                 f"the audit's state is of version {state.get('version')}, not 1: begin a new audit"
             )
         now, first = (_regression(*state[name]) for name in ("now", "first"))
-        return cls(tuple(state["members"]), state["clip"], now, first, state["rounds"])
+        beside = {name: state[name] for name in ("rounds", "pulled", "pulls")}
+        return cls(tuple(state["members"]), state["clip"], now, first, **beside)
 
 
 @dataclass(frozen=True)
@@ -231,7 +254,7 @@ def evidence(audit: Audit) -> tuple[MemberEvidence, ...]:
             along=0.0 if now is None else float(now.own[place]),
             others=0.0 if now is None else float(now.others[place]),
             contrast=0.0 if now is None else float(-now.z[place]),
-            pull=0.0 if first is None else float(first.own[place] - first.others[place]) / audit.clip,
+            pull=0.0 if first is None else float(first.own[place] - first.others[place]) * audit.unit,
             pull_errors=0.0 if first is None else float(first.z[place]),
         )
         for place, name in enumerate(audit.members)
@@ -295,7 +318,7 @@ def _pulling(audit: Audit, rule: AuditRule) -> str | None:
     distance = abs(float(found.own[worst] - found.others[worst]))
     holds = (
         abs(found.z[worst]) >= rule.contrast
-        and distance >= rule.pull * audit.clip
+        and distance * audit.unit >= rule.pull
         and distance >= rule.spread * spread
         and distance >= rule.apart * abs(float(found.others[worst]))
         and abs(found.gap(worst, next_worst)) >= rule.gap
