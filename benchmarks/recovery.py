@@ -23,7 +23,8 @@ recovered, faults
     Jobs whose released model has a held-out loss (exact, all records) that is not above the mean of five undisturbed
     jobs, of the same five seeds, by more than 2 % or than their spread. `untreated`: the same without recovery.
 rounds_lost
-    Attempts beyond those planned: the largest number, and the mean over faults.
+    Attempts beyond those planned: the largest number, and the mean over faults. Jobs that ended in a pause for a
+    person are not among them and not recovered: `paused`.
 false_rollbacks
     In 100 rounds of undisturbed jobs; `false_drops` with --probe.
 found_share, wrong_accused, false_quarantines_per_60
@@ -369,21 +370,23 @@ def measure_faults(consortium: Consortium, options: argparse.Namespace) -> dict[
             mended = SimulatedJob(consortium, seed, **how).run(fault)
             kinds[kind]["untreated"] += plain.loss <= most
             kinds[kind]["recovered"] += mended.finished and mended.loss <= most
-            kinds[kind]["lost"].append(mended.attempts - consortium.rounds if mended.finished else math.inf)
+            if mended.finished:
+                kinds[kind]["lost"].append(mended.attempts - consortium.rounds)
     quiet = [SimulatedJob(consortium, 9000 + seed, **how).run() for seed in range(options.quiet)]
     attempts = sum(it.attempts for it in quiet)
     lost = [it for found in kinds.values() for it in found["lost"]]
     return {
         "recovered": sum(found["recovered"] for found in kinds.values()),
         "untreated": sum(found["untreated"] for found in kinds.values()),
-        "faults": len(lost),
-        "rounds_lost": {"largest": max(lost), "mean": float(np.mean(lost))},
+        "faults": len(faults) * options.of_each,
+        "paused": len(faults) * options.of_each - len(lost),
+        "rounds_lost": {"largest": max(lost, default=0), "mean": float(np.mean(lost or [0]))},
         "false_rollbacks": 100.0 * sum(it.rollbacks for it in quiet) / attempts,
         "false_drops": 100.0 * sum(it.drops for it in quiet) / attempts,
         "undisturbed_rounds": attempts,
         "undisturbed_loss": usual,
         "tolerance": most - usual,
-        "kinds": {kind: {**found, "lost": max(found["lost"])} for kind, found in kinds.items()},
+        "kinds": {kind: {**found, "lost": max(found["lost"], default=0)} for kind, found in kinds.items()},
     }
 
 
@@ -559,7 +562,9 @@ def together(tables: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     audits = [it for it in tables if "audits" in it]
     found: dict[str, Any] = {}
     if faults:
-        found |= {name: sum(it[name] for it in faults) for name in ("recovered", "untreated", "faults")}
+        found |= {
+            name: sum(it[name] for it in faults) for name in ("recovered", "untreated", "faults", "paused")
+        }
         found["rounds_lost"] = {
             "largest": max(it["rounds_lost"]["largest"] for it in faults),
             "mean": float(np.mean([it["rounds_lost"]["mean"] for it in faults])),
@@ -580,9 +585,9 @@ def show(name: str, found: Mapping[str, Any]) -> None:
     if "faults" in found:
         lost = found["rounds_lost"]
         print(
-            f"  recovered {found['recovered']} of {found['faults']} faults ({found['untreated']} without recovery), "
-            f"rounds lost at most {lost['largest']:g}, {lost['mean']:.2f} in the mean; false rollbacks "
-            f"{found['false_rollbacks']:.2f} and drops {found['false_drops']:.2f} in 100 of "
+            f"  recovered {found['recovered']} of {found['faults']} faults ({found['untreated']} without recovery, "
+            f"{found['paused']} paused), rounds lost at most {lost['largest']:g}, {lost['mean']:.2f} in the mean; "
+            f"false rollbacks {found['false_rollbacks']:.2f} and drops {found['false_drops']:.2f} in 100 of "
             f"{found['undisturbed_rounds']} undisturbed rounds"
         )
         for kind, it in found["kinds"].items():
