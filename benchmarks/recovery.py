@@ -78,6 +78,7 @@ from hansa.sidecar import recovery
 from hansa.sidecar.recovery import FailedAttempt, Figure, RecoveryState, RollBack, RoundFact, Seen, slope_of
 from hansa.strategies.apply import ModelState, apply
 from hansa.strategies.audit_groups import MOST_ROUNDS, Audit, Direction, GroupSum, Verdict, verdict
+from hansa.strategies.journal_laws import KEPT
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 
@@ -95,8 +96,6 @@ OF_EACH = 10
 SEEDS = 5
 FIRST, LAST = 5, 50
 TOLERANCE = 0.02
-# States that the server keeps for going back, the newest ones.
-KEPT = 8
 # A probed model is dropped so many standard errors above the losses before.
 CLEARLY = 3.0
 

@@ -16,7 +16,7 @@ from hansa.contract.typed import clipped
 from hansa.strategies.ports import Arrays
 
 # So many of the newest states a journal keeps, beside that of the best evaluated round.
-KEPT = 2
+KEPT = 8
 # Figures by which one model is better than another, first found counts; True where higher is better.
 _BETTER = (("log_loss", False), ("rmse", False), ("auc", True), ("accuracy", True))
 

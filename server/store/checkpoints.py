@@ -1,4 +1,4 @@
-"""Checkpoints: safetensors blobs of a job's newest two states and of the best evaluated one."""
+"""Checkpoints: safetensors blobs of a job's newest states and of the best evaluated one."""
 
 from __future__ import annotations
 

@@ -19,8 +19,10 @@ from journals import DEFAULTS, MEMBERS, apply_round, open_one, plan, result, sta
 from sqlalchemy import Engine, event
 
 from hansa.contract.jobs import MetricValue
-from hansa.server.store import Store, open_store
+from hansa.server.store import Store, checkpoints, open_store
 
+# A state goes with every round: that, too, may be where it is killed.
+checkpoints.KEPT = 2
 # What is done to a job: the store, the job, and a folder for what was told to be done.
 Act = Callable[[Store, str, Path], None]
 

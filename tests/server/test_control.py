@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from desks import NOWHERE, SECRETS, client, open_test_desk
 from federation import FEATURES, JOB, make_plan
+from few_kept import few_kept as few_kept
 from safetensors.numpy import load
 
 from hansa.contract.charter import MetricsPolicy, ModelChoice, Protection, Task
@@ -184,6 +185,7 @@ def test_a_stopped_job_can_be_resumed(desk: ControlDesk) -> None:
     assert client(desk).post(f"/v1/jobs/{JOB}/resume").json()["status"] == "queued"
 
 
+@pytest.mark.usefixtures("few_kept")
 def test_a_paused_job_goes_back_to_a_kept_round(desk: ControlDesk) -> None:
     submit(desk, rounds=9)
     train(desk, 5)

@@ -14,6 +14,7 @@ from federation import JOB, make_plan
 from hansa.contract.jobs import AttemptResult, MetricValue
 from hansa.server.control.desk import ControlDesk
 from hansa.server.store.journal import JobJournal
+from hansa.strategies.journal_laws import KEPT
 from hansa.strategies.ports import LeaseLost
 
 COHORT = ("a", "b", "c", "d")
@@ -23,7 +24,7 @@ KNOBS = {"server_rate": 0.2, "client_rate": 1.0}
 @pytest.fixture
 def desk(tmp_path: Path) -> Iterator[ControlDesk]:
     with open_test_desk(tmp_path) as made:
-        made.store.jobs.submit(make_plan(rounds=9, pinned={"client_rate": 1.0}), made.charter_hash, KNOBS)
+        made.store.jobs.submit(make_plan(rounds=20, pinned={"client_rate": 1.0}), made.charter_hash, KNOBS)
         yield made
 
 
@@ -106,7 +107,7 @@ def test_a_job_goes_back_while_it_runs_and_the_run_at_work_writes_nothing_more(d
     journal.set_status("running")
     train(journal, 3)
     kept = ask(desk, "GET", "kept", scope="read")[1]
-    assert kept == [{"round": 2, "best": False}, {"round": 3, "best": False}] or kept[0]["best"]
+    assert [it["round"] for it in kept] == [1, 2, 3]
     number = desk.store.history.rounds(JOB)[-1].attempt
     assert desk.store.history.rounds(JOB)[-1].step == 0.25
     body = {
@@ -137,7 +138,7 @@ def test_a_job_goes_back_while_it_runs_and_the_run_at_work_writes_nothing_more(d
 def test_a_state_that_is_gone_is_not_gone_back_to_and_nothing_is_half_done(desk: ControlDesk) -> None:
     journal = desk.store.claim(JOB, "run 1")
     journal.set_status("running")
-    train(journal, 5)
+    train(journal, KEPT + 2)
     newest = desk.store.history.rounds(JOB)[-1].attempt
     body = {"decision": decision("back", knobs={"server_rate": 0.06}), "to": 2, "undoes": newest}
     code, problem = ask(desk, "POST", "recover", body)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from few_kept import few_kept as few_kept
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
@@ -240,6 +241,7 @@ def kept(job: Bench) -> set[int]:
     return {number for number in range(20) if job.keeps(number)}
 
 
+@pytest.mark.usefixtures("few_kept")
 def test_by_default_a_job_goes_back_to_the_best_evaluated_round(job: Bench) -> None:
     six_rounds(job)
     assert kept(job) == {3, 5, 6}
@@ -274,6 +276,7 @@ def test_attempts_of_undone_rounds_stay_in_the_books(job: Bench) -> None:
     assert event.facts == {"from": 6, "to": 5, "by": "tuner"}
 
 
+@pytest.mark.usefixtures("few_kept")
 def test_where_the_best_round_is_undone_the_best_of_those_left_is_kept_from_then_on(job: Bench) -> None:
     six_rounds(job, best=5)
     attempt = open_one(journal := job.claim("b"), "evaluate")
@@ -288,6 +291,7 @@ def test_where_the_best_round_is_undone_the_best_of_those_left_is_kept_from_then
     assert kept(job) == {5, 8, 9}
 
 
+@pytest.mark.usefixtures("few_kept")
 @pytest.mark.parametrize(
     ("to", "sentence"),
     [

@@ -14,6 +14,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from few_kept import few_kept as few_kept
 from journals import DEFAULTS, MEMBERS, POSTGRES, Bench, apply_round, bench, open_one, result
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
@@ -182,6 +183,7 @@ def kept(job: Bench) -> set[int]:
     return {number for number in range(20) if job.store.history.checkpoint(job.plan.job, number) is not None}
 
 
+@pytest.mark.usefixtures("few_kept")
 def test_the_last_two_checkpoints_are_kept(job: Bench) -> None:
     journal = job.claim("a")
     for _ in range(5):
@@ -189,6 +191,7 @@ def test_the_last_two_checkpoints_are_kept(job: Bench) -> None:
     assert kept(job) == {4, 5}
 
 
+@pytest.mark.usefixtures("few_kept")
 def test_the_best_evaluated_checkpoint_is_kept_too(job: Bench) -> None:
     journal = job.claim("a")
     apply_round(journal)
