@@ -144,17 +144,13 @@ def planned(
     """
     if alarm:
         return NARROW if made else WIDE
-    spare = int((MOST_EVALUATIONS - 1.0) * evaluations(rounds, evaluate_every))
-    probes, probed = 0, False
-    for number in range(made + 1):
-        due = (number + 1) % evaluate_every == 0 or number + 1 == rounds
-        probed = probes <= NARROW_PROBES * (not slopes) and (due or spare > 0)
-        if probed:
-            probes += 1
-            spare -= not due
-    if not probed:
+    if made > (0 if slopes else NARROW_PROBES):
         return ()
-    return WIDE if probes == 1 else NARROW
+    spare = int((MOST_EVALUATIONS - 1.0) * evaluations(rounds, evaluate_every))
+    beside = [it for it in range(1, made + 2) if it % evaluate_every and it != rounds]
+    if len(beside) > spare and (made + 1 in beside):
+        return ()
+    return NARROW if made else WIDE
 
 
 def moved(rule: ServerRule, steps: int) -> RateKnob:
@@ -286,7 +282,7 @@ def _normalises(rule: ServerRule) -> bool:
 
 
 def _wide(tried: Sequence[Trial]) -> bool:
-    return tried[-1].factor >= 100.0 * tried[0].factor
+    return len(tried) > len(NARROW)
 
 
 def _dropped(knob: Knob, shortest: float, why: str) -> Choice:
