@@ -243,7 +243,7 @@ class Tuned:
             return False
         own = last.rate if self.rule.name in WITHOUT_MOMENTS or self.rule.name == "fedavgm" else 0.0
         seen = slopes(last.way, last.mean, mean, noise=problem.update_noise, own=own)
-        choice = follow(seen, knob=self.knob, step_rate=last.rate)
+        choice = follow(seen, knob=self.knob, step_rate=last.rate, rule=self.rule)
         self._decide(choice)
         if choice.factor == 1.0:
             return False

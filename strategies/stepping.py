@@ -33,6 +33,8 @@ MOST_EVALUATIONS = 1.4
 
 # What is worse by so many standard errors is worse.
 CLEARLY = 2.0
+# A loss of so much is as good as none.
+BEYOND_REASON = 1e9
 # A dropped step cuts the rate to this part of the shortest step that was tried.
 CUT = 0.5
 # Where the loss is lowest: spread of the prior about a factor of 1, in powers of e (Student, 3 degrees of freedom).
@@ -48,12 +50,14 @@ FINE, BEYOND = 2.0**0.2, 2.0
 # The rate follows a later, narrow probe by this power: one step says little about the next ones.
 DAMPED = 0.5
 
-# Per round the rate grows by exp(GAIN (q - AIM)), q the slope after a step over that before it, within -1 and 1.
+# Per round the rate grows by exp(GAIN (q - aim)), q the slope after a step over that before it, within -1 and 1.
 GAIN, AIM = 0.6, 0.3
 # Beyond this q the step was so short that it may be lengthened to where the slope would end, at most so many times.
 SHORT, GROWTH = 0.8, 10.0
 # Below this q it is taken back to where the slope ended, at least to so much of it.
 LONG, LEAST_KEPT = -1.0, 0.03
+# The same of rules with momentum, which swing where they are fastest.
+HEAVY_AIM, HEAVY_LONG = -0.1, -2.0
 
 
 @dataclass(frozen=True)
@@ -229,7 +233,7 @@ def outer_share(histogram: Sequence[float], noise_sd: float, records: float) -> 
 # --- from the sums ------------------------------------------------------------------------------------
 
 
-def follow(slopes: Slopes, *, knob: Knob, step_rate: float) -> Choice:
+def follow(slopes: Slopes, *, knob: Knob, step_rate: float, rule: ServerRule | None = None) -> Choice:
     """What the next mean update says about the last step: how much of it is kept, and the rate from then on.
 
     With q = after / before: a step as long as it should be has q about 0. Moving the rate by the slope along the last
@@ -239,7 +243,10 @@ def follow(slopes: Slopes, *, knob: Knob, step_rate: float) -> Choice:
     Parameters
     ----------
     step_rate : the rate at which the last step was made, its factor included
+    rule : how the server makes a step of an update, where known
     """
+    heavy = rule is not None and rule.name in ("fedavgm", "fedadam", "fedyogi")
+    aim, longest = (HEAVY_AIM, HEAVY_LONG) if heavy else (AIM, LONG)
     before, after, error = slopes.before, slopes.after, max(slopes.error, 0.0)
     if not math.isfinite(before) or not math.isfinite(error):
         return Choice(1.0, knob.name, knob.at(knob.value), f"no slope is known: {_moves(knob, knob.value)}")
@@ -254,7 +261,7 @@ def follow(slopes: Slopes, *, knob: Knob, step_rate: float) -> Choice:
     else:
         q = after / before
         doubt = error * math.sqrt(1.0 + min(q * q, 4.0)) / before
-        if q + doubt < LONG:
+        if q + doubt < longest:
             kept = max(1.0 / (1.0 - q - doubt), LEAST_KEPT)
             return _taken_back(
                 kept, f"the slope along the last step turned to {q:.3g} of it", knob, step_rate
@@ -262,7 +269,7 @@ def follow(slopes: Slopes, *, knob: Knob, step_rate: float) -> Choice:
     if q - doubt > SHORT:
         scale = min(1.0 / max(1.0 - q + doubt, 1.0 / GROWTH), GROWTH)
     else:
-        scale = math.exp(GAIN / (1.0 + doubt * doubt) * (min(max(q, -1.0), 1.0) - AIM))
+        scale = math.exp(GAIN / (1.0 + doubt * doubt) * (min(max(q, -1.0), 1.0) - aim))
     value = knob.at(knob.value * scale)
     sentence = f"the slope after the last step is {q:.3g} (error {doubt:.2g}) of the one before"
     return Choice(1.0, knob.name, value, f"{sentence}: {_moves(knob, value)}")
@@ -375,7 +382,7 @@ def _worse(trial: Trial, start: Trial) -> bool:
 
 
 def _finite(trial: Trial) -> bool:
-    return trial.loss is not None and math.isfinite(trial.loss)
+    return trial.loss is not None and abs(trial.loss) < BEYOND_REASON
 
 
 def _loss(trial: Trial) -> float:
@@ -384,4 +391,6 @@ def _loss(trial: Trial) -> float:
 
 
 def _error(trial: Trial) -> float:
-    return trial.error if trial.error is not None and math.isfinite(trial.error) else 0.0
+    if trial.error is None:
+        return 0.0
+    return trial.error if 0.0 <= trial.error < BEYOND_REASON else BEYOND_REASON

@@ -58,11 +58,14 @@ def trend(readings: Iterable[Reading], *, window: int = WINDOW) -> Trend:
     if len(last) < FEWEST:
         return Trend("flat", 0.0, math.inf, 0.5, len(last))
     errors = [_error(it) for it in last]
+    values = [float(it.value) for it in last if it.value is not None]
+    # No figure is more exact than this.
+    least = 1e-9 * max(1.0, *map(abs, values))
+    errors = [max(it, least) if it > 0.0 else 0.0 for it in errors]
     known = [it for it in errors if it > 0.0]
     # A value without an error among others counts as those do.
     usual = fmean(known) if known else 1.0
     weights = [1.0 / (it or usual) ** 2 for it in errors]
-    values = [float(it.value) for it in last if it.value is not None]
     total = math.fsum(weights)
     middle = math.fsum(weight * it.at for weight, it in zip(weights, last, strict=True)) / total
     level = math.fsum(weight * value for weight, value in zip(weights, values, strict=True)) / total
