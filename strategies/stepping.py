@@ -57,7 +57,7 @@ SHORT, GROWTH = 0.8, 10.0
 # Below this q it is taken back to where the slope ended, at least to so much of it.
 LONG, LEAST_KEPT = -1.0, 0.03
 # The same of rules with momentum, which swing where they are fastest.
-HEAVY_AIM, HEAVY_LONG = -0.1, -2.0
+HEAVY_AIM, HEAVY_LONG = -0.3, -3.0
 
 
 @dataclass(frozen=True)

@@ -264,7 +264,7 @@ def test_a_step_after_which_the_slope_turned_is_taken_back_to_where_it_ended() -
 
 
 def test_momentum_may_swing_farther_before_a_step_is_taken_back() -> None:
-    turned = Slopes(1.0, -1.5)
+    turned = Slopes(1.0, -2.0)
     assert follow(turned, knob=KNOB, step_rate=1.0, rule=ServerRule(name="fedavgm")).factor == 1.0
     assert follow(turned, knob=KNOB, step_rate=1.0, rule=ServerRule(name="fedavg")).factor < 1.0
 
