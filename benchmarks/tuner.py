@@ -62,7 +62,16 @@ from hansa.privacy.noise import NoiseGenerator
 from hansa.privacy.planning import JobBudget, plan_noise
 from hansa.strategies.apply import WITHOUT_MOMENTS, ModelState, apply
 from hansa.strategies.slopes import slopes
-from hansa.strategies.stepping import Choice, Knob, Trial, choose, follow, outer_share, planned
+from hansa.strategies.stepping import (
+    MOST_EVALUATIONS,
+    Choice,
+    Knob,
+    Trial,
+    choose,
+    follow,
+    outer_share,
+    planned,
+)
 
 Array = NDArray[np.float64]
 
@@ -211,7 +220,7 @@ class Tuned:
         self.knob = Knob("server_rate", start, start / REACH, start * REACH)
         self.state, self.last = problem.start(), None
         self.base: Trial | None = None
-        self.evaluated = self.cost = 0
+        self.evaluated = self.cost = self.beside = 0
         # Rounds whose model was evaluated, or stood in a probe.
         self.seen: set[int] = set()
         self.sentences: list[str] = []
@@ -243,7 +252,7 @@ class Tuned:
             return False
         own = last.rate if self.rule.name in WITHOUT_MOMENTS or self.rule.name == "fedavgm" else 0.0
         seen = slopes(last.way, last.mean, mean, noise=problem.update_noise, own=own)
-        choice = follow(seen, knob=self.knob, step_rate=last.rate, rule=self.rule)
+        choice = follow(seen, made=self.state.round, knob=self.knob, step_rate=last.rate, rule=self.rule)
         self._decide(choice)
         if choice.factor == 1.0:
             return False
@@ -256,7 +265,10 @@ class Tuned:
         factors = planned(
             self.state.round, rounds=problem.rounds, evaluate_every=problem.every, slopes=not self.blind
         )
-        if factors:
+        # A probe whose step was dropped is one more than planned.
+        room = int((MOST_EVALUATIONS - 1.0) * evaluations(problem.rounds, problem.every))
+        if factors and self.beside < room:
+            self.beside += (self.state.round + 1) % problem.every != 0
             self.cost, self.evaluated = self.cost + 1, self.evaluated + 1
             way = problem.step(self.state, mean, self.rule, rate).weights - self.state.weights
             sd = self.noise_sd * math.sqrt(len(factors))
@@ -264,6 +276,7 @@ class Tuned:
             choice = choose(trials, base=self.base, knob=self.knob, rule=self.rule)
             self._decide(choice)
             if choice.factor == 0.0:
+                self.beside += 1
                 return
             # The model that is adopted is one that was tried.
             following = min(trials, key=lambda it: abs(math.log(it.factor / choice.factor)))

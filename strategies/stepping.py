@@ -50,10 +50,12 @@ FINE, BEYOND = 2.0**0.2, 2.0
 # The rate follows a later, narrow probe by this power: one step says little about the next ones.
 DAMPED = 0.5
 
-# Per round the rate grows by exp(GAIN (q - aim)), q the slope after a step over that before it, within -1 and 1.
-GAIN, AIM = 0.6, 0.3
+# Per round the rate grows by exp(GAIN (q - aim)), q the slope after a step over that before it, within these and 1.
+GAIN, AIM, STEEPEST = 0.6, 0.3, -2.0
 # Beyond this q the step was so short that it may be lengthened to where the slope would end, at most so many times.
 SHORT, GROWTH = 0.8, 10.0
+# After so many rounds at most so many times: by then it is more likely that the model swings.
+EARLY, LATE_GROWTH = 8, 2.0
 # Below this q it is taken back to where the slope ended, at least to so much of it.
 LONG, LEAST_KEPT = -1.0, 0.03
 # The same of rules with momentum, which swing where they are fastest.
@@ -233,7 +235,9 @@ def outer_share(histogram: Sequence[float], noise_sd: float, records: float) -> 
 # --- from the sums ------------------------------------------------------------------------------------
 
 
-def follow(slopes: Slopes, *, knob: Knob, step_rate: float, rule: ServerRule | None = None) -> Choice:
+def follow(
+    slopes: Slopes, *, made: int, knob: Knob, step_rate: float, rule: ServerRule | None = None
+) -> Choice:
     """What the next mean update says about the last step: how much of it is kept, and the rate from then on.
 
     With q = after / before: a step as long as it should be has q about 0. Moving the rate by the slope along the last
@@ -242,6 +246,7 @@ def follow(slopes: Slopes, *, knob: Knob, step_rate: float, rule: ServerRule | N
 
     Parameters
     ----------
+    made : rounds so far, the last step's among them
     step_rate : the rate at which the last step was made, its factor included
     rule : how the server makes a step of an update, where known
     """
@@ -267,9 +272,10 @@ def follow(slopes: Slopes, *, knob: Knob, step_rate: float, rule: ServerRule | N
                 kept, f"the slope along the last step turned to {q:.3g} of it", knob, step_rate
             )
     if q - doubt > SHORT:
-        scale = min(1.0 / max(1.0 - q + doubt, 1.0 / GROWTH), GROWTH)
+        growth = GROWTH if made <= EARLY else LATE_GROWTH
+        scale = min(1.0 / max(1.0 - q + doubt, 1.0 / growth), growth)
     else:
-        scale = math.exp(GAIN / (1.0 + doubt * doubt) * (min(max(q, -1.0), 1.0) - aim))
+        scale = math.exp(GAIN / (1.0 + doubt * doubt) * (min(max(q, STEEPEST), 1.0) - aim))
     value = knob.at(knob.value * scale)
     sentence = f"the slope after the last step is {q:.3g} (error {doubt:.2g}) of the one before"
     return Choice(1.0, knob.name, value, f"{sentence}: {_moves(knob, value)}")

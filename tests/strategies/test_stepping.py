@@ -136,7 +136,7 @@ def test_a_schedule_probes_widely_at_first_only_and_evaluations_grow_no_more_tha
 def test_following_keeps_a_part_of_a_step_and_the_rate_in_its_range(
     first: float, following: float, error: float, knob: Knob, rate: float
 ) -> None:
-    choice = follow(Slopes(first, following, error), knob=knob, step_rate=rate, rule=RULE)
+    choice = follow(Slopes(first, following, error), made=1, knob=knob, step_rate=rate, rule=RULE)
     assert LEAST_KEPT <= choice.factor <= 1.0
     assert knob.low <= choice.value <= knob.high
     if knob.pinned:
@@ -147,7 +147,8 @@ def test_following_keeps_a_part_of_a_step_and_the_rate_in_its_range(
 def test_a_steeper_slope_after_a_step_never_means_a_smaller_rate(share: float, error: float) -> None:
     for doubt in (0.0, 0.01 * error):
         values = [
-            follow(Slopes(1.0, it, doubt), knob=KNOB, step_rate=1.0).value for it in (share - 0.5, share)
+            follow(Slopes(1.0, it, doubt), made=1, knob=KNOB, step_rate=1.0).value
+            for it in (share - 0.5, share)
         ]
         assert values[0] <= values[1] * (1 + 1e-9)
 
@@ -243,31 +244,35 @@ def test_outer_bins_of_either_label_count() -> None:
 
 
 def test_a_step_far_too_short_is_lengthened_tenfold_and_one_just_right_hardly() -> None:
-    short = follow(Slopes(1.0, 0.99), knob=KNOB, step_rate=1.0)
-    right = follow(Slopes(1.0, 0.3), knob=KNOB, step_rate=1.0)
+    short = follow(Slopes(1.0, 0.99), made=1, knob=KNOB, step_rate=1.0)
+    right = follow(Slopes(1.0, 0.3), made=1, knob=KNOB, step_rate=1.0)
     assert (short.factor, short.value) == (1.0, pytest.approx(10.0))
     assert right.value == pytest.approx(1.0)
 
 
+def test_later_a_step_is_lengthened_less() -> None:
+    assert follow(Slopes(1.0, 0.99), made=40, knob=KNOB, step_rate=1.0).value == 2.0
+
+
 def test_noise_on_the_slopes_makes_the_rate_move_less() -> None:
-    loud = follow(Slopes(1.0, 0.99, 0.3), knob=KNOB, step_rate=1.0).value
+    loud = follow(Slopes(1.0, 0.99, 0.3), made=1, knob=KNOB, step_rate=1.0).value
     assert 1.0 < loud < 2.0
-    assert follow(Slopes(1.0, -5.0, 3.0), knob=KNOB, step_rate=1.0).value == 1.0
+    assert follow(Slopes(1.0, -5.0, 3.0), made=1, knob=KNOB, step_rate=1.0).value == 1.0
 
 
 def test_a_step_after_which_the_slope_turned_is_taken_back_to_where_it_ended() -> None:
-    choice = follow(Slopes(1.0, -9.0), knob=KNOB, step_rate=4.0)
+    choice = follow(Slopes(1.0, -9.0), made=1, knob=KNOB, step_rate=4.0)
     assert choice == Choice(0.1, "server_rate", 0.4, choice.sentence)
     assert choice.sentence == (
         "the slope along the last step turned to -9 of it: 0.1 of that step is kept, server_rate 1 -> 0.4"
     )
-    assert follow(Slopes(1.0, math.nan), knob=KNOB, step_rate=1.0).factor == LEAST_KEPT
+    assert follow(Slopes(1.0, math.nan), made=1, knob=KNOB, step_rate=1.0).factor == LEAST_KEPT
 
 
 def test_momentum_may_swing_farther_before_a_step_is_taken_back() -> None:
     turned = Slopes(1.0, -2.0)
-    assert follow(turned, knob=KNOB, step_rate=1.0, rule=ServerRule(name="fedavgm")).factor == 1.0
-    assert follow(turned, knob=KNOB, step_rate=1.0, rule=ServerRule(name="fedavg")).factor < 1.0
+    assert follow(turned, made=1, knob=KNOB, step_rate=1.0, rule=ServerRule(name="fedavgm")).factor == 1.0
+    assert follow(turned, made=1, knob=KNOB, step_rate=1.0, rule=ServerRule(name="fedavg")).factor < 1.0
 
 
 @given(st.integers(0, 10))
@@ -297,7 +302,7 @@ def test_following_the_slopes_of_a_quadratic_reaches_its_bottom_from_any_rate() 
             if last is not None:
                 origin, update, rate = last
                 seen = slopes(weights - origin, update, mean)
-                choice = follow(seen, knob=knob, step_rate=rate)
+                choice = follow(seen, made=1, knob=knob, step_rate=rate)
                 knob = Knob(knob.name, choice.value, knob.low, knob.high)
                 if choice.factor < 1.0:
                     weights, last = (
