@@ -58,7 +58,7 @@ SHORT, GROWTH = 0.8, 10.0
 EARLY, LATE_GROWTH = 8, 2.0
 # Below this q it is taken back to where the slope ended, at least to so much of it.
 LONG, LEAST_KEPT = -1.0, 0.03
-# The same of rules with momentum, which swing where they are fastest.
+# The same of a heavy ball, which swings where it is fastest.
 HEAVY_AIM, HEAVY_LONG = -0.3, -3.0
 
 
@@ -250,7 +250,7 @@ def follow(
     step_rate : the rate at which the last step was made, its factor included
     rule : how the server makes a step of an update, where known
     """
-    heavy = rule is not None and rule.name in ("fedavgm", "fedadam", "fedyogi")
+    heavy = rule is not None and rule.name == "fedavgm"
     aim, longest = (HEAVY_AIM, HEAVY_LONG) if heavy else (AIM, LONG)
     before, after, error = slopes.before, slopes.after, max(slopes.error, 0.0)
     if not math.isfinite(before) or not math.isfinite(error):

@@ -269,7 +269,7 @@ def test_a_step_after_which_the_slope_turned_is_taken_back_to_where_it_ended() -
     assert follow(Slopes(1.0, math.nan), made=1, knob=KNOB, step_rate=1.0).factor == LEAST_KEPT
 
 
-def test_momentum_may_swing_farther_before_a_step_is_taken_back() -> None:
+def test_a_heavy_ball_may_swing_farther_before_a_step_is_taken_back() -> None:
     turned = Slopes(1.0, -2.0)
     assert follow(turned, made=1, knob=KNOB, step_rate=1.0, rule=ServerRule(name="fedavgm")).factor == 1.0
     assert follow(turned, made=1, knob=KNOB, step_rate=1.0, rule=ServerRule(name="fedavg")).factor < 1.0
