@@ -207,7 +207,7 @@ class Looked:
         self._look()
 
     def adopt(
-        self, train: AttemptResult, probe: AttemptResult, state: Arrays | None, decision: Decision
+        self, train: AttemptResult, probe: AttemptResult | None, state: Arrays | None, decision: Decision
     ) -> None:
         """Then the sidecar looks."""
         self._journal.adopt(train, probe, state, decision)

@@ -159,6 +159,18 @@ def tail_start(planned_rounds: int, share: float) -> int:
     return planned_rounds - max(1, round(share * planned_rounds))
 
 
+def moved_to(state: ModelState, other: ModelState, rule: ServerRule, planned_rounds: int) -> ModelState:
+    """The state of the next round, at the weights and with the moments of another one."""
+    return _after(state, other.weights, other.first, other.second, rule, planned_rounds)
+
+
+def own_share(rule: ServerRule, rate: float, noise: float, planned_rounds: int) -> float:
+    """How much of a unit of the mean update stands in its own step; 0 for rules that divide by its size."""
+    if rule.name in ("fedadam", "fedyogi"):
+        return 0.0
+    return rate / (1.0 + CALM * loudness(rule, noise, planned_rounds))
+
+
 def _after(
     state: ModelState, weights: Array, first: Array, second: Array, rule: ServerRule, planned_rounds: int
 ) -> ModelState:

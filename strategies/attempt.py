@@ -313,11 +313,9 @@ class Attempt:
         noise_sd = self.noise_sd(EVALUATION)
         return figures(self.charter.task.features, self.decoded(EVALUATION), noise_sd=noise_sd)
 
-    def tried_figures(self) -> list[dict[str, MetricValue]]:
-        """Of a probe, figures of each model that it tried, in the order of its factors."""
-        models, noise_sd = len(self.order.factors), self.noise_sd(EVALUATION)
-        features, sums = self.charter.task.features, self.decoded(EVALUATION).reshape(models, -1)
-        return [figures(features, it, noise_sd=noise_sd) for it in sums]
+    def tried_sums(self) -> NDArray[np.float64]:
+        """Of a probe, the summed histogram of each model that it tried, in the order of its factors. Shape (q, h)."""
+        return self.decoded(EVALUATION).reshape(len(self.order.factors), -1)
 
     def noise_sd(self, segment: str) -> float:
         """Standard deviation of the noise on each coordinate of a segment's decoded sum; 0 without grid noise.

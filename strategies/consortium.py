@@ -25,10 +25,11 @@ from hansa.contract.errors import HansaError, MessageError
 from hansa.contract.jobs import AttemptKind, AttemptResult, JobStatus, MetricValue
 from hansa.contract.messages import PREKEYS, CloseReply, CloseRequest, Order, RefusalReply, TrainRequest
 from hansa.contract.plan import check_mechanism, check_rule
-from hansa.contract.segments import PREPARATION, STATISTICS, UPDATE, segment_specs
+from hansa.contract.segments import EVALUATION, PREPARATION, STATISTICS, UPDATE, segment_specs
 from hansa.contract.typed import clipped
 from hansa.contract.wire import describe, digest
 from hansa.models.model import Model
+from hansa.models.scores import figures as released_figures
 from hansa.strategies.apply import ModelState, apply, squared_length
 from hansa.strategies.attempt import Attempt
 from hansa.strategies.auditing import Auditing, audit_decision
@@ -39,6 +40,7 @@ from hansa.strategies.contract_check import check_sentence, prepared_state, rele
 from hansa.strategies.exchange import Exchange, ExchangeError
 from hansa.strategies.finishes import Finishes
 from hansa.strategies.flower_hooks import FlowerHooks
+from hansa.strategies.following import LastStep, step_decision
 from hansa.strategies.groups import split
 from hansa.strategies.journal_laws import wanted_sentence
 from hansa.strategies.moments import solved_state
@@ -47,9 +49,9 @@ from hansa.strategies.probing import (
     RATE,
     Tried,
     base_trial,
-    decision,
     factors,
     nearest,
+    probe_decision,
     rate_knob,
     trials,
     tries,
@@ -57,7 +59,7 @@ from hansa.strategies.probing import (
 from hansa.strategies.requests import NO_SEGMENTS, Desk
 from hansa.strategies.roster import Roster
 from hansa.strategies.selection import Selection
-from hansa.strategies.stepping import choose
+from hansa.strategies.stepping import Choice, choose
 from hansa.strategies.unmasking import UnmaskPhase
 
 log = logging.getLogger("hansa.strategy")
@@ -120,6 +122,8 @@ class ConsortiumStrategy(FlowerHooks):
         super().__init__()
         progress = journal.progress()
         self.evaluated = progress.evaluated
+        # Where a job has its steps followed: the last one of this run.
+        self._last: LastStep | None = None
         # Figures of the current model, where a probe of this run found them.
         self._figures: dict[str, MetricValue] = {}
         # What the next attempt starts from. In mode `he` the members hold the model, the server what they sealed.
@@ -201,7 +205,10 @@ class ConsortiumStrategy(FlowerHooks):
         attempt = self.open("train", selection)
         self.gather_uploads(attempt)
         self.unmask(attempt)
-        return self.probe(attempt) or self.apply(attempt)
+        followed = self._followed(attempt)
+        if followed is not None and followed.factor < 1.0:
+            return self._take_back(attempt, followed)
+        return self.probe(attempt) or self.apply(attempt, followed)
 
     # --- select ---------------------------------------------------------------------------------
 
@@ -410,7 +417,8 @@ class ConsortiumStrategy(FlowerHooks):
         if plan.tuning != "probe" or attempt.shortfall() or self.journal.wanted() != "run":
             return None
         number, asked = state.round + 1, self.journal.probe_wanted()
-        chosen = factors(plan, self.charter, knobs, number, asked=asked)
+        blind = self.charter.protection.blind
+        chosen = factors(plan, self.charter, knobs, number, asked=asked, blind=blind)
         tried = tries(attempt, state, chosen, plan) if chosen else None
         knob = rate_knob(plan, self.charter, knobs)
         if tried is None or knob is None or knob.name in self.journal.pinned():
@@ -423,11 +431,13 @@ class ConsortiumStrategy(FlowerHooks):
             # Whoever did not answer is greeted: in mode `he` members apply the step.
             self._refresh(prekeys=False)
             return None
-        figures = probe.tried_figures()
-        found = trials(chosen, figures)
+        sums, noise_sd = probe.tried_sums(), probe.noise_sd(EVALUATION)
+        features = self.charter.task.features
+        figures = [released_figures(features, it, noise_sd=noise_sd) for it in sums]
+        found = trials(chosen, figures, list(sums), noise_sd, self.charter)
         before = attempt.metrics() or self._figures
         base = base_trial(before)
-        choice = choose(found, base=base, knob=knob)
+        choice = choose(found, base=base, knob=knob, rule=plan.rule)
         # A step that is dropped is a round all the same: it is paid, and the plan has so many.
         factor = nearest(choice.factor, chosen) if choice.factor else 0.0
         evaluated = probe.result("evaluated", round_number=None)
@@ -440,25 +450,72 @@ class ConsortiumStrategy(FlowerHooks):
         result = self._applied(attempt, new)
         auditing = self._audited(attempt)
         arrays = self._arrays(new, auditing)
-        self.journal.adopt(result, evaluated, arrays, decision(result, evaluated, choice, found, base))
+        self.journal.adopt(result, evaluated, arrays, probe_decision(result, evaluated, choice, found, base))
         self._auditing = auditing
+        self._remember(attempt, new, factor)
         self._take(new, result, found_figures)
         return result
 
+    # --- follow ---------------------------------------------------------------------------------
+
+    def _followed(self, attempt: Attempt) -> Choice | None:
+        """What this attempt's sum says about the last step; None where nothing is followed."""
+        plan, knobs = self.journal.plan, attempt.order.knobs
+        if plan.tuning != "probe" or self._last is None or attempt.shortfall():
+            return None
+        knob = rate_knob(plan, self.charter, knobs)
+        if knob is None or knob.pinned or knob.name in self.journal.pinned():
+            return None
+        return self._last.followed(attempt, plan, knob)
+
+    def _take_back(self, attempt: Attempt, choice: Choice) -> AttemptResult:
+        """The last step led too far: a round in which part of it is taken back. This sum belongs to where it led."""
+        assert self._last is not None
+        assert isinstance(self.state, ModelState)
+        new = self._last.taken_back(self.state, choice.factor, self.journal.plan)
+        result, auditing = self._applied(attempt, new), self._audited(attempt)
+        decision = step_decision(result, choice, attempt.order.knobs)
+        self.journal.adopt(result, None, self._arrays(new, auditing), decision)
+        self._auditing, self._last = auditing, None
+        self._take(new, result, None)
+        return result
+
+    def _remember(self, attempt: Attempt, new: ModelState | BlindState, factor: float) -> None:
+        """The step that is about to be the last one."""
+        self._last = None
+        if factor and isinstance(new, ModelState) and isinstance(self.state, ModelState) and self._follows:
+            rate = factor * attempt.order.knobs.get(RATE, 1.0)
+            self._last = LastStep.of(self.state, new, attempt, rate)
+
+    @property
+    def _follows(self) -> bool:
+        return self.journal.plan.tuning == "probe" and self.charter.training.mechanism != "moments"
+
     # --- apply ----------------------------------------------------------------------------------
 
-    def apply(self, attempt: Attempt) -> AttemptResult:
-        """Turn the sum into the next state, and write it down before anything builds on it."""
+    def apply(self, attempt: Attempt, followed: Choice | None = None) -> AttemptResult:
+        """Turn the sum into the next state, and write it down before anything builds on it.
+
+        Parameters
+        ----------
+        followed : the rate from this step on, as the sum has it
+        """
         shortfall = attempt.shortfall()
         if shortfall:
             return self.fail(attempt, shortfall)
-        state = self._next_state(attempt)
+        factor = 1.0 if followed is None else followed.value / attempt.order.knobs[RATE]
+        state = self._next_state(attempt, factor)
         if state is None:
             return self.fail(attempt, attempt.failure)
         result = self._applied(attempt, state)
         auditing = self._audited(attempt)
-        self.journal.commit(result, self._arrays(state, auditing))
+        if followed is None or factor == 1.0:
+            self.journal.commit(result, self._arrays(state, auditing))
+        else:
+            decision = step_decision(result, followed, attempt.order.knobs)
+            self.journal.adopt(result, None, self._arrays(state, auditing), decision)
         self._auditing = auditing
+        self._remember(attempt, state, factor)
         self._take(state, result, None)
         return result
 

@@ -145,18 +145,20 @@ class MemoryJournal:
         self._commit(result, state)
 
     def adopt(
-        self, train: AttemptResult, probe: AttemptResult, state: Arrays | None, decision: Decision
+        self, train: AttemptResult, probe: AttemptResult | None, state: Arrays | None, decision: Decision
     ) -> None:
-        """Close a probe and the attempt whose step it tried."""
+        """Close an attempt, and the probe that tried its step."""
         self._check_lease()
-        check_probe(train, probe)
+        if probe is not None:
+            check_probe(train, probe)
         self._commit(train, state)
-        self._commit(probe, None, measured=train.round)
+        if probe is not None:
+            self._commit(probe, None, measured=train.round)
         if decision.key not in {it.key for it in self.job.decisions}:
             self.job.decisions.append(decision)
-            self.job.knobs |= {
-                name: it for name, it in decision.knobs.items() if name not in self.plan.pinned
-            }
+            for name, value in decision.knobs.items():
+                if name not in self.plan.pinned and self.job.knobs.get(name) == train.knobs.get(name):
+                    self.job.knobs[name] = value
 
     def decide(self, decision: Decision) -> bool:
         """Keep a decision; False where its key is there already."""

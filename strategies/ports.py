@@ -86,11 +86,12 @@ class Journal(Protocol):
         ...
 
     def adopt(
-        self, train: AttemptResult, probe: AttemptResult, state: Arrays | None, decision: Decision
+        self, train: AttemptResult, probe: AttemptResult | None, state: Arrays | None, decision: Decision
     ) -> None:
-        """Write what a probe found, what became of the step, and the knobs it set, in one transaction.
+        """Write a step, what a probe found of it, and the knobs that this sets, in one transaction.
 
-        The probe's figures are those of the model that the step led to.
+        A knob that somebody moved or pinned since the step's order stays. The probe's figures are those of the model
+        that the step led to.
         """
         ...
 

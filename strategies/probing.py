@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -13,12 +13,13 @@ from numpy.typing import NDArray
 from hansa.contract.blind_messages import ENCRYPTED_SUM, ApplyRequest
 from hansa.contract.charter import Charter
 from hansa.contract.decisions import Decision
+from hansa.contract.features import BinaryLabel
 from hansa.contract.jobs import AttemptResult, JobPlan, MetricValue, may_probe, probe_due
 from hansa.contract.segments import STEP
 from hansa.strategies.apply import ModelState, tried
 from hansa.strategies.attempt import Attempt
 from hansa.strategies.blind_state import BlindState
-from hansa.strategies.stepping import NARROW, WIDE, Choice, Knob, Trial
+from hansa.strategies.stepping import NARROW, WIDE, Choice, Knob, Trial, outer_share
 
 RATE: Final = "server_rate"
 # The figure that steps are compared by, first found counts.
@@ -45,15 +46,16 @@ class Tried:
 
 
 def factors(
-    plan: JobPlan, charter: Charter, knobs: Mapping[str, float], number: int, *, asked: bool
+    plan: JobPlan, charter: Charter, knobs: Mapping[str, float], number: int, *, asked: bool, blind: bool
 ) -> tuple[float, ...]:
     """By what the step that leads to round `number` is multiplied in a probe, rising; empty where nothing is tried.
 
     Parameters
     ----------
     asked : whether somebody wants one beyond those of the plan
+    blind : whether the server sees no sums to follow the steps by; if it does, the first probe is enough
     """
-    due = probe_due(number, plan.rounds, plan.evaluate_every, plan.tuning)
+    due = probe_due(number, plan.rounds, plan.evaluate_every, plan.tuning) and (blind or number == 1)
     if not due and not (asked and may_probe(number, plan.rounds, plan.evaluate_every, plan.tuning)):
         return ()
     knob = rate_knob(plan, charter, knobs)
@@ -89,9 +91,29 @@ def tries(
     return Tried(attempt, chosen, {"released": released, STEP: step})
 
 
-def trials(chosen: Sequence[float], figures: Sequence[Mapping[str, MetricValue]]) -> list[Trial]:
-    """What members saw of each factor."""
-    return [_trial(factor, it) for factor, it in zip(chosen, figures, strict=True)]
+def trials(
+    chosen: Sequence[float],
+    figures: Sequence[Mapping[str, MetricValue]],
+    sums: Sequence[NDArray[np.float64]],
+    noise_sd: float,
+    charter: Charter,
+) -> list[Trial]:
+    """What members saw of each factor.
+
+    Parameters
+    ----------
+    sums : the noised histograms that the figures were made of, each f64[h]
+    """
+    features = charter.task.features
+    records = features.holdout * sum(it.records for it in charter.members)
+    found = []
+    for factor, seen, histogram in zip(chosen, figures, sums, strict=True):
+        trial = _trial(factor, seen)
+        if isinstance(features.label, BinaryLabel):
+            outer, error = outer_share(histogram.tolist(), noise_sd, records)
+            trial = replace(trial, outer=outer, outer_error=error)
+        found.append(trial)
+    return found
 
 
 def base_trial(figures: Mapping[str, MetricValue]) -> Trial | None:
@@ -105,7 +127,7 @@ def nearest(factor: float, chosen: Sequence[float]) -> float:
     return min(chosen, key=lambda it: abs(math.log(it / factor)))
 
 
-def decision(
+def probe_decision(
     train: AttemptResult,
     probe: AttemptResult,
     choice: Choice,

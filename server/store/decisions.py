@@ -65,23 +65,28 @@ def keep(
 
     Parameters
     ----------
-    lenient : a knob that was pinned meanwhile stays, and the rest is done
+    lenient : a knob that was pinned, or has another value by now, stays, and the rest is done
     """
     if connection.execute(_by_key(job, decision.key)).first() is not None:
         return False
     rows = connection.execute(select(knobs).where(knobs.c.job == job).with_for_update())
     known = {row.name: row for row in rows}
-    for name, value in (expected or {}).items():
+    expected = expected or {}
+    if lenient:
+        movable = {
+            name: it
+            for name, it in decision.knobs.items()
+            if name in known
+            and not known[name].pinned
+            and known[name].value == expected.get(name, known[name].value)
+        }
+        decision, expected = decision.model_copy(update={"knobs": movable}), {}
+    for name, value in expected.items():
         if name not in known or known[name].value != value:
             now = f"{known[name].value:g}" if name in known else "not there"
             raise HansaError(
                 f"knob '{name}' is {now} by now, and the decision was made when it was {value:g}; decide anew"
             )
-    if lenient:
-        movable = {
-            name: it for name, it in decision.knobs.items() if name in known and not known[name].pinned
-        }
-        decision = decision.model_copy(update={"knobs": movable})
     for name, value in decision.knobs.items():
         if name not in known:
             raise HansaError(f"job {job} has no knob '{name}'; it has {', '.join(sorted(known)) or 'none'}")

@@ -118,20 +118,22 @@ class JobJournal:
             self._commit(connection, result, state)
 
     def adopt(
-        self, train: AttemptResult, probe: AttemptResult, state: Arrays | None, decision: Decision
+        self, train: AttemptResult, probe: AttemptResult | None, state: Arrays | None, decision: Decision
     ) -> None:
-        """Write what a probe found and what became of the step that it tried, in one transaction.
+        """Write a step, and what a probe found of it, in one transaction.
 
         Raises
         ------
         LeaseLost, ValueError : as `commit`
         """
-        check_probe(train, probe)
+        if probe is not None:
+            check_probe(train, probe)
         with self._write() as connection:
             self._commit(connection, train, state)
-            # What it measured is the model that the step led to.
-            self._commit(connection, probe, None, measured=train.round)
-            decisions.keep(connection, self._job, decision, lenient=True)
+            if probe is not None:
+                # What it measured is the model that the step led to.
+                self._commit(connection, probe, None, measured=train.round)
+            decisions.keep(connection, self._job, decision, expected=train.knobs, lenient=True)
 
     def decide(self, decision: Decision) -> bool:
         """Keep a decision that sets no knob; False where its key is there already."""

@@ -62,12 +62,21 @@ def test_control_signs_all_that_a_job_with_probes_needs(
     job = store.jobs.get(JOB)
     assert (job.status, job.round) == ("finished", 4), job.reason
     attempts = store.history.attempts(JOB)
-    assert [(it.kind, it.status) for it in attempts] == [("train", "applied"), ("evaluate", "evaluated")] * 4
-    assert [it.round for it in attempts] == [1, None, 2, None, 3, None, 4, None]
     decisions = store.decisions.of(JOB)
-    assert [it.key for it in decisions] == [f"probe {number}" for number in (2, 4, 6, 8)]
+    if mode == "he":
+        assert [(it.kind, it.status) for it in attempts] == [
+            ("train", "applied"),
+            ("evaluate", "evaluated"),
+        ] * 4
+        assert [it.round for it in attempts] == [1, None, 2, None, 3, None, 4, None]
+        assert [it.key for it in decisions] == [f"probe {number}" for number in (2, 4, 6, 8)]
+    else:
+        # After the first probe the sums say how long a step should have been.
+        kinds = [("train", "applied"), ("evaluate", "evaluated"), *[("train", "applied")] * 3]
+        assert [(it.kind, it.status) for it in attempts] == [*kinds, ("evaluate", "evaluated")]
+        assert [it.key for it in decisions] == ["probe 2", *(f"step {number}" for number in (3, 4, 5))]
     now = {it.name: it for it in store.knobs.of(JOB)}["server_rate"]
-    assert (now.value, now.set_by) == (decisions[-1].knobs["server_rate"], "probe")
+    assert (now.value, now.set_by) == (decisions[-1].knobs["server_rate"], decisions[-1].by)
     # The figures of a probe are those of the round that it led to.
     rounds = store.history.rounds(JOB)
     assert all("log_loss" in it.metrics for it in rounds)
