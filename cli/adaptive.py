@@ -92,9 +92,12 @@ def _plan(name: str, job: dict[str, object]):  # type: ignore[no-untyped-def]
 def _say(result: EpisodeResult) -> None:
     """What was decided, in order, but for probes of which there is nothing to say."""
     typer.echo(f"\n{result.episode.name}: {result.episode.told}")
-    lines = [it for it in result.decisions if it.by != "probe" or it in result.noticed[:2]]
+    steps = [it for it in result.decisions if it.by == "probe" or it.key.startswith("step ")]
+    lines = [it for it in result.decisions if it not in steps or it in result.noticed[:2]]
     for it in lines[:12]:
         typer.echo(f"  round {it.round:>3}  {it.by:<9} {it.sentence}")
+    if result.status != "finished":
+        typer.echo(f"  {result.status}: {result.reason}")
     if len(lines) > 12:
         typer.echo(f"  and {len(lines) - 12} more")
 
@@ -107,9 +110,10 @@ def _verdict(result: EpisodeResult) -> str:
 
 def _done(result: EpisodeResult) -> str:
     found = []
-    probes = [it for it in result.decisions if it.by == "probe" and it.knobs]
-    if result.episode.expects == ("probe",) and probes:
-        found.append(f"rate to {probes[-1].knobs['server_rate']:.3g} by {len(probes)} probes")
+    moves = [it for it in result.decisions if it.by in ("probe", "tuner") and it.knobs]
+    if result.episode.expects == ("probe",) and moves:
+        first, last = (it.knobs["server_rate"] for it in (moves[0], moves[-1]))
+        found.append(f"rate to {first:.3g} by the probe, {last:.3g} in the end")
     backs = [it for it in result.decisions if "to_round" in it.inputs]
     cuts = [it for it in result.decisions if it.by == "recovery" and it not in backs and it.knobs]
     if backs:
@@ -119,7 +123,7 @@ def _done(result: EpisodeResult) -> str:
     if result.held:
         found.append(f"{', '.join(result.held)} held out")
     if result.status != "finished":
-        found.append(f"{result.status}: {result.reason}")
+        found.append(result.status)
     return "; ".join(found) or "nothing"
 
 
