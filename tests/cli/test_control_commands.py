@@ -174,8 +174,8 @@ def test_watching_a_job_that_was_paused_fails_with_its_reason(run: Run, desk: Co
 
 def test_a_paused_job_goes_back_and_says_what_is_not_refunded(run: Run, desk: ControlDesk) -> None:
     work(desk, 6, "paused")
-    code, _, err = run("jobs", "rollback", "--to", "2", "--reason", "it diverged")
-    assert (code, "round 2 is not kept" in err, "can go back to round 5" in err) == (2, True, True)
+    code, _, err = run("jobs", "rollback", "--to", "7", "--reason", "it diverged")
+    assert (code, "round 7 is not kept" in err, "or 4 or 5" in err) == (2, True, True)
     code, out, _ = run("jobs", "rollback", JOB[:6], "--to", "5", "--reason", "it diverged")
     assert code == 0
     assert "went back from round 6 to round 5; what the undone rounds cost its members stays charged" in out

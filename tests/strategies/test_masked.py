@@ -111,8 +111,8 @@ def test_everybody_restarts_between_two_attempts_and_the_job_goes_on() -> None:
     restarted: list[int] = []
 
     class Restarts(type(honest_apply)):  # type: ignore[misc]
-        def apply(self, attempt):  # type: ignore[no-untyped-def]
-            result = super().apply(attempt)
+        def apply(self, attempt, followed=None):  # type: ignore[no-untyped-def]
+            result = super().apply(attempt, followed)
             if not restarted:
                 restarted.append(result.attempt)
                 for name in job.agents:

@@ -66,12 +66,12 @@ def test_a_late_joiner_is_witnessed_without_disturbing_the_others() -> None:
     strategy, grid = job.strategy(), job.grid()
     apply = strategy.apply
 
-    def applied(attempt):  # type: ignore[no-untyped-def]
+    def applied(attempt, followed=None):  # type: ignore[no-untyped-def]
         if "j" not in job.agents:
             job.agents["j"] = late
             grid._nodes[10] = lambda payload: job._serve("j", payload)
             job.asked.clear()
-        return apply(attempt)
+        return apply(attempt, followed)
 
     strategy.apply = applied  # type: ignore[method-assign]
     strategy.start(grid)
