@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from hansa.cli.reach import ControlOption, InstanceOption, JobArgument, JsonOption, choose_job, reach
 from hansa.contract.errors import InputError
+
+if TYPE_CHECKING:
+    from hansa.server.records import RoundRecord
+
+# So many of the newest rounds say whether a figure rises or falls.
+_TREND = 30
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, help="Hyper-parameters: their values, decisions, pins."
@@ -31,10 +38,13 @@ def show(
     with reach(control, instance) as desk:
         found = choose_job(desk, job)
         knobs = desk.knobs(found.job)
+        rounds = desk.rounds(found.job, after=max(0, found.round - _TREND))
     if as_json:
         print_json(knobs)
         return
     typer.echo(f"job {found.job[:8]} ({found.name}) is {found.status}; tuning: {found.plan.tuning}")
+    for line in _trends(rounds):
+        typer.echo(line)
     rows = (
         (
             it.name,
@@ -49,6 +59,20 @@ def show(
     print_table(
         ("knob", "value", "range", "set by", "at", "because"), rows, nothing="the charter opens no knob"
     )
+
+
+def _trends(rounds: Sequence[RoundRecord]) -> list[str]:
+    """Whether the figures of the newest rounds rise or fall, in words."""
+    from hansa.sidecar.anomaly import Reading
+    from hansa.sidecar.tuner import trend
+
+    lines = []
+    for name in ("log_loss", "rmse", "auc", "accuracy"):
+        known = [(it.round, it.metrics[name]) for it in rounds if name in it.metrics]
+        if len(known) > 2:
+            readings = [Reading(name, number, it.value, it.error) for number, it in known]
+            lines.append(f"{name} is {trend(readings).sentence}")
+    return lines
 
 
 @app.command()

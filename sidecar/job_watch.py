@@ -12,6 +12,7 @@ from typing import Any
 
 from .anomaly import Alarm, Watch
 from .answers import (
+    RATE,
     attempt_facts,
     course_readings,
     failed_attempts,
@@ -23,6 +24,7 @@ from .answers import (
 from .job_facts import RoundFact
 from .members import MemberCounts, audit_due, counted, suggestions
 from .recovery import Action, Pause, RecoveryState, RollBack, decide
+from .tuner import guard
 
 # So many of the newest rounds and failed attempts are remembered: more than any policy looks at.
 ROUNDS = 48
@@ -179,6 +181,7 @@ def look(
     facts = round_facts(memory.rounds)
     if memory.initial is not None and len(facts) < ROUNDS:
         facts.insert(0, memory.initial)
+    _guard(memory, job)
     _ask_for_audit(memory, charter)
     if knobs and all(it["pinned"] for it in knobs):
         # Somebody switched the tuner off: what is seen is said, and nothing is done.
@@ -233,6 +236,18 @@ def expected_of(action: Action) -> dict[str, float]:
     if isinstance(action, Pause) or action.rate_before is None or action.rate in (None, action.rate_before):
         return {}
     return {"server_rate": action.rate_before}
+
+
+def _guard(memory: JobMemory, job: Mapping[str, Any]) -> None:
+    """A loss that rises, if too slowly for an alarm, has the next step probed."""
+    if job["plan"].get("tuning") != "probe":
+        return
+    losses = [it for record in memory.rounds for it in figure_readings(record) if it.metric == "loss"]
+    found = guard(job["job"], losses, RATE, asked=[memory.asked] if memory.asked else [])
+    if found is not None:
+        # Attempts are counted here: rounds come again where a job goes back.
+        memory.asked = found.round
+        _say(memory, f"tuner: probe {found.round}", "tuner", found.sentence, dict(found.inputs), probe=True)
 
 
 def _ask_for_audit(memory: JobMemory, charter: Mapping[str, Any]) -> None:

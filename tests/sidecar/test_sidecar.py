@@ -217,3 +217,15 @@ def test_what_is_no_answer_of_control_is_said_to_be_none(tmp_path: Path) -> None
         api.jobs()
     with pytest.raises(ValueError, match="http://HOST:PORT"):
         ServerApi("https://example.org", "x")
+
+
+def test_a_loss_that_rises_slowly_has_a_probe_asked_for_once_in_a_while(tmp_path: Path) -> None:
+    with watched(tmp_path, tuning="probe", pinned={"server_rate": 0.2, "client_rate": 1.0}) as job:
+        sidecar = job.sidecar()
+        for number in range(40):
+            job.train({"log_loss": MetricValue(value=0.4 + 0.003 * number, error=0.002)})
+            sidecar.look()
+        asked = [it for it in job.decisions("tuner") if it.probe]
+        # After each a few rounds are let pass.
+        assert 1 <= len(asked) <= 8
+        assert "rising" in asked[0].sentence
