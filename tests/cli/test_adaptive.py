@@ -13,7 +13,7 @@ RUNNER = CliRunner()
 
 
 def episodes(*options: str) -> dict[str, dict[str, object]]:
-    done = RUNNER.invoke(app, ["--json", "--rounds", "24", "--set", "noise=none", *options])
+    done = RUNNER.invoke(app, ["--json", "--rounds", "32", "--set", "noise=none", *options])
     assert done.exit_code == 0, done.output
     found = json.loads(done.output.strip().splitlines()[-1])["episodes"]
     return {it["name"]: it for it in found}
