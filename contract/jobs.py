@@ -147,5 +147,7 @@ class AttemptResult(Frozen):
     step: float | None = None
     # Squared length of the mean update that it applied, what noise adds taken off; None there, too.
     slope: MetricValue | None = None
+    # In mode `he` the tag of the state that it led to, which t members hold.
+    tag: str = ""
     seconds: float
     reason: str = ""

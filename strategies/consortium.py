@@ -538,7 +538,7 @@ class ConsortiumStrategy(FlowerHooks):
     def _applied(self, attempt: Attempt, new: ModelState | BlindState) -> AttemptResult:
         result, before = attempt.result("applied", round_number=new.round), self.state
         if isinstance(new, BlindState) or isinstance(before, BlindState):
-            return result
+            return result.model_copy(update={"tag": new.tag if isinstance(new, BlindState) else ""})
         # Functions of the sum, which the server has: they tell nothing new.
         step = float(np.linalg.norm(new.weights - before.weights))
         slope = None

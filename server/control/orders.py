@@ -69,6 +69,8 @@ class Facts:
     attempt: AttemptRecord | None
     # The attempt whose sum is known and may be tried by a probe before it is applied.
     summed: AttemptRecord | None = None
+    # Of the state after the newest round, in mode `he`; None where it is not known.
+    tag: str | None = None
 
 
 def parse_header(content: bytes) -> RequestHeader:
@@ -123,6 +125,8 @@ def check_request(header: RequestHeader, facts: Facts) -> None:
             _check_blind(body.type, facts.charter)
             if body.round != facts.job.round:
                 raise Conflict(f"job {facts.job.job} is at round {facts.job.round}, not at {body.round}")
+            if facts.tag is not None and body.tag != facts.tag:
+                raise Conflict(f"the state of round {body.round} that members hold has another tag")
         case CloseRequest():
             _check_close(body, facts.job)
 

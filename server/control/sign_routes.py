@@ -52,7 +52,12 @@ def sign(request: SignRequest, desk: Desk) -> Signatures:
     headers = [parse_header(content) for content in contents]
     history = desk.store.history
     facts = Facts(
-        desk.charter, desk.charter_hash, job, history.open_attempt(job.job), history.summed_attempt(job.job)
+        desk.charter,
+        desk.charter_hash,
+        job,
+        history.open_attempt(job.job),
+        history.summed_attempt(job.job),
+        tag=history.tag(job.job),
     )
     for header in headers:
         check_request(header, facts)

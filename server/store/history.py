@@ -49,6 +49,12 @@ class History:
             ).first()
         return None if row is None else _attempt(row, ())
 
+    def tag(self, job: str) -> str | None:
+        """Tag of the state after the newest round, in mode `he`; None where it is not known."""
+        newest = select(rounds.c.tag).where(rounds.c.job == job).order_by(rounds.c.round.desc()).limit(1)
+        with self._database.read() as connection:
+            return connection.execute(newest).scalar()
+
     def rounds(self, job: str, *, after: int = 0, limit: int = 1000) -> list[RoundRecord]:
         """Rounds above `after`, oldest first, each with the figures of its model."""
         with self._database.read() as connection:

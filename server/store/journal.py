@@ -175,6 +175,7 @@ class JobJournal:
                 "applied": time.time(),
                 "step": result.step,
                 "slope": None if result.slope is None else result.slope.value,
+                "tag": result.tag or None,
                 "slope_error": None if result.slope is None else result.slope.error,
             }
             connection.execute(insert(rounds), row)

@@ -144,6 +144,8 @@ rounds = Table(
     # Squared length of the mean update, and its standard error by noise.
     Column("slope", Double),
     Column("slope_error", Double),
+    # Of the state that members hold after it, in mode `he`.
+    Column("tag", String(64)),
     UniqueConstraint("job", "attempt"),
     _of_attempt(),
 )

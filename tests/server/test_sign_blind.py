@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from desks import as_text, client, header, open_test_desk
 from federation import JOB, make_plan
@@ -19,6 +20,7 @@ from hansa.contract.blind_messages import (
     ReloadRequest,
 )
 from hansa.contract.charter import Protection
+from hansa.contract.jobs import AttemptResult
 from hansa.contract.messages import (
     PREKEYS,
     AgreeRequest,
@@ -151,6 +153,30 @@ def test_no_sum_is_applied_of_an_order_that_was_never_signed(desk: ControlDesk) 
 def test_a_state_is_that_of_the_present_round(desk: ControlDesk) -> None:
     body = ReloadRequest(job=JOB, round=4, tag="1" * 64)
     assert "is at round 0, not at 4" in said(desk, body, segment(SEALED_STATE))
+
+
+def test_a_state_is_the_one_that_the_members_hold(desk: ControlDesk) -> None:
+    lease = desk.store.claim(JOB, "run 2")
+    number = lease.open_attempt("train", base=0, cohort=COHORT, left_out={}, knobs=KNOBS)
+    done = AttemptResult(
+        job=JOB,
+        attempt=number,
+        kind="train",
+        status="applied",
+        base=0,
+        round=1,
+        cohort=COHORT,
+        active=COHORT,
+        participation=(),
+        knobs=KNOBS,
+        tag="2" * 64,
+        seconds=0.1,
+    )
+    lease.commit(done, {"round": np.array([1])})
+    other = ReloadRequest(job=JOB, round=1, tag="1" * 64)
+    assert "has another tag" in said(desk, other, segment(SEALED_STATE))
+    same = ReloadRequest(job=JOB, round=1, tag="2" * 64)
+    assert said(desk, same, segment(SEALED_STATE)) == ""
 
 
 def test_other_modes_have_none_of_it(tmp_path: Path) -> None:

@@ -32,6 +32,7 @@ def upgrade() -> None:
     op.add_column("jobs", sa.Column("wanted_reason", sa.Text, nullable=False, server_default=""))
     for name in ("step", "slope", "slope_error"):
         op.add_column("rounds", sa.Column(name, sa.Double))
+    op.add_column("rounds", sa.Column("tag", sa.String(64)))
 
 
 def downgrade() -> None:
