@@ -285,7 +285,10 @@ class BlindJobs:
         RefusalError : `wrong-state`, `keys-missing`; `bad-sum`, the same for every cause
         """
         order, job = request.order, plan.job
-        keys, state, mean = self._opened_sum(plan, request, segments, attempts, asked)
+        total = self._opened_sum(plan, request, segments, attempts)
+        if total is None:
+            raise self._wrong_sum(order, attempts, asked)
+        keys, state, mean = total
         rate = order.knobs.get("server_rate", 1.0) * request.factor
         new = apply(state, mean, plan.rule, rate, plan.rounds, noise=request.noise)
         if not (np.isfinite(new.weights).all() and np.isfinite(new.released).all()):
@@ -293,7 +296,7 @@ class BlindJobs:
         return self._keep(keys, job, new, seal=self._membership.name in request.sealing)
 
     def tried(
-        self, plan: JobPlan, request: ApplyRequest, segments: Segments, attempts: AttemptLog, asked: str
+        self, plan: JobPlan, request: ApplyRequest, segments: Segments, attempts: AttemptLog
     ) -> Segments:
         """What a probe tries of a sum, as its order brings it in other modes: `released` and `step`. Nothing is kept.
 
@@ -301,20 +304,29 @@ class BlindJobs:
         ------
         RefusalError : as `apply`
         """
-        _, state, mean = self._opened_sum(plan, request, segments, attempts, asked)
+        total = self._opened_sum(plan, request, segments, attempts)
+        if total is None:
+            # It is counted once, when it is to be applied.
+            number = request.order.attempt
+            raise RefusalError(
+                "bad-sum",
+                f"the sum of attempt {number} is not that of the uploads shown with it",
+                {"attempt": number},
+            )
+        _, state, mean = total
         rate = request.order.knobs.get("server_rate", 1.0)
         released, step = tried(state, mean, plan.rule, rate, plan.rounds, noise=request.noise)
         return {"released": released, STEP: step}
 
     def _opened_sum(
-        self, plan: JobPlan, request: ApplyRequest, segments: Segments, attempts: AttemptLog, asked: str
-    ) -> tuple[JobKeys, ModelState, NDArray[np.float64]]:
-        """Keys, the state that the sum is to be applied to, and the mean update in it."""
+        self, plan: JobPlan, request: ApplyRequest, segments: Segments, attempts: AttemptLog
+    ) -> tuple[JobKeys, ModelState, NDArray[np.float64]] | None:
+        """Keys, the state that the sum is to be applied to, and the mean update in it; None where it is not the sum."""
         order = request.order
         _, keys = self._ready(plan.job, order.epoch)
         total = self._checked_sum(keys, request, segments[ENCRYPTED_SUM], attempts)
         if total is None:
-            raise self._wrong_sum(order, attempts, asked)
+            return None
         state = self._before(plan, order, segments)
         charter = self._membership.charter
         spec = next(it for it in segment_specs(charter, plan, order, self._parameters) if it.name == UPDATE)

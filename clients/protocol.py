@@ -346,7 +346,7 @@ class Agent:
             raise RefusalError("not-approved", "the job plans no statistics release under noise")
         self._take_finished(order.job, body.finished)
         self._check_paid(plan, order)
-        segments = self._with_model(plan, body, segments, asked)
+        segments = self._with_model(plan, body, segments)
         masking, arrays = self._take_part(plan, order, segments)
         self.attempts.accept(order.job, order.attempt, asked, order.cohort, order.digest)
         # From here on the attempt is paid, whatever becomes of it.
@@ -366,7 +366,7 @@ class Agent:
         self.attempts.keep_reply(reply, seen, released, charter.privacy.noise, paid.noise)
         return reply
 
-    def _with_model(self, plan: JobPlan, body: TrainRequest, segments: Segments, asked: str) -> Segments:
+    def _with_model(self, plan: JobPlan, body: TrainRequest, segments: Segments) -> Segments:
         """What the order starts from: it comes with the order, or this member holds it and nothing of it may come."""
         order = body.order
         if self.blind is None:
@@ -388,7 +388,7 @@ class Agent:
         if body.pending is not None:
             check_tried(order, body.pending, self.membership.charter, plan)
             self.blind.state(plan, order, segments)
-            brought = self.blind.tried(plan, body.pending, segments, self.attempts, asked)
+            brought = self.blind.tried(plan, body.pending, segments, self.attempts)
             return {**{name: it for name, it in segments.items() if name != ENCRYPTED_SUM}, **brought}
         state = self.blind.state(plan, order, segments)
         model = {"weights": state.weights} if order.kind == "train" else {}

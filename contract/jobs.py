@@ -101,9 +101,10 @@ def _probed(rounds: int, evaluate_every: int, tuning: Tuning) -> list[int]:
     room = int(MORE_EVALUATIONS * (math.ceil(rounds / evaluate_every) + 1))
     found = []
     for number in range(1, min(PROBED, rounds) + 1):
-        room -= not _is_due(number, rounds, evaluate_every)
-        if room >= 0:
+        due = _is_due(number, rounds, evaluate_every)
+        if due or room > 0:
             found.append(number)
+            room -= not due
     return found
 
 

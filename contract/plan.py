@@ -73,6 +73,9 @@ def check_tuning(job: JobPlan, charter: Charter) -> None:
         raise InputError(
             "field 'tuning': the charter opens no knob 'server_rate' for probes to move; use \"none\""
         )
+    bounds = charter.knobs["server_rate"]
+    if not bounds.high > 0 or not bounds.low < bounds.high:
+        raise InputError("field 'tuning': the charter lets server_rate move nowhere; use \"none\"")
     if "server_rate" in job.pinned:
         raise InputError(
             "field 'tuning': server_rate is pinned, so probes have nothing to move; use \"none\""

@@ -27,14 +27,31 @@ def round_fact(record: Mapping[str, Any]) -> RoundFact:
 def round_facts(records: Sequence[Mapping[str, Any]]) -> list[RoundFact]:
     """Rounds that stand, the newest last.
 
-    How steep the loss is hangs on who took part: gradients of other cohorts than the newest one's are not known.
+    Figures and slopes hang on whose records they were made of: those of other members than the newest ones' are not
+    known, because no difference between them says that the model got worse.
     """
-    newest = set(records[-1]["active"]) if records else set()
-    facts = [round_fact(it) for it in records]
-    return [
-        it if set(record["active"]) == newest else replace(it, slope=None)
-        for it, record in zip(facts, records, strict=True)
-    ]
+    newest = frozenset(records[-1]["active"]) if records else frozenset()
+    whose = evaluators(records)
+    measured = [it for it, record in zip(whose, records, strict=True) if record.get("metrics")]
+    found = []
+    for record, by in zip(records, whose, strict=True):
+        fact = round_fact(record)
+        if frozenset(record["active"]) != newest:
+            fact = replace(fact, slope=None)
+        if not measured or by != measured[-1]:
+            fact = replace(fact, loss=None, score=None)
+        found.append(fact)
+    return found
+
+
+def evaluators(records: Sequence[Mapping[str, Any]]) -> list[frozenset[str]]:
+    """On whose records each round's model was evaluated: that rides with the next round."""
+    found = []
+    for place, record in enumerate(records):
+        follows = records[place + 1 : place + 2]
+        rides = bool(follows) and follows[0]["round"] == record["round"] + 1
+        found.append(frozenset((follows[0] if rides else record)["active"]))
+    return found
 
 
 def initial_fact(metrics: Iterable[Mapping[str, Any]]) -> RoundFact | None:

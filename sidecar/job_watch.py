@@ -6,6 +6,7 @@ carries a key that control enters once, so that a sidecar may be killed anywhere
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,6 +16,7 @@ from .answers import (
     RATE,
     attempt_facts,
     course_readings,
+    evaluators,
     failed_attempts,
     figure_readings,
     initial_fact,
@@ -23,7 +25,7 @@ from .answers import (
 )
 from .job_facts import RoundFact
 from .members import MemberCounts, audit_due, counted, suggestions
-from .recovery import Action, Pause, RecoveryState, RollBack, decide
+from .recovery import Action, Pause, RecoveryState, RollBack, acted, decide
 from .tuner import guard
 
 # So many of the newest rounds and failed attempts are remembered: more than any policy looks at.
@@ -164,12 +166,19 @@ def look(
     """
     over = [it for it in attempts if it["status"] not in ("open", "summed")]
     _count_members(memory, over)
+    # An attempt whose step is being tried is over after its probe.
+    under_way = min((it["attempt"] for it in attempts if it not in over), default=None)
     for it in over:
-        memory.attempt = max(memory.attempt, it["attempt"])
-    memory.failures = [*memory.failures, *(it for it in over if it["status"] == "failed")][-ROUNDS:]
+        if under_way is None or it["attempt"] < under_way:
+            memory.attempt = max(memory.attempt, it["attempt"])
+    failed = {it["attempt"]: it for it in (*memory.failures, *over) if it["status"] == "failed"}
+    memory.failures = [failed[number] for number in sorted(failed)][-ROUNDS:]
     memory.initial = initial_fact(initial) or memory.initial
-    for record in memory.rounds:
-        readings = figure_readings(record)
+    whose = evaluators(memory.rounds)
+    usual = Counter(whose).most_common(1)[0][0] if whose else frozenset[str]()
+    for record, by in zip(memory.rounds, whose, strict=True):
+        # On other members' records a model has other figures, and that is no anomaly.
+        readings = figure_readings(record) if by == usual else []
         if record["attempt"] > memory.read:
             readings = [*course_readings(record), *readings]
         for reading in readings:
@@ -185,6 +194,8 @@ def look(
     _ask_for_audit(memory, charter)
     if knobs and all(it["pinned"] for it in knobs):
         # Somebody switched the tuner off: what is seen is said, and nothing is done.
+        if memory.recovery.pending is not None:
+            memory.recovery = acted(memory.recovery, memory.recovery.pending.key)
         return None
     seen = seen_now(job, facts, failed_attempts(memory.failures), kept, knobs)
     memory.recovery, action = decide(memory.recovery, seen)

@@ -48,7 +48,13 @@ class Sidecar:
             jobs = self._api.jobs()
             live = [it for it in jobs if it["status"] not in _OVER or it["job"] in self._jobs]
             for job in live:
-                self._look_at(job)
+                try:
+                    self._look_at(job)
+                except Away:
+                    raise
+                except Exception:
+                    # One job's answers in no form must not end the watch over all others.
+                    log.exception("job %s could not be looked at; trying again", job["job"])
             self._forget({it["job"] for it in jobs if it["status"] not in _OVER})
         except Away as away:
             if not self._away:
@@ -56,7 +62,6 @@ class Sidecar:
             self._away, self._charter = True, None
             return
         except Exception:
-            # One answer in no form must not end the watch over all others.
             log.exception("a look failed; trying again")
             return
         if self._away:
@@ -112,8 +117,12 @@ class Sidecar:
         self._memories.save(name, memory)
 
     def _quarantine(self, name: str, found: Mapping[str, Any]) -> None:
-        member, sentence = found["inputs"]["member"], found["sentence"]
-        self._api.hold(member, "audit", f"quarantined: {sentence}"[:1000])
+        member, sentence = str(found["inputs"].get("member", "")), found["sentence"]
+        try:
+            self._api.hold(member, "audit", f"quarantined: {sentence}"[:1000])
+        except Refused as refusal:
+            log.warning("job %s: '%s' is not held out: %s", name, member, refusal)
+            return
         decision = {
             "key": quarantine_key(found),
             "by": "members",

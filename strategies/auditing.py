@@ -83,10 +83,12 @@ class Auditing:
             audit, first = None, 0
         elif groups and direction.rounds:
             if audit is None or first != asked[0]:
-                names = tuple(it.name for it in charter.members)
+                # Of whoever is never there nothing can be told, and nothing of the others where it is asked about.
+                names = tuple(sorted({name for it in groups for name in it.members}))
                 audit, first = Audit.start(names, charter.training.clip), asked[0]
-            audit = audit.plus(groups, direction)
-            named = verdict(audit)
+            if {name for it in groups for name in it.members} <= set(audit.members):
+                audit = audit.plus(groups, direction)
+                named = verdict(audit)
         direction = direction.after(attempt.mean_update(), attempt.mean_noise())
         return Auditing(direction, audit, first), named
 

@@ -21,6 +21,7 @@ from flwr.serverapp.strategy import Result
 from numpy.typing import NDArray
 
 from hansa.contract.charter import Charter
+from hansa.contract.decisions import Decision
 from hansa.contract.errors import HansaError, MessageError
 from hansa.contract.jobs import AttemptKind, AttemptResult, JobStatus, MetricValue
 from hansa.contract.messages import PREKEYS, CloseReply, CloseRequest, Order, RefusalReply, TrainRequest
@@ -69,6 +70,8 @@ GATHER_S = 15.0
 # How long it waits for the minimum cohort before it says so again.
 REMIND_S = 30.0
 LOOK_AGAIN_S = 0.5
+# Rounds without a probe after one that came to nothing.
+PROBE_REST = 10
 # Attempts in a row that come to nothing before the job pauses with the reason.
 FAILURES_IN_A_ROW = 5
 
@@ -122,6 +125,8 @@ class ConsortiumStrategy(FlowerHooks):
         super().__init__()
         progress = journal.progress()
         self.evaluated = progress.evaluated
+        # Before this round no step is probed: a probe came to nothing.
+        self._probe_again = 0
         # Where a job has its steps followed: the last one of this run.
         self._last: LastStep | None = None
         # Figures of the current model, where a probe of this run found them.
@@ -423,13 +428,16 @@ class ConsortiumStrategy(FlowerHooks):
         knob = rate_knob(plan, self.charter, knobs)
         if tried is None or knob is None or knob.name in self.journal.pinned():
             return None
-        probe = self.open("evaluate", self.select(), tried)
+        # Nobody is waited for: the step that is to be tried is paid.
+        self._refresh()
+        selection = self.roster.select(self.journal.held())
+        if selection.shortfall or self._probe_again > number:
+            return None
+        probe = self.open("evaluate", selection, tried)
         self.gather_uploads(probe)
         self.unmask(probe)
         if shortfall := probe.shortfall():
-            self.fail(probe, shortfall)
-            # Whoever did not answer is greeted: in mode `he` members apply the step.
-            self._refresh(prekeys=False)
+            self._probe_failed(probe, shortfall, number)
             return None
         sums, noise_sd = probe.tried_sums(), probe.noise_sd(EVALUATION)
         features = self.charter.task.features
@@ -456,6 +464,17 @@ class ConsortiumStrategy(FlowerHooks):
         self._take(new, result, found_figures)
         return result
 
+    def _probe_failed(self, probe: Attempt, reason: str, number: int) -> None:
+        """The step is taken as it is; those that answered have paid, so that no other one is probed for a while."""
+        self.journal.commit(probe.result("failed", round_number=None, reason=reason), None)
+        attempt, self._probe_again = probe.order.attempt, number + PROBE_REST
+        sentence = clipped(f"the probe came to nothing, and the step is taken as it is: {reason}")
+        self.journal.decide(
+            Decision(key=f"probe {attempt}", by="probe", round=probe.order.base, sentence=sentence)
+        )
+        # Whoever did not answer is greeted: in mode `he` members apply the step.
+        self._refresh(prekeys=False)
+
     # --- follow ---------------------------------------------------------------------------------
 
     def _followed(self, attempt: Attempt) -> Choice | None:
@@ -464,7 +483,7 @@ class ConsortiumStrategy(FlowerHooks):
         if plan.tuning != "probe" or self._last is None or attempt.shortfall():
             return None
         knob = rate_knob(plan, self.charter, knobs)
-        if knob is None or knob.pinned or knob.name in self.journal.pinned():
+        if knob is None or knob.pinned or knob.value <= 0 or knob.name in self.journal.pinned():
             return None
         return self._last.followed(attempt, plan, knob)
 

@@ -7,6 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query, Response
 
 from hansa.contract.decisions import Decision
+from hansa.contract.errors import InputError
 from hansa.contract.jobs import JobPlan
 from hansa.server.control.access import may_read, may_write
 from hansa.server.control.desk import ControlDesk, Desk
@@ -16,6 +17,7 @@ from hansa.server.control.submission import check_knob
 from hansa.server.records import DecisionRecord, JobRecord, RunRecord
 from hansa.server.replies import OPERATOR, Decided, Recovered, Release, Rollback, RolledBack, Wish
 from hansa.server.store.jobs import OVER
+from hansa.strategies.audit_groups import MOST_ROUNDS
 
 reading = APIRouter(prefix="/v1/jobs", tags=["jobs"], dependencies=[Depends(may_read)], responses=RESPONSES)
 writing = APIRouter(prefix="/v1/jobs", tags=["jobs"], dependencies=[Depends(may_write)], responses=RESPONSES)
@@ -91,6 +93,12 @@ def _check_decision(decision: Decision, desk: ControlDesk) -> None:
         raise Conflict("what a probe found is entered by the run that had it made")
     for name, value in decision.knobs.items():
         check_knob(name, value, desk.charter, field=f"decision.knobs.{name}")
+    if decision.by == "audit":
+        first, last = decision.inputs.get("first"), decision.inputs.get("last")
+        if not (isinstance(first, int) and isinstance(last, int) and 0 < first <= last < first + MOST_ROUNDS):
+            raise InputError(
+                f"field 'decision.inputs': an audit goes from round first to round last, at most {MOST_ROUNDS} of them"
+            )
 
 
 @reading.get("/{job}/runs", summary="Flower's runs that worked on a job")

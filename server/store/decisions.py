@@ -122,8 +122,9 @@ def audited(connection: Connection, job: str) -> tuple[int, int] | None:
     """First and last round of the newest audit that was asked for; None where none ever was."""
     query = select(decisions.c.inputs).where(decisions.c.job == job, decisions.c.by == "audit")
     for inputs in connection.execute(query.order_by(decisions.c.id.desc())).scalars():
-        if "first" in inputs:
-            return int(inputs["first"]), int(inputs["last"])
+        first, last = inputs.get("first"), inputs.get("last")
+        if isinstance(first, int) and isinstance(last, int):
+            return first, last
     return None
 
 

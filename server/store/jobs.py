@@ -22,6 +22,8 @@ from hansa.server.store.tables import attempts, jobs, knobs, rounds, runs
 from hansa.strategies.journal_laws import check_rollback
 from hansa.strategies.ports import Wanted
 
+# Rounds that may come between a decision to go back and its arrival.
+GONE_ON = 3
 OVER: tuple[JobStatus, ...] = ("stopped", "finished", "failed")
 
 
@@ -167,7 +169,7 @@ class Jobs:
         """
         with self._database.write() as connection:
             row = connection.execute(
-                select(jobs.c.status, jobs.c.wanted).where(jobs.c.id == job).with_for_update()
+                select(jobs.c.status, jobs.c.wanted, jobs.c.plan).where(jobs.c.id == job).with_for_update()
             ).first()
             if row is None:
                 raise HansaError(f"job {job} is not in the store")
@@ -175,8 +177,15 @@ class Jobs:
                 if row.status not in ("queued", "running") or row.wanted != "run":
                     raise HansaError(f"job {job} is {row.status}; nothing is recovered")
                 stands = (rounds.c.job == job) & (rounds.c.attempt == undoes)
-                if connection.execute(select(rounds.c.round).where(stands)).first() is None:
+                found = connection.execute(select(rounds.c.round).where(stands)).scalar()
+                if found is None:
                     raise HansaError(f"attempt {undoes} of job {job} stands no more; decide anew")
+                newest = newest_round(connection, job)
+                if newest - found > GONE_ON:
+                    raise HansaError(f"job {job} has gone on to round {newest} since; decide anew")
+                if newest >= JobPlan.model_validate_json(row.plan).rounds:
+                    # Members may have been told that it is over.
+                    raise HansaError(f"job {job} has made all its rounds; nothing is recovered")
                 undo_rounds(connection, job, to, by=decision.by, reason=decision.sentence)
                 # The run that is at work writes nothing more; the keeper starts another.
                 values = {"epoch": jobs.c.epoch + 1, "holder": decision.by, "updated": time.time()}

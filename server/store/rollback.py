@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, delete, or_, update
+from sqlalchemy import Connection, and_, delete, func, or_, select, update
 
 from hansa.server.store import checkpoints, events
 from hansa.server.store.journal import abandon_open, newest_round
@@ -25,6 +25,8 @@ def undo_rounds(connection: Connection, job: str, to: int | None, *, by: str, re
     abandon_open(connection, job, undone_sentence(to, reason))
     # Figures of a round that is undone would be taken for those of the next one of its number.
     connection.execute(delete(metrics).where(metrics.c.job == job, metrics.c.round > to))
+    first = select(func.min(rounds.c.attempt)).where(rounds.c.job == job, rounds.c.round > to)
+    tried = connection.execute(first).scalar()
     checkpoints.drop_after(connection, job, to)
     connection.execute(delete(rounds).where(rounds.c.job == job, rounds.c.round > to))
     connection.execute(
@@ -32,7 +34,12 @@ def undo_rounds(connection: Connection, job: str, to: int | None, *, by: str, re
         .where(
             attempts.c.job == job,
             attempts.c.status.in_(("applied", "evaluated")),
-            or_(attempts.c.round > to, attempts.c.base > to),
+            # What tried an undone step started from a round that stands.
+            or_(
+                attempts.c.round > to,
+                attempts.c.base > to,
+                and_(attempts.c.kind == "evaluate", attempts.c.attempt > tried),
+            ),
         )
         .values(status="undone", reason=undone_sentence(to, reason))
     )

@@ -229,3 +229,20 @@ def test_a_loss_that_rises_slowly_has_a_probe_asked_for_once_in_a_while(tmp_path
         # After each a few rounds are let pass.
         assert 1 <= len(asked) <= 8
         assert "rising" in asked[0].sentence
+
+
+def test_figures_of_other_members_records_are_no_divergence(tmp_path: Path) -> None:
+    with watched(tmp_path) as job:
+        sidecar = job.sidecar()
+        grown(job, 14)
+        sidecar.look()
+        # While c is away the model is evaluated on the others' records, on which it looks worse.
+        worse = {"log_loss": MetricValue(value=0.52, error=0.002), "auc": MetricValue(value=0.7, error=0.002)}
+        for _ in range(3):
+            job.train(worse, missing=("c",))
+            sidecar.look()
+        for _ in range(6):
+            job.train(loss_at(job.round))
+            sidecar.look()
+        assert job.decisions("recovery") == []
+        assert [it for it in job.decisions("watch") if it.inputs["metric"] in ("loss", "auc")] == []

@@ -165,7 +165,10 @@ def test_training_does_not_hang_on_probes(mode: str) -> None:
     job.run()
     assert job.job.status == "finished", job.job.reason
     assert [it.round for it in job.job.results if it.status == "applied"] == [1, 2]
-    assert [it for it in job.job.decisions if it.by == "probe"] == []
+    # Those that answer a probe are charged for it: after one that came to nothing there is none for a while.
+    [failed] = [it for it in job.job.decisions if it.by == "probe"]
+    assert (failed.knobs, "came to nothing" in failed.sentence) == ({}, True)
+    assert [it.kind for it in job.job.results].count("evaluate") == 2
 
 
 def test_a_server_that_is_gone_between_step_and_probe_takes_neither_twice() -> None:
