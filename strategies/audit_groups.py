@@ -50,7 +50,8 @@ Kind = Literal["sign", "pull"]
 
 # What the page says wherever an audit is mentioned.
 AUDIT_SENTENCE = (
-    "During an audit the server sees the sum of each group instead of the cohort's: the set that a member hides in "
+    "Where a charter has audit_groups the server sees in every round the sum of each group instead of the cohort's: "
+    "the set that a member hides in "
     "shrinks to its group, of at least the charter's audit_groups members, and from groups that are split anew each "
     "round it learns more of each member than from as many ordinary rounds. What a member's own noise protects stays "
     "protected."

@@ -13,6 +13,7 @@ from federation import JOB, make_plan
 
 from hansa.contract.jobs import AttemptResult, MetricValue
 from hansa.server.control.desk import ControlDesk
+from hansa.server.store.jobs import GONE_ON
 from hansa.server.store.journal import JobJournal
 from hansa.strategies.journal_laws import KEPT
 from hansa.strategies.ports import LeaseLost
@@ -146,6 +147,35 @@ def test_a_state_that_is_gone_is_not_gone_back_to_and_nothing_is_half_done(desk:
     assert "not kept" in problem["detail"]
     assert (knobs(desk), desk.store.decisions.of(JOB)) == (KNOBS, [])
     train(journal, 1)
+
+
+def test_a_decision_that_comes_late_takes_back_no_job_that_went_on_and_none_that_is_over(
+    desk: ControlDesk,
+) -> None:
+    journal = desk.store.claim(JOB, "run 1")
+    journal.set_status("running")
+    train(journal, 3)
+    then = desk.store.history.rounds(JOB)[-1].attempt
+    train(journal, GONE_ON + 1)
+    code, problem = ask(desk, "POST", "recover", {"decision": decision("late"), "to": 2, "undoes": then})
+    assert code == 409
+    assert "gone on to round 7" in problem["detail"]
+    train(journal, 13)
+    assert desk.store.jobs.get(JOB).round == 20
+    newest = desk.store.history.rounds(JOB)[-1].attempt
+    code, problem = ask(desk, "POST", "recover", {"decision": decision("over"), "to": 18, "undoes": newest})
+    assert code == 409
+    assert "all its rounds" in problem["detail"]
+    assert desk.store.decisions.of(JOB) == []
+
+
+@pytest.mark.parametrize("inputs", [{}, {"first": "soon"}, {"first": 3, "last": 40}, {"first": 5, "last": 4}])
+def test_an_audit_is_of_so_many_rounds_and_no_more(desk: ControlDesk, inputs: dict[str, Any]) -> None:
+    asked = decision("audit 3", by="audit", inputs=inputs)
+    assert ask(desk, "POST", "decisions", {"decision": asked})[0] == 422
+    good = decision("audit 3", by="audit", inputs={"first": 3, "last": 27})
+    assert ask(desk, "POST", "decisions", {"decision": good})[0] == 200
+    assert desk.store.claim(JOB, "run 1").audited() == (3, 27)
 
 
 def test_nothing_is_recovered_that_the_operator_has_paused(desk: ControlDesk) -> None:
