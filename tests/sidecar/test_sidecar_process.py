@@ -22,7 +22,7 @@ from federation import JOB
 from watched import WatchedJob, loss_at, watched
 
 MOST_BYTES = 60 * 1024 * 1024
-ROUNDS = int(os.environ.get("HANSA_WATCHED_ROUNDS", "1200"))
+ROUNDS = int(os.environ.get("HANSA_WATCHED_ROUNDS", "800"))
 
 
 @contextmanager
