@@ -21,6 +21,7 @@ from hansa.contract.jobs import JobPlan
 from hansa.contract.messages import Order
 from hansa.contract.segments import (
     EVALUATION,
+    LARGEST_WEIGHT,
     PREPARATION,
     STATISTICS,
     STEP,
@@ -36,9 +37,6 @@ from hansa.models.model import Model
 from hansa.models.scores import score_histogram
 from hansa.privacy.noise import NoiseGenerator
 from hansa.strategies.grids import grid_of, noise_on
-
-# Largest absolute value of a weight that comes with an order.
-LARGEST_WEIGHT = 1e6
 
 
 @dataclass(frozen=True)

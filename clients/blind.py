@@ -64,7 +64,7 @@ from hansa.secagg.key_setup import (
 )
 from hansa.secagg.masks import Masked
 from hansa.secagg.parties import Parties
-from hansa.strategies.apply import ModelState, apply, tried
+from hansa.strategies.apply import ModelState, apply, tried, usable
 from hansa.strategies.blind_state import largest_sealed_state
 from hansa.strategies.contract_check import released
 from hansa.strategies.grids import grid_of, noise_on
@@ -291,8 +291,10 @@ class BlindJobs:
         keys, state, mean = total
         rate = order.knobs.get("server_rate", 1.0) * request.factor
         new = apply(state, mean, plan.rule, rate, plan.rounds, noise=request.noise)
-        if not (np.isfinite(new.weights).all() and np.isfinite(new.released).all()):
-            raise RefusalError("training-failed", "the new model has values that are not finite")
+        if not usable(new):
+            raise RefusalError(
+                "training-failed", "the new model has values that are not finite, or too large"
+            )
         return self._keep(keys, job, new, seal=self._membership.name in request.sealing)
 
     def tried(

@@ -26,6 +26,8 @@ PREPARATION = "preparation"
 WORD_MODULUS, HE_PRIME = 2**32, 4_294_828_033
 # Words of an encrypted segment behind its coordinates (PROTOCOL section 5, check words).
 CHECK_WORDS = 2
+# Largest absolute value of a weight that a member takes.
+LARGEST_WEIGHT = 1e6
 # A draw of noise beyond so many standard deviations is clamped (PROTOCOL section 4).
 TAIL = 12.0
 

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hansa.contract.jobs import PER_UPDATE_RULES, MetricValue, ServerRule
+from hansa.contract.segments import LARGEST_WEIGHT
 
 Array = NDArray[np.float64]
 # Plain averaging, and rules whose mean update was chosen from the members' (`strategies.robust`).
@@ -128,6 +129,14 @@ def tried(
     """
     without = apply(state, mean_update, rule, 0.0, planned_rounds, noise=noise).released
     return without, apply(state, mean_update, rule, rate, planned_rounds, noise=noise).released - without
+
+
+def usable(state: ModelState) -> bool:
+    """Whether members take this model: finite, and no weight beyond what they train on."""
+    return all(
+        bool(np.isfinite(it).all()) and float(np.abs(it).max(initial=0.0)) <= LARGEST_WEIGHT
+        for it in (state.weights, state.released)
+    )
 
 
 def squared_length(mean_update: Array, noise: float) -> MetricValue:

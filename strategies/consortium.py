@@ -26,12 +26,12 @@ from hansa.contract.errors import HansaError, MessageError
 from hansa.contract.jobs import AttemptKind, AttemptResult, JobStatus, MetricValue
 from hansa.contract.messages import PREKEYS, CloseReply, CloseRequest, Order, RefusalReply, TrainRequest
 from hansa.contract.plan import check_mechanism, check_rule
-from hansa.contract.segments import EVALUATION, PREPARATION, STATISTICS, UPDATE, segment_specs
+from hansa.contract.segments import EVALUATION, LARGEST_WEIGHT, PREPARATION, STATISTICS, UPDATE, segment_specs
 from hansa.contract.typed import clipped
 from hansa.contract.wire import describe, digest
 from hansa.models.model import Model
 from hansa.models.scores import figures as released_figures
-from hansa.strategies.apply import ModelState, apply, squared_length
+from hansa.strategies.apply import ModelState, apply, squared_length, usable
 from hansa.strategies.attempt import Attempt
 from hansa.strategies.auditing import Auditing, audit_decision
 from hansa.strategies.blind_state import BlindState
@@ -603,8 +603,9 @@ class ConsortiumStrategy(FlowerHooks):
         else:
             rate, noise = factor * attempt.order.knobs.get(RATE, 1.0), attempt.mean_noise()
             new = apply(state, attempt.mean_update(), plan.rule, rate, plan.rounds, noise=noise)
-        if not (np.isfinite(new.weights).all() and np.isfinite(new.released).all()):
-            attempt.failure = "the new model has values that are not finite; the one before it stays"
+        if not usable(new):
+            values = f"values that are not finite, or beyond {LARGEST_WEIGHT:g}"
+            attempt.failure = f"the new model has {values}; the one before it stays"
             return None
         return new
 

@@ -11,7 +11,6 @@ import pytest
 from federation import FEATURES, JOB, attempt_request, make_federation, make_order, make_plan, request
 
 from hansa.cli.simulation import SimulatedFederation
-from hansa.clients.attempt import LARGEST_WEIGHT
 from hansa.clients.protocol import Agent
 from hansa.contract.charter import MetricsPolicy, Protection
 from hansa.contract.keys import SigningKey
@@ -24,6 +23,7 @@ from hansa.contract.messages import (
     TrainRequest,
     UnmaskRequest,
 )
+from hansa.contract.segments import LARGEST_WEIGHT
 from hansa.contract.wire import check_signature, digest, reply_header, segments_of, unpack
 
 
