@@ -75,14 +75,14 @@ def test_agents_that_die_under_noise_have_paid_for_what_they_took_part_in_and_th
     tmp_path: Path,
 ) -> None:
     # Far enough from each other for what the charter admits of unfinished attempts: 3, and one more for five finished.
-    rounds, killed = 14, Counter[str]()
+    rounds, killed = 30, Counter[str]()
     with running(tmp_path, "--rounds", str(rounds), "--set", "steps=1") as federation:
         federation.reach(3)
         for step, member in zip(STEPS, MEMBERS, strict=False):
             before = federation.round
             kill_at(federation, member, step)
             killed[member] += 1
-            federation.reach(before + 3, 60)
+            federation.reach(min(before + 3, rounds), 60)
         until(lambda: federation.job_status == "finished", 90)
         check_history(federation)
         assert federation.round == rounds
