@@ -1,0 +1,5 @@
+"""Predictive scaling of the service's own workers: what is asked, what is decided, what it cost."""
+
+from .signals import Band, ScalingDecision, ServiceLimits, Signals
+
+__all__ = ["Band", "ScalingDecision", "ServiceLimits", "Signals"]
