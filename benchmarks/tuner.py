@@ -12,7 +12,9 @@ For each task the rates of a grid are run to the end, and the best is the one th
 the grid's best final AUC, and its best final loss over 0.99. A tuned job starts at 0.01, 0.1, 10 and 100 times that
 rate and knows a range of 10,000 times either way; every probe, and every attempt whose step was taken back, counts as
 a round. A target that the best rate reaches in fewer than 8 rounds (median) makes no ratio, nor does a seed in which
-the best rate misses it. A run that never reaches a target has an infinite ratio (null in JSON where the median is).
+the best rate misses it. A tuned run goes on after its plan, to two and a half times its rounds, so that a ratio is
+seen where the best rate needs nearly all of the plan; one that never reaches a target has an infinite ratio (null in
+JSON where the median is). Final figures are those of the plan's last round.
 
     ratio_auc, ratio_loss   rounds to the target, probes among them, over the best rate's; median over seeds
     default_ratio           the same of the scenario's own rate, which nobody tunes; the larger of the two
@@ -54,7 +56,7 @@ from hansa.cli.simulation import SimulatedFederation, federation
 from hansa.clients.data.from_csv import DerivedScenario, derive_scenario
 from hansa.clients.training import LocalPlan, update
 from hansa.contract.charter import PrivacyPlan
-from hansa.contract.jobs import ServerRule, evaluations
+from hansa.contract.jobs import TUNED_RECENCY, ServerRule, evaluations
 from hansa.contract.scenario import Scenario
 from hansa.models.metrics import auc, log_loss
 from hansa.models.scores import figures, score_histogram
@@ -86,6 +88,8 @@ LEAST_ROUNDS = 8
 REACH = 1e4
 # Attempts beyond the plan's rounds before a job gives up.
 PATIENCE = 20
+# A run goes on after its plan to so many times the plan's rounds, for a best rate that needs nearly all of them.
+LONGEST = 2.5
 
 
 class Problem:
@@ -161,11 +165,13 @@ class Run:
     costs : attempts up to each round, probes counted
     aucs, losses : of the model that would be released then
     evaluations : over those of the plan
+    planned : how many of the rounds are those of the plan
     """
 
     costs: tuple[int, ...]
     aucs: tuple[float, ...]
     losses: tuple[float, ...]
+    planned: int
     evaluations: float = 1.0
     rate: float = 0.0
     sentences: tuple[str, ...] = ()
@@ -173,6 +179,16 @@ class Run:
     def to_auc(self, target: float) -> float:
         """Attempts until the AUC is at least that; infinite where it never is."""
         return next((cost for cost, it in zip(self.costs, self.aucs, strict=True) if it >= target), math.inf)
+
+    @property
+    def final_auc(self) -> float:
+        """Of the plan's last round."""
+        return self.aucs[self.planned - 1]
+
+    @property
+    def final_loss(self) -> float:
+        """Of the plan's last round."""
+        return self.losses[self.planned - 1]
 
     def to_loss(self, target: float) -> float:
         """Attempts until the loss is at most that; infinite where it never is."""
@@ -191,7 +207,7 @@ def fixed(problem: Problem, rule: ServerRule, rate: float) -> Run:
             found += [found[-1]] * (problem.rounds - len(found))
             break
     aucs, losses = zip(*found, strict=True)
-    return Run(tuple(range(1, problem.rounds + 1)), aucs, losses)
+    return Run(tuple(range(1, problem.rounds + 1)), aucs, losses, problem.rounds)
 
 
 @dataclass(frozen=True)
@@ -216,7 +232,9 @@ class Tuned:
     def __init__(
         self, problem: Problem, rule: ServerRule, start: float, noise_sd: float, *, blind: bool, seed: int
     ) -> None:
-        self.problem, self.rule, self.noise_sd, self.blind = problem, rule, noise_sd, blind
+        self.problem, self.noise_sd, self.blind = problem, noise_sd, blind
+        # As every tuned job has it.
+        self.rule = rule.model_copy(update={"recency": TUNED_RECENCY})
         self.rng = np.random.default_rng([problem.seed, seed])
         self.knob = Knob("server_rate", start, start / REACH, start * REACH)
         self.state, self.last = problem.start(), None
@@ -227,10 +245,12 @@ class Tuned:
         self.sentences: list[str] = []
 
     def run(self) -> Run:
-        """To the end of the plan, or of patience."""
-        problem, costs, found = self.problem, [], []
-        while self.state.round < problem.rounds and self.cost < problem.rounds + PATIENCE:
-            if self.state.round % problem.every == 0 and self.state.round not in self.seen:
+        """To the end of the plan, or of patience; then on without evaluations, to see what a longer job would reach."""
+        problem, costs, found, ended = self.problem, [], [], 0
+        while self.cost < LONGEST * problem.rounds:
+            if not ended and (self.state.round >= problem.rounds or self.cost >= problem.rounds + PATIENCE):
+                ended = len(found)
+            if not ended and self.state.round % problem.every == 0 and self.state.round not in self.seen:
                 self.seen.add(self.state.round)
                 self.evaluated += 1
                 self.base = problem.trial(0.0, self.state.released, self.noise_sd, self.rng)
@@ -244,7 +264,7 @@ class Tuned:
         self.evaluated += 1
         aucs, losses = zip(*found, strict=True)
         ratio = self.evaluated / evaluations(problem.rounds, problem.every)
-        return Run(tuple(costs), aucs, losses, ratio, self.knob.value, tuple(self.sentences))
+        return Run(tuple(costs), aucs, losses, ended, ratio, self.knob.value, tuple(self.sentences))
 
     def _took_back(self, mean: Array) -> bool:
         """What the new sum says of the last step; whether that step was shortened and the sum is of no use."""
@@ -350,10 +370,10 @@ class Best:
 
 def best_of(runs: dict[float, list[Run]]) -> Best:
     """Each target from the rate that ends best by it; the best rate is there first, by both, in the mean."""
-    by_auc = max(runs, key=lambda rate: fmean(it.aucs[-1] for it in runs[rate]))
-    by_loss = min(runs, key=lambda rate: fmean(it.losses[-1] for it in runs[rate]))
+    by_auc = max(runs, key=lambda rate: fmean(it.final_auc for it in runs[rate]))
+    by_loss = min(runs, key=lambda rate: fmean(it.final_loss for it in runs[rate]))
     targets = tuple(
-        (SHARE * high.aucs[-1], low.losses[-1] / SHARE)
+        (SHARE * high.final_auc, low.final_loss / SHARE)
         for high, low in zip(runs[by_auc], runs[by_loss], strict=True)
     )
 
@@ -458,7 +478,7 @@ def measure(task: Task, options: argparse.Namespace) -> dict[str, Any]:
         "best_rounds_auc": [pair[0] for pair in best.rounds],
         "best_rounds_loss": [pair[1] for pair in best.rounds],
         "default_ratio": max(counted, default=None),
-        "default_final_auc": fmean(it.aucs[-1] for it in plain),
+        "default_final_auc": fmean(it.final_auc for it in plain),
         "noised": {},
         "without": {},
     }
@@ -473,13 +493,13 @@ def measure(task: Task, options: argparse.Namespace) -> dict[str, Any]:
                 "ratio_auc": against.medians[0],
                 "ratio_loss": against.medians[1],
                 "default_ratio": result["default_ratio"],
-                "final_auc": fmean(it.aucs[-1] for it in found),
+                "final_auc": fmean(it.final_auc for it in found),
                 "default_final_auc": result["default_final_auc"],
                 "evaluations_ratio": max(it.evaluations for it in found),
                 "runs_auc": against.auc,
                 "runs_loss": against.loss,
-                "final_aucs": [it.aucs[-1] for it in found],
-                "default_final_aucs": [it.aucs[-1] for it in plain],
+                "final_aucs": [it.final_auc for it in found],
+                "default_final_aucs": [it.final_auc for it in plain],
                 "sentences": found[0].sentences[:3],
             }
     return result

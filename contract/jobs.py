@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from typing import Annotated, Literal, get_args
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from hansa.contract.typed import Frozen, Slug
 
@@ -26,6 +26,8 @@ SumRule = Literal["fedavg", "fedavgm", "fedadam", "fedyogi"]
 PerUpdateRule = Literal["median", "trimmed_mean", "krum", "multikrum"]
 PER_UPDATE_RULES: tuple[PerUpdateRule, ...] = get_args(PerUpdateRule)
 
+# A job whose rate is looked for begins with iterates that are worth less than those of one whose rate is known.
+TUNED_RECENCY = 2.0
 # `probe`: members try several lengths of a step before one of them is taken (PROTOCOL 4.1).
 Tuning = Literal["none", "probe"]
 # Lengths of a step that one probe may try.
@@ -43,6 +45,8 @@ class ServerRule(Frozen):
     epsilon: Annotated[float, Field(gt=0)] = 1e-8
     # The released model is the mean of this share of the last iterates; 0 releases the last one.
     tail: Annotated[float, Field(ge=0, le=1)] = 0.25
+    # The k-th iterate of that mean counts about k to this power (Shamir and Zhang 2013, 1212.1824): 0 counts all alike.
+    recency: Annotated[float, Field(ge=0, le=16)] = 0.0
     # Ridge penalty decay/2 |w|² on the mean loss: its gradient is taken from the mean update.
     decay: Annotated[float, Field(ge=0)] = 0.0
     # Mean second derivative of the mean loss along a weight, from public numbers (`models.linear.curvature`). With
@@ -72,6 +76,13 @@ class JobPlan(Frozen):
     deadline_s: Annotated[float, Field(gt=0, le=86_400)] = 60.0
     # An unanswered request is sent again, byte for byte, after this long.
     reask_s: Annotated[float, Field(gt=0, le=3_600)] = 2.0
+
+    @model_validator(mode="after")
+    def _a_tuned_job_forgets_how_it_began(self) -> JobPlan:
+        if self.tuning == "probe" and "recency" not in self.rule.model_fields_set:
+            # The model is frozen for everybody else.
+            object.__setattr__(self, "rule", self.rule.model_copy(update={"recency": TUNED_RECENCY}))
+        return self
 
 
 def evaluations(rounds: int, evaluate_every: int, tuning: Tuning = "none") -> int:

@@ -29,8 +29,9 @@ CALM = 30.0
 class ModelState:
     """The global model between two rounds; arrays are f64[d].
 
-    `round` counts applied updates, `tail` is the mean of the last `tail_count` iterates. `preparation` is what
-    the contract check made of the columns (`models.preparation`), f64[0] in a job without one.
+    `round` counts applied updates, `tail` is the mean of the last `tail_count` iterates, later ones counting more
+    where the rule has a `recency`. `preparation` is what the contract check made of the columns
+    (`models.preparation`), f64[0] in a job without one.
     """
 
     round: int
@@ -185,7 +186,9 @@ def _after(
 ) -> ModelState:
     number = state.round + 1
     count = state.tail_count + 1 if number > tail_start(planned_rounds, rule.tail) else 0
-    tail = state.tail + (weights - state.tail) / count if count else state.tail
+    tail = state.tail
+    if count:
+        tail = tail + (weights - tail) * (1.0 + rule.recency) / (count + rule.recency)
     return ModelState(number, weights, first, second, tail, count, state.preparation)
 
 

@@ -58,8 +58,9 @@ SHORT, GROWTH = 0.8, 10.0
 EARLY, LATE_GROWTH = 8, 2.0
 # Below this q it is taken back to where the slope ended, at least to so much of it.
 LONG, LEAST_KEPT = -1.0, 0.03
-# The same of a heavy ball, which swings where it is fastest.
-HEAVY_AIM, HEAVY_LONG = -0.3, -3.0
+# The same of rules that swing where they are fastest: a heavy ball, and steps divided by their own size.
+HEAVY_GAIN, HEAVY_AIM, HEAVY_LONG = 0.6, -0.3, -3.0
+ADAPTIVE_GAIN, ADAPTIVE_AIM, ADAPTIVE_LONG = 0.3, -0.3, -1.0
 
 
 @dataclass(frozen=True)
@@ -250,8 +251,7 @@ def follow(
     step_rate : the rate at which the last step was made, its factor included
     rule : how the server makes a step of an update, where known
     """
-    heavy = rule is not None and rule.name == "fedavgm"
-    aim, longest = (HEAVY_AIM, HEAVY_LONG) if heavy else (AIM, LONG)
+    gain, aim, longest = _pace(rule)
     before, after, error = slopes.before, slopes.after, max(slopes.error, 0.0)
     if not math.isfinite(before) or not math.isfinite(error):
         return Choice(1.0, knob.name, knob.at(knob.value), f"no slope is known: {_moves(knob, knob.value)}")
@@ -275,7 +275,7 @@ def follow(
         growth = GROWTH if made <= EARLY else LATE_GROWTH
         scale = min(1.0 / max(1.0 - q + doubt, 1.0 / growth), growth)
     else:
-        scale = math.exp(GAIN / (1.0 + doubt * doubt) * (min(max(q, STEEPEST), 1.0) - aim))
+        scale = math.exp(gain / (1.0 + doubt * doubt) * (min(max(q, STEEPEST), 1.0) - aim))
     value = knob.at(knob.value * scale)
     sentence = f"the slope after the last step is {q:.3g} (error {doubt:.2g}) of the one before"
     return Choice(1.0, knob.name, value, f"{sentence}: {_moves(knob, value)}")
@@ -288,6 +288,15 @@ def _taken_back(kept: float, why: str, knob: Knob, step_rate: float) -> Choice:
 
 
 # --- inside -------------------------------------------------------------------------------------------
+
+
+def _pace(rule: ServerRule | None) -> tuple[float, float, float]:
+    """Gain, aim, and the q below which a step is taken back."""
+    if rule is not None and rule.name == "fedavgm":
+        return HEAVY_GAIN, HEAVY_AIM, HEAVY_LONG
+    if rule is not None and _normalises(rule):
+        return ADAPTIVE_GAIN, ADAPTIVE_AIM, ADAPTIVE_LONG
+    return GAIN, AIM, LONG
 
 
 def _normalises(rule: ServerRule) -> bool:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from hansa.contract.jobs import ServerRule
+from hansa.contract.jobs import TUNED_RECENCY, JobPlan, ServerRule
 from hansa.strategies.apply import ModelState, apply, tail_start
 
 RULES = ("fedavg", "fedavgm", "fedadam", "fedyogi")
@@ -143,3 +145,29 @@ def test_with_the_ridge_that_the_noise_deserves_more_noise_does_less_harm() -> N
             state = apply(state, update, rule, 10.0, rounds, noise=noise)
         errors[name] = float(np.mean((state.released - bottom) ** 2))
     assert errors["aware"] < 1.1 < 4.0 < errors["plain"]
+
+
+@pytest.mark.parametrize("recency", [0.0, 1.0, 2.0])
+def test_later_iterates_count_more_in_the_mean_by_as_much_as_the_rule_says(recency: float) -> None:
+    rule = ServerRule(name="fedavg", tail=1.0, recency=recency)
+    iterates = [np.array([float(it * it)]) for it in range(1, 7)]
+    updates = [now - before for before, now in zip([np.array([0.0]), *iterates], iterates, strict=False)]
+    released = run(rule, updates, 1.0).released[0]
+    # The weight of the k-th of a mean with that recency: the last one's share, and what later ones leave of earlier.
+    shares = [(1 + recency) / (it + recency) for it in range(1, 7)]
+    expected = sum(
+        share * math.prod(1 - later for later in shares[place + 1 :]) * iterates[place][0]
+        for place, share in enumerate(shares)
+    )
+    assert released == pytest.approx(expected)
+    if recency == 1.0:
+        assert released == pytest.approx(sum(it * it * it for it in range(1, 7)) / sum(range(1, 7)))
+
+
+def test_only_a_tuned_job_forgets_how_it_began_and_only_where_nobody_says_otherwise() -> None:
+    job = {"job": "ab" * 16, "name": "one", "rounds": 3}
+    assert JobPlan(**job).rule.recency == 0.0
+    tuned = JobPlan(**job, tuning="probe", rule=ServerRule(name="fedavgm"))
+    assert (tuned.rule.recency, tuned.rule.name) == (TUNED_RECENCY, "fedavgm")
+    assert JobPlan.model_validate(tuned.model_dump()) == tuned
+    assert JobPlan(**job, tuning="probe", rule=ServerRule(recency=0.0)).rule.recency == 0.0
