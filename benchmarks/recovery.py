@@ -30,7 +30,9 @@ false_rollbacks
 found_share, wrong_accused, false_quarantines_per_60
     All records in 8, 9 or 10 even parts; one sends its sum with the other sign, or trains on flipped labels, from
     round 1 on. `found_share`: it is named in an audit of the job's first 25 rounds, in groups of at least three;
-    `found`: by kind, and by the round with which an audit begins; wrong names count over all of these. False
+    `found`: by kind, and by the round with which an audit begins; `signal`: by how many standard errors of its group's
+    noise the poison changes the sums of 25 audited rounds, all coordinates together, median: all that there is to be
+    found by one who knew every gradient. Wrong names count over all of these. False
     quarantines are those of jobs without poison, audited all the time, of these parts and of the organisations as
     they are, where there are eight. `harm`: by how much the poison raises the
     loss of a job.
@@ -407,12 +409,15 @@ class Poison:
 
 def audited_job(
     consortium: Consortium, seed: int, poison: Poison | None, *, begin: int, rounds: int, again: bool = False
-) -> tuple[list[Verdict], float]:
+) -> tuple[list[Verdict], float, float]:
     """Verdicts of an audit that begins with a round, and the exact loss at the end.
 
     Parameters
     ----------
     again : whether an audit that is over is followed by another
+
+    Returns also the poison's signal: by how many standard errors of its group's noise it changes the sums of the
+    audit's rounds, all coordinates together. A test that knew every member's gradient would have no more.
     """
     rng, randomness, members = np.random.default_rng([seed, 2]), Random(seed), range(len(consortium.parts))
     names = [f"member-{number}" for number in members]
@@ -421,13 +426,14 @@ def audited_job(
     if poison is not None and poison.kind == "label":
         own = consortium.parts[poison.member].train
         flipped = Dataset(own.X, 1.0 - own.y, own.entities)
-    state = ModelState.start(consortium.model.initial(0))
-    direction, audit, found = Direction.start(state.weights), None, list[Verdict]()
+    state, signal = ModelState.start(consortium.model.initial(0)), 0.0
+    direction, audit, found, over = Direction.start(state.weights), None, list[Verdict](), False
     for number in range(1, rounds + 1):
         direction = direction.at(state.weights, consortium.how.rule.curvature)
         sums = [consortium.update(member, state.weights) for member in members]
         if poison is not None:
             place = poison.member
+            honest = sums[place]
             sums[place] = (
                 -sums[place] if flipped is None else consortium.update(place, state.weights, flipped)
             )
@@ -436,20 +442,24 @@ def audited_job(
             noise = consortium.noise_sd(group)
             total = sum(sums[it] for it in group) + noise * rng.normal(size=len(state.weights))
             groups.append(GroupSum(tuple(names[it] for it in group), tuple(sizes[group]), total, noise))
-        if number >= begin and (audit is not None or not found or again):
-            audit = (audit or Audit.start(names, consortium.how.clip)).plus(groups, direction)
+            if poison is not None and poison.member in group and begin <= number < begin + MOST_ROUNDS:
+                signal += float(((sums[poison.member] - honest) ** 2).sum()) / noise**2
+        if number >= begin and not over:
+            audit = (audit or Audit.start(names, consortium.how.clip, len(state.weights))).plus(
+                groups, direction
+            )
             named = verdict(audit)
             if named is not None:
                 found.append(named)
             if named is not None or audit.rounds >= MOST_ROUNDS:
                 audit = None
                 if not again:
-                    begin = rounds + 1
+                    over = True
         everything = sum(it.total for it in groups)
         noise = consortium.noise_sd(members) / consortium.divisor
         direction = direction.after(everything / consortium.divisor, noise)
         state = consortium.step(state, everything, consortium.how.server_rate.default)
-    return found, consortium.loss(state.released)
+    return found, consortium.loss(state.released), math.sqrt(signal)
 
 
 def _split(members: int, randomness: Random) -> list[list[int]]:
@@ -466,31 +476,35 @@ def measure_audits(
     """Who is named, where one member does harm and where none does."""
     records = concatenate(organisations)
     found = {kind: {begin: [0, 0] for begin in BEGINS} for kind in POISONS}
+    signals: dict[str, dict[int, list[float]]] = {kind: {begin: [] for begin in BEGINS} for kind in POISONS}
     wrong = false = clean = 0
     losses: dict[str, list[float]] = {"none": [], **{kind: [] for kind in POISONS}}
     if len(organisations) >= PARTS[0]:
         # As they are, unlike each other.
         for seed in range(options.seeds):
             own = Consortium(features, organisations, seed, options.every)
-            named, _ = audited_job(own, 900 + seed, None, begin=1, rounds=60, again=True)
+            named, _, _ = audited_job(own, 900 + seed, None, begin=1, rounds=60, again=True)
             false, clean = false + sum(it.quarantine for it in named), clean + 1
     for parts in PARTS:
         for seed in range(options.seeds):
             order = np.random.default_rng([seed, parts]).permutation(len(records))
             members = [records.take(rows) for rows in np.array_split(order, parts)]
             consortium = Consortium(features, members, seed, options.every)
-            named, loss = audited_job(consortium, seed, None, begin=1, rounds=60, again=True)
+            named, loss, _ = audited_job(consortium, seed, None, begin=1, rounds=60, again=True)
             false, clean = false + sum(it.quarantine for it in named), clean + 1
             losses["none"].append(loss)
             for kind in POISONS:
                 poison = Poison(kind, seed % parts)
                 for begin in BEGINS:
                     rounds = 60 if begin == 1 else begin + MOST_ROUNDS - 1
-                    named, loss = audited_job(consortium, 500 + seed, poison, begin=begin, rounds=rounds)
+                    named, loss, signal = audited_job(
+                        consortium, 500 + seed, poison, begin=begin, rounds=rounds
+                    )
                     right = bool(named) and named[0].member == f"member-{poison.member}"
                     wrong += bool(named) and not right
                     found[kind][begin][0] += right
                     found[kind][begin][1] += 1
+                    signals[kind][begin].append(signal)
                     if begin == 1:
                         losses[kind].append(loss)
     usual = float(np.mean(losses["none"]))
@@ -504,6 +518,10 @@ def measure_audits(
         "found": {
             kind: {str(begin): right / of for begin, (right, of) in by_begin.items()}
             for kind, by_begin in found.items()
+        },
+        "signal": {
+            kind: {str(begin): float(np.median(it)) for begin, it in by_begin.items()}
+            for kind, by_begin in signals.items()
         },
         "harm": {kind: float(np.mean(losses[kind])) / usual - 1.0 for kind in POISONS},
     }
@@ -598,7 +616,11 @@ def show(name: str, found: Mapping[str, Any]) -> None:
             f"{found['false_quarantines_per_60']:.3f} in 60 rounds ({found['clean_jobs']} jobs)"
         )
         for kind, shares in found["found"].items():
-            words = ", ".join(f"{share:.0%} from round {begin}" for begin, share in shares.items())
+            signal = found["signal"][kind]
+            words = ", ".join(
+                f"{share:.0%} from round {begin} (signal {signal[begin]:.0f})"
+                for begin, share in shares.items()
+            )
             print(f"    {kind:5} {words}; it raises the loss by {found['harm'][kind]:.1%}")
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -43,8 +42,8 @@ class Direction:
 
     Parameters
     ----------
-    now, variance : what the next mean update is expected to be, and the variance of each coordinate by noise
     first : sum of the first mean updates, each cut to a usual length
+    now, variance : what the next mean update is expected to be, and the variance of each coordinate by noise
     usual : length of mean updates, a running mean
     weights : the model that the newest update was made at
     """
@@ -75,6 +74,13 @@ class Direction:
         )
         variance, usual, rounds = numbers.tolist()
         return cls(now, first, weights, variance, usual, int(rounds))
+
+    def expected(self) -> tuple[Array, float]:
+        """The direction now, f64[d] of length 1, and how far a mean update goes along it, noise taken off."""
+        length = float(np.linalg.norm(self.now))
+        if length == 0:
+            return self.now, 0.0
+        return self.now / length, max(length**2 - self.variance * self.now.size, 0.0) / length
 
     def at(self, weights: Array, curvature: float) -> Direction:
         """The direction at another model: every weight's derivative has moved by the curvature.
@@ -111,19 +117,3 @@ def _gain(surprise: Array, noise: float) -> float:
     """How much of a surprise is believed: what noise does not explain of it, or more."""
     energy = float(surprise @ surprise)
     return max(GAIN, 1.0 - surprise.size * noise**2 / energy) if energy > 0 else GAIN
-
-
-def expected(direction: Direction, others: Sequence[GroupSum]) -> tuple[Array, float]:
-    """The direction now with what the round's other groups say, f64[d] of length 1, and how far one record goes."""
-    size = math.fsum(size for it in others for size in it.sizes)
-    mean, variance = direction.now, direction.variance
-    if size > 0:
-        seen = np.sum([it.total for it in others], axis=0) / size
-        noise = math.sqrt(math.fsum(it.noise**2 for it in others)) / size
-        gain = _gain(seen - mean, noise) if direction.rounds else 1.0
-        mean = mean + gain * (seen - mean)
-        variance = (1.0 - gain) ** 2 * variance + (gain * noise) ** 2
-    length = float(np.linalg.norm(mean))
-    if length == 0:
-        return mean, 0.0
-    return mean / length, max(length**2 - variance * mean.size, 0.0) / length

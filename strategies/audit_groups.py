@@ -1,19 +1,16 @@
-"""Who pulls against the others: sums of random groups beside the direction so far. Pure, numpy alone.
+"""Who pulls against the others: sums of random groups beside each other. Pure, numpy alone.
 
-In an audit the cohort is split anew each round (`strategies.groups`) and each group's noised sum is known. A sum's
-length along a direction is the sum of its members', and noise of a known size: over the rounds a regression on who
-was in which group says how far each member goes along. Two directions are looked at, because two kinds of poison
-differ in theirs:
+In an audit the cohort is split anew each round (`strategies.groups`) and each group's noised sum is known. What groups
+of one round differ by tells over the rounds who differs from the others (`audit_contrasts`). Two kinds of poison differ
+in two ways:
 
-    now    where the mean update should point in this round: what it was, moved on by the model's step and the
-           public curvature, and by the round's other groups. A member that sends its sum with the other sign goes
-           back along it.
-    first  where the job's first rounds led. A member with other labels pulls along it, or against it, for good, while
-           the others' pulls end once the model fits them.
+    now    along the direction in which the round's mean update points. A member that sends its sum with the other sign
+           goes back along it.
+    pull   by about the same in each round, along where the job's first rounds led, or, where it is plain, anywhere. A
+           member with other labels pulls for good, while the others' pulls end once the model fits them.
 
-A member is named where both its distance from the others and its own pull are beyond noise, where the others differ
-less among each other, and where nobody else looks nearly as bad. In mode `he` the server sees no sums, and there is no
-audit.
+A member is named where what it does is beyond noise, where the others differ less among each other, and where nobody
+else explains the sums nearly as well. In mode `he` the server sees no sums, and there is no audit.
 """
 
 from __future__ import annotations
@@ -26,8 +23,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from hansa.strategies.audit_direction import Direction, GroupSum, expected
-from hansa.strategies.audit_regression import Contrasts, Regression
+from hansa.strategies.audit_contrasts import Alone, Contrasts
+from hansa.strategies.audit_direction import Direction, GroupSum
 
 __all__ = [
     "AUDIT_SENTENCE",
@@ -57,14 +54,12 @@ AUDIT_SENTENCE = (
     "protected."
 )
 
-# Members are not alike: so much of a projection may be wrong without noise.
-MISFIT = 0.15
-# A variance above zero where there is no noise.
-_TINY = 1e-300
 # Fewest members of a cohort of which one is quarantined without a person; below that it is only suggested.
 QUARANTINED_FROM = 8
 # Rounds of an audit before anybody is named, and at most.
 FEWEST_ROUNDS, MOST_ROUNDS = 8, 25
+# Sums of more coordinates are looked at in so many, each of them a signed sum of as many as it takes.
+MOST_COORDINATES = 256
 
 
 @dataclass(frozen=True)
@@ -73,25 +68,25 @@ class AuditRule:
 
     Parameters
     ----------
-    contrast : standard errors between the member and the mean of the others
-    own : standard errors of a reversed sign's own projection below zero, and `reversed` its least size, as a share
-        of the others' mean
-    others : standard errors of the others' mean above zero, for there to be a direction at all
-    pull : least distance of a pull from the others' mean, as a share of the clip
-    spread : and in standard deviations of what the others differ by beyond noise
-    apart : and in times the others' own mean pull: members that pull the same way, each as far as its records make it,
-        are no poison
-    gap : standard errors between it and the next worst
+    sign : standard errors of a reversed sign's own way
+    own : standard errors of where it goes below zero, and `reversed` the least size of that, as a share of the others'
+    sign_spread : least distance in standard deviations of what the others differ by beyond noise
+    first : standard errors of a pull along the first direction
+    pull : normal score of what a pull in any direction explains
+    length : least length of either, as a share of the clip
+    pull_spread : as `sign_spread`
+    gap : how much better it explains the sums than the next member, root of twice the log-likelihood's ratio
     """
 
-    contrast: float = 4.5
+    sign: float = 4.5
     own: float = 2.0
     reversed: float = 0.5
-    others: float = 3.0
-    pull: float = 0.08
-    spread: float = 4.0
-    apart: float = 2.0
-    gap: float = 2.0
+    sign_spread: float = 3.0
+    first: float = 4.5
+    pull: float = 6.0
+    length: float = 0.08
+    pull_spread: float = 4.0
+    gap: float = 3.0
 
 
 RULE = AuditRule()
@@ -105,29 +100,35 @@ class Audit:
     ----------
     members : all that were in a group
     clip : of one entity's gradient
-    now, first : along either direction
+    now : along the direction of each round, in units of how far a record goes along it
+    first : along where the job's first rounds led
+    pull : in all coordinates, or in `MOST_COORDINATES`
+    fold : how many times longer a pull is than it looks in those
     rounds : audited so far
-    pulled, pulls : sum over so many of them of what a pull of 1 is, as a mean gradient
     """
 
     members: tuple[str, ...]
     clip: float
-    now: Regression
-    first: Regression
+    now: Contrasts
+    first: Contrasts
+    pull: Contrasts
+    fold: float = 1.0
     rounds: int = 0
-    pulled: float = 0.0
-    pulls: int = 0
-
-    @property
-    def unit(self) -> float:
-        """What a pull of 1 is on average, as a share of the clip."""
-        return self.pulled / max(self.pulls, 1) / self.clip
 
     @classmethod
-    def start(cls, members: Sequence[str], clip: float) -> Audit:
-        """Before the first audited round."""
-        empty = Regression.empty(len(members))
-        return cls(tuple(members), clip, empty, empty)
+    def start(cls, members: Sequence[str], clip: float, coordinates: int) -> Audit:
+        """Before the first audited round.
+
+        Parameters
+        ----------
+        coordinates : of a sum
+        """
+        count = len(members)
+        kept = min(coordinates, MOST_COORDINATES)
+        line = Contrasts.empty(count, 1)
+        return cls(
+            tuple(members), clip, line, line, Contrasts.empty(count, kept), math.sqrt(coordinates / kept)
+        )
 
     def plus(self, groups: Sequence[GroupSum], direction: Direction) -> Audit:
         """With one more round.
@@ -137,34 +138,18 @@ class Audit:
         groups : at least two, of this round
         direction : from earlier rounds alone, at this round's model (`Direction.at`)
         """
-        now, first = self.now, self.first
-        ways = [expected(direction, [it for it in groups if it is not group]) for group in groups]
-        # One for all groups: one of its own would be larger for a group the less its members bring, and blame them.
-        far = math.fsum(it for _, it in ways) / max(len(ways), 1)
-        for group, (along, _) in zip(groups, ways, strict=True):
-            row = self._row(group)
-            if far > 0:
-                sd = math.hypot(group.noise, MISFIT * far * float(row.sum()), _TINY)
-                now = now.plus(far * row, float(group.total @ along), sd)
-        length = float(np.linalg.norm(direction.first))
-        if length == 0:
-            return replace(self, now=now, rounds=self.rounds + 1)
-        # In units of how far groups go in this round, so that a model that is pulled to and fro counts as one at rest.
-        pulls = np.array([float(group.total @ direction.first) / length for group in groups])
-        noise = np.array([group.noise for group in groups])
-        usual = math.sqrt(max(float((pulls**2 - noise**2).mean()), float(noise.mean()) ** 2, _TINY))
-        size = float(np.mean([size for group in groups for size in group.sizes]))
-        for group, pull in zip(groups, pulls, strict=True):
-            sd = math.hypot(group.noise / usual, MISFIT)
-            first = first.plus(self._row(group) / size, float(pull) / usual, sd)
-        return replace(
-            self,
-            now=now,
-            first=first,
-            rounds=self.rounds + 1,
-            pulled=self.pulled + usual / size,
-            pulls=self.pulls + 1,
-        )
+        rows, noise = np.array([self._row(it) for it in groups]), np.array([it.noise for it in groups])
+        sums = np.array([it.total for it in groups])
+        size = float(rows.sum())
+        seen = direction.after(sums.sum(axis=0) / size, float(np.linalg.norm(noise)) / size)
+        way, far = seen.expected()
+        now = self.now.plus(far * rows, (sums @ way)[:, None], noise) if far > 0 else self.now
+        length = float(np.linalg.norm(seen.first))
+        first = self.first
+        if length > 0:
+            first = first.plus(rows, (sums @ (seen.first / length))[:, None], noise)
+        pull = self.pull.plus(rows, _folded(sums), noise)
+        return replace(self, now=now, first=first, pull=pull, rounds=self.rounds + 1)
 
     def _row(self, group: GroupSum) -> Array:
         row = np.zeros(len(self.members))
@@ -173,13 +158,19 @@ class Audit:
         return row
 
     def as_json(self) -> dict[str, Any]:
-        """As JSON has it; some numbers a pair of members."""
+        """As JSON has it; some numbers a pair of members, and as many as coordinates a member."""
         sums = {
             name: [it.matrix.tolist(), it.product.tolist(), it.square, it.rows]
-            for name, it in (("now", self.now), ("first", self.first))
+            for name, it in (("now", self.now), ("first", self.first), ("pull", self.pull))
         }
-        beside = {"clip": self.clip, "rounds": self.rounds, "pulled": self.pulled, "pulls": self.pulls}
-        return {"version": 1, "members": list(self.members), **beside, **sums}
+        return {
+            "version": 2,
+            "members": list(self.members),
+            "clip": self.clip,
+            "fold": self.fold,
+            "rounds": self.rounds,
+            **sums,
+        }
 
     @classmethod
     def from_json(cls, state: Mapping[str, Any]) -> Audit:
@@ -189,25 +180,25 @@ class Audit:
         ------
         ValueError : the state is of another version
         """
-        if state.get("version") != 1:
+        if state.get("version") != 2:
             raise ValueError(
-                f"the audit's state is of version {state.get('version')}, not 1: begin a new audit"
+                f"the audit's state is of version {state.get('version')}, not 2: begin a new audit"
             )
-        now, first = (_regression(*state[name]) for name in ("now", "first"))
-        beside = {name: state[name] for name in ("rounds", "pulled", "pulls")}
-        return cls(tuple(state["members"]), state["clip"], now, first, **beside)
+        now, first, pull = (_contrasts(*state[name]) for name in ("now", "first", "pull"))
+        return cls(tuple(state["members"]), state["clip"], now, first, pull, state["fold"], state["rounds"])
 
 
 @dataclass(frozen=True)
 class MemberEvidence:
-    """What is known of one member.
+    """What is known of one member, as if it alone differed from the others.
 
     Parameters
     ----------
-    along : how far it goes along the direction now, the others' mean being `others`; 1 is as far as was expected
+    along : how far it goes along the direction of the rounds, the others going `others`; 1 is as far as the mean goes
     contrast : standard errors between the two
-    pull : its mean gradient along the first direction less the others' mean, as a share of the clip
-    pull_errors : the same in standard errors
+    pull : how much its mean gradient differs for good, as a share of the clip, along the first direction or, where
+        that is plainer, in any
+    pull_errors : the normal score of that
     """
 
     member: str
@@ -245,89 +236,105 @@ class Verdict:
 
 
 def evidence(audit: Audit) -> tuple[MemberEvidence, ...]:
-    """What is known of every member, in the order of `audit.members`; empty while that is nothing."""
-    now, first = Contrasts.of(audit.now), Contrasts.of(audit.first)
-    if now is None and first is None:
+    """What is known of every member, in the order of `audit.members`; empty before the first round."""
+    if not audit.pull.rows:
         return ()
-    return tuple(
-        MemberEvidence(
-            member=name,
-            along=0.0 if now is None else float(now.own[place]),
-            others=0.0 if now is None else float(now.others[place]),
-            contrast=0.0 if now is None else float(-now.z[place]),
-            pull=0.0 if first is None else float(first.own[place] - first.others[place]) * audit.unit,
-            pull_errors=0.0 if first is None else float(first.z[place]),
+    now, first, pull = audit.now.alone(), audit.first.alone(), audit.pull.alone()
+    found = []
+    for place, name in enumerate(audit.members):
+        along, others = _ways(now, place)
+        contrast = -now.errors_of(place)
+        score, way = max(
+            (abs(first.errors_of(place)), first), (pull.score(place), pull), key=lambda it: it[0]
         )
-        for place, name in enumerate(audit.members)
-    )
+        found.append(MemberEvidence(name, along, others, contrast, way.size(place) / audit.clip, score))
+    return tuple(found)
 
 
 def verdict(audit: Audit, rule: AuditRule = RULE) -> Verdict | None:
     """The one member that pulls against all others beyond noise; None where there is none, or more than one."""
     if audit.rounds < FEWEST_ROUNDS:
         return None
-    known = evidence(audit)
-    named = {
-        name: kind
-        for name, kind in (
-            (_reversed(audit, rule), "sign"),
-            (_pulling(audit, rule), "pull"),
-        )
-        if name is not None
-    }
-    if len(named) != 1:
+    kinds: tuple[tuple[Kind, int | None], ...] = (
+        ("sign", _reversed(audit, rule)),
+        ("pull", _pulling(audit.first, audit.clip, rule)),
+        ("pull", _pulling(audit.pull, audit.clip / audit.fold, rule)),
+    )
+    named = [(kind, place) for kind, place in kinds if place is not None]
+    if len({place for _, place in named}) != 1:
         return None
-    name, kind = next(iter(named.items()))
-    found = next(it for it in known if it.member == name)
+    kind, place = named[0]
+    found = evidence(audit)[place]
     quarantine = len(audit.members) >= QUARANTINED_FROM
-    return Verdict(name, kind, quarantine, found, _sentence(found, kind, audit, quarantine))  # type: ignore[arg-type]
+    return Verdict(found.member, kind, quarantine, found, _sentence(found, kind, audit, quarantine))
 
 
-def _regression(matrix: list[list[float]], product: list[float], square: float, rows: int) -> Regression:
-    return Regression(np.array(matrix, dtype=np.float64), np.array(product, dtype=np.float64), square, rows)
+def _folded(sums: Array) -> Array:
+    """Sums in at most so many coordinates, each of unit noise: a signed sum of as many of the others. f64[g, k]."""
+    groups, coordinates = sums.shape
+    if coordinates <= MOST_COORDINATES:
+        return sums
+    # Everybody's signs are the same and public: whoever knows them can hide in what they do not show, by as much as
+    # noise allows anyway.
+    rng = np.random.default_rng(coordinates)
+    order, signs = rng.permutation(coordinates), rng.choice((-1.0, 1.0), size=coordinates)
+    folded = np.zeros((groups, MOST_COORDINATES))
+    places = np.arange(coordinates) % MOST_COORDINATES
+    np.add.at(folded.T, places, (sums * signs)[:, order].T)
+    mixed: Array = folded / np.sqrt(np.bincount(places))
+    return mixed
 
 
-def _reversed(audit: Audit, rule: AuditRule) -> str | None:
-    """Who goes back along the direction now while all others go along."""
-    found = Contrasts.of(audit.now)
-    if found is None:
+def _contrasts(matrix: list[list[float]], product: list[list[float]], square: float, rows: int) -> Contrasts:
+    return Contrasts(np.array(matrix, dtype=np.float64), np.array(product, dtype=np.float64), square, rows)
+
+
+def _ways(now: Alone, place: int) -> tuple[float, float]:
+    """How far a member goes along the direction, and the others do, 1 being the mean of all."""
+    by = float(now.by[place, 0])
+    others = 1.0 - by / len(now.by)
+    return others + by, others
+
+
+def _reversed(audit: Audit, rule: AuditRule) -> int | None:
+    """Who goes back along the direction while all others go along."""
+    found = audit.now.alone()
+    explained = np.where(found.by[:, 0] < 0, found.explained, 0.0)
+    worst, next_worst = (int(it) for it in np.argsort(-explained)[:2])
+    apart = audit.now.apart(worst)
+    if apart is None or explained[worst] == 0.0:
         return None
-    order = np.argsort(found.own)
-    worst, next_worst = int(order[0]), int(order[1])
-    own, others = float(found.own[worst]), float(found.others[worst])
+    distance, spread = apart
+    own, others = _ways(found, worst)
     holds = (
-        -found.z[worst] >= rule.contrast
+        explained[worst] >= rule.sign**2
         and own <= -rule.reversed * others
         and own <= -rule.own * found.errors[worst]
-        and others >= rule.others * found.others_errors[worst]
-        and found.gap(next_worst, worst) >= rule.gap
+        and distance > rule.sign_spread**2 * spread
+        and explained[worst] - explained[next_worst] >= rule.gap**2
     )
-    return audit.members[worst] if holds else None
+    return worst if holds else None
 
 
-def _pulling(audit: Audit, rule: AuditRule) -> str | None:
-    """Who pulls along the first direction, either way, where all others nearly agree."""
-    found = Contrasts.of(audit.first)
-    if found is None:
+def _pulling(contrasts: Contrasts, clip: float, rule: AuditRule) -> int | None:
+    """Who pulls for good where all others nearly agree."""
+    found = contrasts.alone()
+    worst, next_worst = (int(it) for it in np.argsort(-found.explained)[:2])
+    apart = contrasts.apart(worst)
+    if apart is None:
         return None
-    middle = float(np.median(found.own))
-    order = np.argsort(np.abs(found.own - middle))
-    worst, next_worst = int(order[-1]), int(order[-2])
-    rest = np.delete(found.own, worst)
-    noise = np.delete(np.diag(found.covariance), worst)
-    spread = math.sqrt(max(float(rest.var(ddof=1) - noise.mean()), 0.0))
-    distance = abs(float(found.own[worst] - found.others[worst]))
+    distance, spread = apart
+    line = found.by.shape[1] == 1
     holds = (
-        abs(found.z[worst]) >= rule.contrast
-        and distance * audit.unit >= rule.pull
-        and distance >= rule.spread * spread
-        and distance >= rule.apart * abs(float(found.others[worst]))
-        and abs(found.gap(worst, next_worst)) >= rule.gap
+        (abs(found.errors_of(worst)) >= rule.first if line else found.score(worst) >= rule.pull)
+        and found.size(worst) >= rule.length * clip
+        and distance > rule.pull_spread**2 * spread
+        and found.explained[worst] - found.explained[next_worst] >= rule.gap**2
     )
-    return audit.members[worst] if holds else None
+    return worst if holds else None
 
 
-def _sentence(found: MemberEvidence, kind: str, audit: Audit, quarantine: bool) -> str:
+def _sentence(found: MemberEvidence, kind: Kind, audit: Audit, quarantine: bool) -> str:
     if kind == "sign":
         what = (
             f"goes {abs(found.along):.2g} times as far as expected against the direction in which the others go "

@@ -53,7 +53,11 @@ class Auditing:
             name.removeprefix(_DIRECTION): it for name, it in kept.items() if name.startswith(_DIRECTION)
         }
         state = kept[_AUDIT].tobytes()
-        audit = Audit.from_json(json.loads(state)) if state else None
+        try:
+            audit = Audit.from_json(json.loads(state)) if state else None
+        except ValueError:
+            # Of a version before this one: it begins again with the next round that was asked for.
+            audit = None
         return cls(Direction.from_arrays(named), audit, int(kept[_BEGAN][0]))
 
     def arrays(self) -> dict[str, NDArray[Any]]:
@@ -81,11 +85,11 @@ class Auditing:
         groups = group_sums(attempt, plan) if under_way and len(attempt.open_circles) > 1 else []
         if asked is None or not under_way:
             audit, first = None, 0
-        elif groups and direction.rounds:
+        elif groups:
             if audit is None or first != asked[0]:
                 # Of whoever is never there nothing can be told, and nothing of the others where it is asked about.
                 names = tuple(sorted({name for it in groups for name in it.members}))
-                audit, first = Audit.start(names, charter.training.clip), asked[0]
+                audit, first = Audit.start(names, charter.training.clip, len(groups[0].total)), asked[0]
             if {name for it in groups for name in it.members} <= set(audit.members):
                 audit = audit.plus(groups, direction)
                 named = verdict(audit)

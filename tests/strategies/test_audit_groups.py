@@ -12,9 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hansa.sidecar import members
+from hansa.strategies.audit_contrasts import Array, Contrasts
 from hansa.strategies.audit_groups import (
     AUDIT_SENTENCE,
     FEWEST_ROUNDS,
+    MOST_COORDINATES,
     MOST_ROUNDS,
     Audit,
     Direction,
@@ -23,7 +25,6 @@ from hansa.strategies.audit_groups import (
     evidence,
     verdict,
 )
-from hansa.strategies.audit_regression import Array, Regression
 
 COORDINATES = 20
 CLIP = 0.3
@@ -61,7 +62,7 @@ def audited(
     way = rng.normal(size=COORDINATES)
     way /= np.linalg.norm(way)
     own = 1.0 + unlike * rng.normal(size=members)
-    audit = Audit.start([f"m{number}" for number in range(members)], CLIP)
+    audit = Audit.start([f"m{number}" for number in range(members)], CLIP, COORDINATES)
     direction, found, first = Direction.start(np.zeros(COORDINATES)), None, way
     for number in range(rounds):
         # The way turns, as it does while a model is fitted.
@@ -128,7 +129,7 @@ def test_two_that_pull_are_not_told_apart_from_the_others_and_nobody_is_named() 
         rng, randomness = np.random.default_rng(seed), Random(seed)
         way = np.eye(COORDINATES)[0]
         audit, direction = (
-            Audit.start([f"m{it}" for it in range(8)], CLIP),
+            Audit.start([f"m{it}" for it in range(8)], CLIP, COORDINATES),
             Direction.start(np.zeros(COORDINATES)),
         )
         for number in range(MOST_ROUNDS):
@@ -158,26 +159,88 @@ def test_an_audit_goes_through_json() -> None:
         Audit.from_json(kept | {"version": 3})
 
 
+def contrasted(own: Array, seed: int, rounds: int, noise: float = 0.0) -> Contrasts:
+    """Two groups a round, each sum what its members have in common in that round and what each has of its own."""
+    rng, found = np.random.default_rng(seed), Contrasts.empty(*own.shape)
+    for _ in range(rounds):
+        side = rng.permutation(len(own)) < len(own) // 2
+        rows = SIZE * np.array([side, ~side], dtype=float)
+        sums = rows @ (own + 100.0 * rng.normal(size=own.shape[1]))
+        sd = np.array([max(noise, 1.0)] * 2)
+        found = found.plus(rows, sums + noise * rng.normal(size=sums.shape), sd)
+    return found
+
+
 @settings(max_examples=40, deadline=None)
-@given(st.integers(0, 10_000), st.integers(3, 8))
-def test_a_regression_finds_what_members_did(seed: int, members: int) -> None:
-    rng = np.random.default_rng(seed)
-    truth = rng.normal(size=members)
-    regression = Regression.empty(members)
-    for _ in range(12 * members):
-        row = SIZE * (rng.random(members) < 0.5)
-        regression = regression.plus(row, float(row @ truth), 1.0)
-    solved = regression.solved()
-    assert solved is not None
-    assert np.allclose(solved[0], truth, atol=1e-6)
+@given(st.integers(0, 10_000), st.integers(4, 9), st.integers(1, 6))
+def test_what_all_have_in_common_is_left_out_and_what_one_has_of_its_own_is_found(
+    seed: int, members: int, coordinates: int
+) -> None:
+    own = np.zeros((members, coordinates))
+    own[1] = np.random.default_rng(seed).normal(size=coordinates) + 2.0
+    found = contrasted(own, seed, 6 * members)
+    alone, apart = found.alone(), found.apart(1)
+    assert np.allclose(alone.by[1], own[1], rtol=1e-6)
+    assert int(np.argmax(alone.explained)) == 1
+    assert apart is not None
+    distance, spread = apart
+    assert distance == pytest.approx(float(own[1] @ own[1]), rel=1e-3)
+    assert spread < 1e-3 * distance
+
+
+@pytest.mark.parametrize("coordinates", [1, 30])
+def test_the_score_of_a_member_that_does_not_differ_is_about_normal(coordinates: int) -> None:
+    scores = [
+        contrasted(np.zeros((8, coordinates)), seed, 25, noise=1.0).alone().score(seed % 8)
+        for seed in range(200)
+    ]
+    assert abs(float(np.mean(scores))) < 0.25
+    assert 0.8 < float(np.std(scores)) < 1.2
+
+
+def test_members_that_differ_for_good_are_not_beyond_each_other() -> None:
+    for seed in range(10):
+        own = np.random.default_rng(seed).normal(size=(9, 5))
+        apart = contrasted(own, seed, 40, noise=0.1).apart(0)
+        assert apart is not None
+        distance, spread = apart
+        assert distance < 4.0**2 * spread
 
 
 def test_who_was_always_together_cannot_be_told_apart() -> None:
-    regression = Regression.empty(4)
+    found = Contrasts.empty(4, 2)
     for _ in range(20):
-        regression = regression.plus(np.array([1.0, 1.0, 0.0, 0.0]), 1.0, 1.0)
-        regression = regression.plus(np.array([0.0, 0.0, 1.0, 1.0]), 1.0, 1.0)
-    assert regression.solved() is None
+        found = found.plus(np.array([[1.0, 1, 0, 0], [0, 0, 1, 1]]), np.ones((2, 2)), np.ones(2))
+    assert found.apart(0) is None
+
+
+def test_sums_without_noise_have_finite_evidence() -> None:
+    named, audit = audited(9, sign=2, noise=0.0)
+    assert named is not None
+    assert named.member == "m2"
+    assert all(math.isfinite(number) for it in evidence(audit) for number in it.as_numbers().values())
+
+
+def test_a_large_model_is_looked_at_in_fewer_coordinates() -> None:
+    rng, randomness, coordinates = np.random.default_rng(0), Random(0), 3 * MOST_COORDINATES + 5
+    audit, direction = (
+        Audit.start([f"m{it}" for it in range(8)], CLIP, coordinates),
+        Direction.start(np.zeros(coordinates)),
+    )
+    assert audit.pull.product.shape == (8, MOST_COORDINATES)
+    pull = rng.normal(size=coordinates)
+    pull *= 0.5 * CLIP * SIZE / np.linalg.norm(pull)
+    for _ in range(MOST_ROUNDS):
+        updates = np.tile(20.0 * rng.normal(size=coordinates) / math.sqrt(coordinates), (8, 1))
+        updates[3] += pull
+        groups = groups_of(updates, 2.5, rng, randomness)
+        audit = audit.plus(groups, direction)
+        mean = sum(it.total for it in groups) / (8 * SIZE)
+        direction = direction.after(mean, 2.5 / math.sqrt(8) / SIZE)
+    named = verdict(audit)
+    assert named is not None
+    assert (named.member, named.kind) == ("m3", "pull")
+    assert audit.fold * audit.pull.alone().size(3) == pytest.approx(0.5 * CLIP, rel=0.25)
 
 
 def test_one_wild_update_counts_as_three_usual_ones_at_most() -> None:
