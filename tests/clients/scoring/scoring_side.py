@@ -52,7 +52,13 @@ class Uncounted:
 def facts(label: str = "binary", model: str = "linear", **changes: Any) -> ModelFacts:
     """Facts of a made-up model."""
     features = FeatureContract(columns=COLUMNS, label=LABELS[label])
-    settings = {"job": "ab" * 16, "member": "a", "round": 3, "model": ModelChoice(name=model), "features": features}
+    settings = {
+        "job": "ab" * 16,
+        "member": "a",
+        "round": 3,
+        "model": ModelChoice(name=model),
+        "features": features,
+    }
     return ModelFacts(**{**settings, **changes})
 
 

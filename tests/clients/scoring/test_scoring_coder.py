@@ -128,13 +128,22 @@ def test_one_text_is_read_as_a_table_s_are(value: str | int | bool) -> None:
     ("row", "sentence"),
     [
         ("[1]", "expected one JSON object of the contract's columns"),
-        ('{"age": 1, "height": 2}', "column 'height' is not in the contract; it has age, sum paid, ward, code, extra"),
+        (
+            '{"age": 1, "height": 2}',
+            "column 'height' is not in the contract; it has age, sum paid, ward, code, extra",
+        ),
         ('{"age": 1, "y": 1}', "column 'y' is the label: it is what is predicted, leave it out"),
         ('{"age": "old"}', r"column 'age': expected a number \(20 to 60.*\) or null, found the text 'old'"),
         ('{"age": [1]}', "column 'age': .*, found a list"),
         ('{"age": 1, "ward": "a", "code": "1"}', "column 'sum paid' is missing: expected a number"),
-        ('{"age": 1, "sum paid": 1, "ward": true, "code": "1"}', "column 'ward': expected one of 'a', 'b'.*found true"),
-        ('{"age": 1, "sum paid": 1, "ward": "d", "code": "1"}', "column 'ward': expected one of 'a', 'b', 'c' or null"),
+        (
+            '{"age": 1, "sum paid": 1, "ward": true, "code": "1"}',
+            "column 'ward': expected one of 'a', 'b'.*found true",
+        ),
+        (
+            '{"age": 1, "sum paid": 1, "ward": "d", "code": "1"}',
+            "column 'ward': expected one of 'a', 'b', 'c' or null",
+        ),
     ],
 )
 def test_a_row_that_departs_from_the_contract_gets_its_column_named(row: str, sentence: str) -> None:
