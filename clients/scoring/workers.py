@@ -94,8 +94,9 @@ def keep_workers(
                 if child is not None and (left := child.poll()) is not None:
                     children[place] = None
                     if ended or left == _INPUT_IS_WRONG:
-                        code = code or left
-                        if left == _INPUT_IS_WRONG and not ended:
+                        # One that was told to end while it started had nothing to finish.
+                        code = code or (0 if left == -signal.SIGTERM else left)
+                        if not ended:
                             pass_on(signal.SIGTERM, None)
                         continue
                     log.error(
