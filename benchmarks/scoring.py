@@ -7,10 +7,11 @@ contract (12 columns, 9 of them numbers) and a linear model with an organisation
 generator (`benchmarks/scoring_load.py`) are processes of their own, each on its own core, and the server's processor
 time is what the kernel counts for it. The peer is FastAPI with pydantic (`benchmarks/scoring_peer.py`), same model,
 same uvicorn, uvloop and httptools, measured in turn with the service. Other programs on the machine slow both: a
-figure is the median over rounds, and the load average stands beside it.
+figure is the median over rounds; beside it stand the load average, and the share of the open loop's time for which
+server and generator were ready to run and another program had their core. What they waited so is in the latencies.
 
     single    requests a second of processor time, 32 kept connections, closed loop; the peer's; their ratio
-    open      p99 from when a request was due, at 2,000 requests a second, 64 connections; worst round beside it
+    open      p99 from when a request was due, at 2,000 requests a second, 64 connections; every round beside it
     batch     rows a second of wall time over one connection: 100,000 rows of float32, 20,000 rows of JSON
     swap      requests lost while five models take each other's place under 16 connections
     scale     requests lost while one of two replicas is told to end under 32 connections
@@ -39,6 +40,7 @@ from typing import Any
 
 import numpy as np
 import psutil
+from scoring_load import core_wait
 
 from hansa.clients.data.generators import generate
 from hansa.clients.scoring.model_file import SERVED, TOKEN, model_bytes, model_facts, write_model
@@ -204,11 +206,18 @@ def open_loop(setting: Setting, seconds: float) -> dict[str, float]:
     request = post("/v1/score", json.dumps(setting.rows[0]).encode())
     with serving(setting) as server:
         finished(load(request, [server], CONNECTIONS, 0.5))
+        waited = core_wait(server.process.pid)
         report = finished(load(request, [server], 2 * CONNECTIONS, seconds, RATE))
+        waited = core_wait(server.process.pid) - waited
         if report["lost"] or report["unsent"]:
             raise SystemExit(f"{report['lost']} lost and {report['unsent']} unsent at {RATE:g} requests/s")
-        busy = report["own_cpu"] / report["seconds"]
-        return {**{name: 1e3 * it for name, it in report["quantiles"].items()}, "generator": busy}
+        shares = {
+            "generator": report["own_cpu"],
+            "server_wait": waited,
+            "generator_wait": report["own_wait"],
+        }
+        quantiles = {name: 1e3 * it for name, it in report["quantiles"].items()}
+        return {**quantiles, **{name: it / report["seconds"] for name, it in shares.items()}}
 
 
 def batch(setting: Setting, body: bytes, kind: str, rows: int, seconds: float) -> tuple[float, float]:
@@ -290,6 +299,9 @@ def main() -> None:
         "p50_ms": statistics.median(it["0.5"] for it in opened),
         "p99_ms": statistics.median(it["0.99"] for it in opened),
         "p99_ms_worst": max(it["0.99"] for it in opened),
+        "p99_ms_rounds": [round(it["0.99"], 2) for it in opened],
+        "server_wait_rounds": [round(it["server_wait"], 3) for it in opened],
+        "generator_wait_rounds": [round(it["generator_wait"], 3) for it in opened],
         "generator_busy": max(it["generator"] for it in opened),
         "batch_binary_rows": statistics.median(it[0] for it in raw),
         "batch_binary_rows_per_cpu_second": statistics.median(it[1] for it in raw),

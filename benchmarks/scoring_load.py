@@ -17,6 +17,7 @@ import sys
 import time
 from collections import Counter, deque
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 
 import numpy as np
 import uvloop
@@ -50,6 +51,8 @@ class Report:
     unsent: int = 0
     seconds: float = 0.0
     own_cpu: float = 0.0
+    # That the generator was ready to run and its core was another's.
+    own_wait: float = 0.0
     codes: dict[str, int] = field(default_factory=dict)
     quantiles: dict[str, float] = field(default_factory=dict)
 
@@ -117,7 +120,7 @@ class Load:
         """Send for as long as is asked, then wait for the answers that are due."""
         self._loop = asyncio.get_running_loop()
         await asyncio.gather(*(self._connect() for _ in range(self._work.connections)))
-        began, cpu = time.perf_counter(), time.process_time()
+        began, cpu, waited = time.perf_counter(), time.process_time(), core_wait("self")
         if self._work.rate is None:
             await asyncio.sleep(self._work.seconds)
         else:
@@ -125,6 +128,7 @@ class Load:
         self._over = True
         self.report.seconds = time.perf_counter() - began
         self.report.own_cpu = time.process_time() - cpu
+        self.report.own_wait = core_wait("self") - waited
         give_up = time.perf_counter() + 10
         while (
             self._backlog or any(it.due is not None for it in self._open)
@@ -157,7 +161,7 @@ class Load:
 
     async def _connect(self) -> None:
         while True:
-            ready = [it for it in self._work.addresses if not it[2] or _exists(it[2])]
+            ready = [it for it in self._work.addresses if not it[2] or Path(it[2]).exists()]
             self._turn += 1
             host, port, _ = ready[self._turn % len(ready)]
             try:
@@ -198,10 +202,9 @@ class Load:
             task.add_done_callback(lambda done: done.exception())
 
 
-def _exists(path: str) -> bool:
-    from pathlib import Path
-
-    return Path(path).exists()
+def core_wait(process: int | str) -> float:
+    """Seconds for which a process was ready to run and its core was another's (`run_delay` of its first thread)."""
+    return int(Path(f"/proc/{process}/schedstat").read_text().split()[1]) / 1e9
 
 
 def main() -> None:

@@ -27,7 +27,7 @@ import numpy as np
 
 from hansa.clients.scoring.arrow import encode_arrow, read_arrow
 from hansa.clients.scoring.coder import Array, ValueRefused
-from hansa.clients.scoring.rows import CHUNK, NotJson
+from hansa.clients.scoring.rows import NUMBERS, NotJson
 from hansa.clients.scoring.serving import Desk, Serving
 from hansa.clients.scoring.tally import PATHS
 from hansa.contract.errors import DataError
@@ -149,13 +149,13 @@ class ScoringApp:
         reader, coder = self.desk.reader, self.desk.coder
         if kind == BINARY:
             raw = reader.matrix(body)
-            for start in range(0, len(raw), CHUNK):
-                yield coder.matrix(raw[start : start + CHUNK])
+            for start in range(0, len(raw), NUMBERS):
+                yield coder.matrix(raw[start : start + NUMBERS])
         elif kind == ARROW:
             # Polars is large, and is loaded for those who send such batches alone.
             table = await asyncio.to_thread(read_arrow, body, coder.features)
-            for start in range(0, table.height, CHUNK):
-                yield encode_arrow(table[start : start + CHUNK], coder)
+            for start in range(0, table.height, NUMBERS):
+                yield encode_arrow(table[start : start + NUMBERS], coder)
         else:
             for rows in reader.many(body):
                 yield coder.rows(rows)

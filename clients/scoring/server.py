@@ -9,6 +9,7 @@ resets connections that wait to be accepted, and kept ones on which a request is
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import logging
 import os
@@ -113,6 +114,9 @@ class ScoringServer(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Listen, watch, and say so."""
         assert sockets
+        # What is there now stays: the collector need not walk through it again and again.
+        gc.collect()
+        gc.freeze()
         await super().startup(sockets)
         ended, nudged = asyncio.Event(), asyncio.Event()
         loop = asyncio.get_running_loop()

@@ -8,7 +8,6 @@ with a line in the log, and the old model goes on.
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import os
 import time
@@ -96,9 +95,6 @@ class Desk:
         features = self.serving.facts.features
         self.tally = tally(self.serving.facts)
         self.reader, self.coder = RowReader(features), Coder(features, self.tally)
-        # What is there now stays: the collector need not walk through it again and again.
-        gc.collect()
-        gc.freeze()
 
     def look(self, *, again: bool = False) -> bool:
         """Put the file's model in place where the file is another one than before; whether that was done.
