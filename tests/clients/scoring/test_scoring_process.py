@@ -220,3 +220,20 @@ def test_the_command_makes_a_token_that_nobody_else_reads(folder: Path) -> None:
     finally:
         child.terminate()
         assert child.wait(20) == 0
+
+
+def test_the_callers_see_a_loss_where_there_is_one(folder: Path) -> None:
+    with scoring(folder, name="one") as (killed, first), scoring(folder, name="two") as (_, second):
+        ports = [first] * 8 + [second] * 100
+        caller = Caller(lambda: ("127.0.0.1", ports.pop(0)), request())
+
+        async def crash() -> None:
+            calling = asyncio.create_task(caller.run(8))
+            await asyncio.sleep(0.5)
+            killed.kill()
+            await asyncio.sleep(0.5)
+            caller.stopped = True
+            await calling
+
+        asyncio.run(crash())
+    assert caller.lost > 0
