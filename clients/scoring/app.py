@@ -31,6 +31,7 @@ from hansa.clients.scoring.rows import NUMBERS, NotJson
 from hansa.clients.scoring.serving import Desk, Serving
 from hansa.clients.scoring.tally import PATHS
 from hansa.contract.errors import DataError
+from hansa.contract.typed import clipped
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -96,7 +97,8 @@ class ScoringApp:
             status, headers, content = await self._answer(path, scope, receive)
         except Exception as error:
             status, sentence = _explained(error)
-            headers, content = _JSON_HEADERS, msgspec.json.encode({"error": sentence})
+            # What a caller sent may stand in it: one line, and text.
+            headers, content = _JSON_HEADERS, msgspec.json.encode({"error": clipped(sentence)})
         finally:
             tally.add("in_flight", -1.0)
         headers = [*headers, (b"content-length", b"%d" % len(content))]

@@ -45,15 +45,21 @@ def read_arrow(body: bytes, features: FeatureContract) -> pl.DataFrame:
 
 def encode_arrow(table: pl.DataFrame, coder: Coder) -> Array:
     """The model columns of a table that `read_arrow` gave. Shape [n, p]; raises `ValueRefused`."""
+    import polars as pl
+
     columns: list[Sequence[Value] | Array] = []
     for column in coder.features.columns:
         series = table[column.name]
-        if not isinstance(column, NumericColumn):
-            columns.append(as_texts(series).to_list())
-            continue
-        numbers = as_numbers(series)
-        if numbers.bad:
-            row, text = numbers.bad
-            raise ValueRefused(column, f"{expected(column)}, found '{text[:60]}'", row)
-        columns.append(numbers.values)
+        try:
+            if isinstance(column, NumericColumn):
+                numbers = as_numbers(series)
+                if numbers.bad:
+                    row, text = numbers.bad
+                    raise ValueRefused(column, f"{expected(column)}, found '{text[:60]}'", row)
+                columns.append(numbers.values)
+            else:
+                columns.append(as_texts(series).to_list())
+        # Lists, structures and bytes are neither numbers nor texts.
+        except pl.exceptions.PolarsError:
+            raise ValueRefused(column, f"{expected(column)}, found values of type {series.dtype}") from None
     return coder.columns(columns)

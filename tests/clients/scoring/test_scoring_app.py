@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import io
+import json
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,8 @@ import httpx
 import numpy as np
 import polars as pl
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from scoring_side import LABELS, ROW, TOKEN, application, ask, facts, publish
 
 from hansa.clients.scoring.app import Limits, ScoringApp
@@ -23,6 +27,14 @@ ARROW = "application/vnd.apache.arrow.stream"
 def app(tmp_path: Path) -> ScoringApp:
     publish(tmp_path / "served", personal=True)
     return application(tmp_path / "served", token=TOKEN, limits=Limits(row=2000, batch=20_000))
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> ScoringApp:
+    """One for many examples."""
+    path = tmp_path_factory.mktemp("served") / "served"
+    publish(path)
+    return application(path, token=TOKEN)
 
 
 def asked(app: ScoringApp, method: str, path: str, **request: Any) -> httpx.Response:
@@ -178,6 +190,52 @@ def test_a_process_that_drains_says_so_and_goes_on_answering(app: ScoringApp) ->
     answer = asked(app, "POST", "/v1/score", json=ROW)
     assert answer.status_code == 200
     assert answer.headers["connection"] == "close"
+
+
+values = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False)
+    | st.text(max_size=5)
+    | st.just("a\nb\ud800"),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=5,
+)
+rows = st.fixed_dictionaries({}, optional=dict.fromkeys([*ROW, "extra", "odd", "y"], values))
+
+
+@given(
+    body=st.binary(max_size=50)
+    | values.map(lambda it: json.dumps(it).encode())
+    | rows.map(lambda it: json.dumps(it).encode())
+    | rows.map(lambda it: json.dumps({**ROW, **it}).encode()),
+    kind=st.sampled_from(["application/json", "application/octet-stream", ARROW]),
+)
+def test_nothing_that_is_sent_is_a_failure_of_our_own(served: ScoringApp, body: bytes, kind: str) -> None:
+    for path, content in (
+        ("/v1/score", body),
+        ("/v1/score/batch", body),
+        ("/v1/score/batch", b"[%b]" % body),
+    ):
+        answer = asked(served, "POST", path, content=content, headers={"content-type": kind})
+        assert answer.status_code in (200, 400, 422)
+        if answer.status_code != 200:
+            sentence = answer.json()["error"]
+            assert sentence
+            assert not {"\n", "\ud800"} & set(sentence)
+
+
+@pytest.mark.parametrize("values", [[[1.0]], [b"x"], [{"a": 1}], [date(2026, 1, 1)]])
+def test_arrow_columns_of_other_types_are_refused_by_name(app: ScoringApp, values: list[object]) -> None:
+    for name in ("age", "ward"):
+        stream = io.BytesIO()
+        pl.DataFrame({**{key: [it] for key, it in ROW.items()}, name: values}).write_ipc_stream(stream)
+        answer = asked(
+            app, "POST", "/v1/score/batch", content=stream.getvalue(), headers={"content-type": ARROW}
+        )
+        assert answer.status_code == 422
+        assert f"column '{name}'" in answer.json()["error"]
 
 
 def test_a_failure_of_our_own_logs_no_value(

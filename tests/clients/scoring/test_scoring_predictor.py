@@ -18,6 +18,7 @@ from hansa.clients.data.encode import encode
 from hansa.clients.data.generators import generate
 from hansa.clients.data.split import split
 from hansa.clients.personal import keep_personal, personal_path, read_personal
+from hansa.clients.scoring import predictor
 from hansa.clients.scoring.model_file import model_bytes, parse_model, read_model
 from hansa.clients.scoring.predictor import make_predictor
 from hansa.clients.scoring.serving import Desk
@@ -26,7 +27,8 @@ from hansa.contract.errors import InputError
 from hansa.contract.library import scenario_folder
 from hansa.contract.scenario import read_scenario
 from hansa.contract.sources import SyntheticSource
-from hansa.models.preparation import Preparation
+from hansa.models.model import Model
+from hansa.models.preparation import Preparation, prepared_model
 from hansa.models.registry import load_model
 
 JOB = "cd" * 16
@@ -45,13 +47,13 @@ def test_one_row_and_many_get_what_the_models_own_code_predicts(
         array[0], array[len(of.features.encoded)] = 0.4, 3.0
         kept["preparation"] = array
     file = parse_model(model_bytes(of, kept), "t")
-    predictor = make_predictor(file)
+    made = make_predictor(file)
     X = np.random.default_rng(5).uniform(-2, 2, (200, len(of.features.encoded)))
     expected = file.predict(X)
     # Single precision, and a kernel of another width, in a stack of layers.
     unit = np.ptp(expected) * (1e-6 if model == "mlp" else 1e-13)
-    np.testing.assert_allclose(predictor.many(X), expected, rtol=0, atol=unit)
-    np.testing.assert_allclose([predictor.one(row) for row in X.tolist()], expected, rtol=0, atol=unit)
+    np.testing.assert_allclose(made.many(X), expected, rtol=0, atol=unit)
+    np.testing.assert_allclose([made.one(row) for row in X.tolist()], expected, rtol=0, atol=unit)
 
 
 @pytest.mark.parametrize("model", ["linear", "additive", "mlp"])
@@ -101,3 +103,21 @@ def test_a_model_that_predicts_otherwise_than_its_file_says_is_refused(tmp_path:
     shifted = {**kept.tensors, "check.scores": kept.tensors["check.scores"] + 1e-3}
     with pytest.raises(InputError, match="does not come to the predictions that stand in the file"):
         make_predictor(type(kept)(of, shifted, kept.digest))
+
+
+def test_a_model_of_a_kind_that_is_not_known_here_is_asked_as_agents_ask_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Other:
+        """Not a row model, nor a stack of layers, to whoever looks."""
+
+        def __init__(self, model: Model) -> None:
+            self.parameters, self.predict = model.parameters, model.predict
+
+    of = facts("multiclass")
+    file = parse_model(model_bytes(of, tensors(of)), "t")
+    monkeypatch.setattr(predictor, "prepared_model", lambda *given: Other(prepared_model(*given)))
+    made = make_predictor(file)
+    X = np.random.default_rng(5).uniform(-2, 2, (20, len(of.features.encoded)))
+    np.testing.assert_allclose(made.many(X), file.predict(X), rtol=0, atol=1e-15)
+    np.testing.assert_allclose([made.one(row) for row in X.tolist()], file.predict(X), rtol=0, atol=1e-13)
