@@ -78,7 +78,7 @@ def kept_model(
 
     Raises
     ------
-    InputError : no such model in the folder, several that begin so, or a damaged file
+    InputError : no such model in the folder, several that begin so, a damaged file, or one of another contract
     """
     import zipfile
 
@@ -96,7 +96,13 @@ def kept_model(
             found = {name: np.ascontiguousarray(arrays[name]) for name in arrays.files}
     except (OSError, ValueError, zipfile.BadZipFile) as error:
         raise InputError(f"{kept}: no model can be read from it ({error})") from None
-    rounds = found.pop("rounds", None)
+    rounds, contract = found.pop("rounds", None), found.pop("contract", None)
+    task = read_toml(member.charter, Charter).task
+    if contract is not None and str(contract[0]) != task.features.digest:
+        raise InputError(
+            f"{kept}: was trained under another feature contract than {member.charter} has now; what its columns mean "
+            "stands in the charter of then"
+        )
     # A job without a contract check may keep an empty preparation.
     tensors = {name: array for name, array in found.items() if array.size}
     own, chosen = personal_path(member.folder, job), ""
@@ -105,7 +111,7 @@ def kept_model(
         tensors |= {"calibration": fitted.arrays["calibration"], "adjustment": fitted.weights}
         chosen = "recalibrated" if fitted.ridge is None else f"adjusted, ridge {fitted.ridge:g}"
     facts = model_facts(
-        read_toml(member.charter, Charter).task,
+        task,
         job=job,
         member=member.config.name,
         round=None if rounds is None else int(rounds[0]),

@@ -160,9 +160,9 @@ class LocalWork:
     def keep(self, plan: JobPlan, segments: Segments, rounds: int) -> None:
         """Write the released model, and held-out scores where a demo wants them, into the member's folder.
 
-        Beside the weights stands how many rounds they took. A model that needs its preparation is kept with it. The
-        member's own version is fitted in another process; the rest takes as long as there are records, so the answer
-        is paced as an upload is.
+        Beside the weights stands how many rounds they took, and under which contract. A model that needs its
+        preparation is kept with it. The member's own version is fitted in another process; the rest takes as long as
+        there are records, so the answer is paced as an upload is.
         """
         if "released" in segments:
             self._check_length("released", segments["released"])
@@ -172,7 +172,8 @@ class LocalWork:
         weights = np.array(segments["released"])
         path = self.folder / f"model-{plan.job}.npz"
         self.folder.mkdir(parents=True, exist_ok=True)
-        arrays = {"weights": weights, "rounds": np.array([rounds])}
+        contract = np.array([self.charter.task.features.digest])
+        arrays = {"weights": weights, "rounds": np.array([rounds]), "contract": contract}
         if PREPARATION in segments:
             arrays["preparation"] = np.array(segments[PREPARATION])
         np.savez(path, **arrays)  # type: ignore[arg-type]

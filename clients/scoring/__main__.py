@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import signal
 import socket
 import sys
 from collections.abc import Sequence
@@ -39,6 +40,8 @@ def _serve(options: argparse.Namespace, arguments: list[str]) -> int:
     from hansa.clients.scoring.serving import Desk
     from hansa.clients.scoring.tally import Tally
 
+    # Until there is something to look at, a nudge is nothing, not the end.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     path, member = _what(options)
     token = read_token(_token_path(options))
     if token is None and not _is_loopback(options.host):

@@ -205,7 +205,7 @@ def _described(serving: Serving) -> dict[str, Any]:
         "kind": facts.model.name,
         "personal": facts.personal,
         "loaded": datetime.fromtimestamp(serving.loaded, UTC).isoformat(timespec="seconds"),
-        "contract": facts.contract,
+        "contract": facts.features.digest,
         "label": facts.features.label.model_dump(mode="json"),
         "columns": [column.model_dump(mode="json", exclude={"derived"}) for column in facts.features.columns],
     }

@@ -15,7 +15,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +26,7 @@ from hansa.contract.charter import ModelChoice, Task
 from hansa.contract.errors import InputError
 from hansa.contract.features import FeatureContract, MulticlassLabel
 from hansa.contract.segments import PREPARATION
-from hansa.contract.typed import Frozen, canonical_json, explain, read_file, write_atomically
+from hansa.contract.typed import Frozen, explain, read_file, write_atomically
 from hansa.models.preparation import predict
 
 Array = NDArray[np.float64]
@@ -42,7 +42,7 @@ _CHECKED_ROWS = 16
 class ModelFacts(Frozen):
     """What the tensors of a served file mean."""
 
-    format: int = 1
+    format: Literal[1] = 1
     job: str
     member: str
     # None in a file that an older agent kept.
@@ -52,11 +52,6 @@ class ModelFacts(Frozen):
     features: FeatureContract
     # How the organisation's own version was chosen; empty where the federated model is served as it is.
     personal: str = ""
-
-    @property
-    def contract(self) -> str:
-        """SHA-256 of the feature contract, hex."""
-        return hashlib.sha256(canonical_json(self.features)).hexdigest()
 
 
 @dataclass(frozen=True)

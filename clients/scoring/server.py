@@ -77,7 +77,8 @@ def write_ready(path: Path, listener: socket.socket) -> None:
 
 def address(listener: socket.socket) -> str:
     """HOST:PORT of a listening socket."""
-    return "{}:{}".format(*listener.getsockname()[:2])
+    host, port = listener.getsockname()[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 class ScoringServer(uvicorn.Server):

@@ -114,7 +114,7 @@ class Desk:
             following = self._made()
             if following.digest == self.serving.digest:
                 return False
-            if following.facts.contract != self.serving.facts.contract:
+            if following.facts.features.digest != self.serving.facts.features.digest:
                 raise InputError(
                     f"{self._path}: has another feature contract than what callers send now; start the service "
                     "again to serve it"

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import stat
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from cli_side import hansa
-from federation import make_federation
+from federation import make_federation, make_plan
 from safetensors.numpy import load_file
 
 from hansa.cli.provisioning import to_toml
+from hansa.clients.attempt import LocalWork
 from hansa.clients.personal import keep_personal
 from hansa.clients.scoring.model_file import SERVED, read_model
 from hansa.clients.scoring.serving import Desk
@@ -96,3 +98,24 @@ def test_an_older_agent_s_model_has_no_round(folder: Path, monkeypatch: pytest.M
     np.savez(folder / f"model-{FIRST}.npz", weights=make_federation(3).model.initial(0))
     assert hansa(["score", "publish", "--folder", str(folder)], monkeypatch) == 0
     assert read_model(folder / SERVED).facts.round is None
+
+
+def test_a_model_of_another_contract_is_not_published(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    federation = make_federation(3)
+    work = federation.agent("a")._work
+    assert isinstance(work, LocalWork)
+    weights = federation.model.initial(0)
+    replace(work, folder=folder).keep(make_plan(job=FIRST), {"released": weights}, 5)
+    assert hansa(["score", "publish", "--federated", "--folder", str(folder)], monkeypatch) == 0
+    task = federation.charter.task
+    first = task.features.columns[0]
+    wider = task.features.model_copy(
+        update={"columns": (first.model_copy(update={"high": 2 * first.high}), *task.features.columns[1:])}
+    )
+    later = federation.charter.model_copy(update={"task": task.model_copy(update={"features": wider})})
+    (folder / "charter.toml").write_bytes(to_toml(later))
+    capsys.readouterr()
+    assert hansa(["score", "publish", "--folder", str(folder)], monkeypatch) == 2
+    assert "was trained under another feature contract" in capsys.readouterr().err
