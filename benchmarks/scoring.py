@@ -1,6 +1,6 @@
 """How many predictions the scoring service makes, how soon, and whether a swap or a scale-down loses one.
 
-    python benchmarks/scoring.py [--rounds 3] [--seconds 3] [--json]
+    python benchmarks/scoring.py [--rounds 3] [--seconds 3] [--only open batch] [--json]
 
 The service is the real one, `python -m hansa.clients.scoring`, with a bearer token, on the consortium scenario's
 contract (12 columns, 9 of them numbers) and a linear model with an organisation's own version. Server and load
@@ -16,8 +16,8 @@ server and generator were ready to run and another program had their core. What 
     swap      requests lost while five models take each other's place under 16 connections
     scale     requests lost while one of two replicas is told to end under 32 connections
 
-The last line with --json: {"single_per_cpu_second", "peer_per_cpu_second", "ratio", "p99_ms", "p99_ms_worst",
-"batch_binary_rows", "batch_json_rows", "lost_swap", "lost_scale", ...}.
+The last line with --json: {"single_per_cpu_second", "peer_per_cpu_second", "ratio", "p99_ms", "batch_binary_rows",
+"batch_json_rows", "lost_swap", "lost_scale", ...}.
 """
 
 from __future__ import annotations
@@ -57,6 +57,7 @@ BINARY, JSON = "application/octet-stream", "application/json"
 CORES = sorted(os.sched_getaffinity(0))
 SERVER_CORE, LOAD_CORE = CORES[0], CORES[-1]
 RATE, CONNECTIONS = 2000.0, 32
+PARTS = ("single", "open", "batch", "swap", "scale")
 
 
 @dataclass(frozen=True)
@@ -129,6 +130,7 @@ def make_setting(folder: Path) -> Setting:
 def serving(setting: Setting, kind: str = "service", name: str = "one") -> Iterator[Server]:
     """A server on its core."""
     ready = setting.folder / f"{kind}-{name}.ready"
+    ready.unlink(missing_ok=True)
     argv = ["-m", "hansa.clients.scoring", "--folder", str(setting.folder), "--port", "0"]
     argv += ["--ready-file", str(ready), "--log-level", "error"]
     if kind == "peer":
@@ -267,60 +269,71 @@ def _metrics(server: Server) -> str:
     return httpx.get(f"http://127.0.0.1:{server.port}/metrics").text
 
 
+def measure(setting: Setting, parts: Sequence[str], rounds: int, seconds: float) -> dict[str, Any]:
+    """All figures of the parts that are asked for."""
+    found: dict[str, list[Any]] = {name: [] for name in (*PARTS, "peer", "batch_json", "load")}
+    binary, text = setting.raw(100_000), setting.json(20_000)
+    for _ in range(rounds):
+        found["load"].append(os.getloadavg()[0])
+        if "single" in parts:
+            found["single"].append(single(setting, "service", seconds))
+            found["peer"].append(single(setting, "peer", seconds))
+        if "open" in parts:
+            found["open"].append(open_loop(setting, seconds))
+        if "batch" in parts:
+            found["batch"].append(batch(setting, binary, BINARY, 100_000, seconds))
+            found["batch_json"].append(batch(setting, text, JSON, 20_000, seconds))
+        if "swap" in parts:
+            found["swap"].append(swap(setting, seconds))
+        if "scale" in parts:
+            found["scale"].append(scale(setting, seconds))
+    return summary(found)
+
+
+def summary(found: dict[str, list[Any]]) -> dict[str, Any]:
+    """Medians over rounds, sums of losses, and every round of what scatters."""
+    middle, figures = statistics.median, dict[str, Any]()
+    if ours := found["single"]:
+        figures["single_per_cpu_second"] = middle(it[0] for it in ours)
+        figures["single_per_second"] = middle(it[1] for it in ours)
+        figures["peer_per_cpu_second"] = middle(it[0] for it in found["peer"])
+        figures["ratio"] = middle(mine[0] / peer[0] for mine, peer in zip(ours, found["peer"], strict=True))
+    if opened := found["open"]:
+        figures["p50_ms"] = middle(it["0.5"] for it in opened)
+        figures["p99_ms"] = middle(it["0.99"] for it in opened)
+        figures["p99_ms_rounds"] = [round(it["0.99"], 2) for it in opened]
+        figures["server_wait_rounds"] = [round(it["server_wait"], 3) for it in opened]
+        figures["generator_wait_rounds"] = [round(it["generator_wait"], 3) for it in opened]
+        figures["generator_busy"] = max(it["generator"] for it in opened)
+    for name, key in (("batch", "batch_binary_rows"), ("batch_json", "batch_json_rows")):
+        if rows := found[name]:
+            figures[key] = middle(it[0] for it in rows)
+            figures[f"{key}_per_cpu_second"] = middle(it[1] for it in rows)
+    for name in ("swap", "scale"):
+        if counts := found[name]:
+            figures[f"lost_{name}"] = sum(it[0] for it in counts)
+            figures[f"answered_{name}"] = sum(it[1] for it in counts)
+    if found["scale"]:
+        figures["scale_down_s"] = max(it[2] for it in found["scale"])
+    return {**figures, "load_average": [round(it, 2) for it in found["load"]]}
+
+
 def main() -> None:
-    """Measure everything in turn."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    """Measure in turn and print."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=3.0)
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    ours, peers, opened, raw, texts, loads = [], [], [], [], [], []
-    lost_swap = lost_scale = swapped = scaled = 0
-    took = 0.0
     with tempfile.TemporaryDirectory() as folder:
-        setting = make_setting(Path(folder))
-        binary, text = setting.raw(100_000), setting.json(20_000)
-        for _ in range(options.rounds):
-            loads.append(os.getloadavg()[0])
-            ours.append(single(setting, "service", options.seconds))
-            peers.append(single(setting, "peer", options.seconds))
-            opened.append(open_loop(setting, options.seconds))
-            raw.append(batch(setting, binary, BINARY, 100_000, options.seconds))
-            texts.append(batch(setting, text, JSON, 20_000, options.seconds))
-            lost, answered = swap(setting, options.seconds)
-            lost_swap, swapped = lost_swap + lost, swapped + answered
-            lost, answered, seconds = scale(setting, options.seconds)
-            lost_scale, scaled, took = lost_scale + lost, scaled + answered, max(took, seconds)
-    figures = {
-        "single_per_cpu_second": statistics.median(it[0] for it in ours),
-        "single_per_second": statistics.median(it[1] for it in ours),
-        "peer_per_cpu_second": statistics.median(it[0] for it in peers),
-        "ratio": statistics.median(mine[0] / other[0] for mine, other in zip(ours, peers, strict=True)),
-        "p50_ms": statistics.median(it["0.5"] for it in opened),
-        "p99_ms": statistics.median(it["0.99"] for it in opened),
-        "p99_ms_worst": max(it["0.99"] for it in opened),
-        "p99_ms_rounds": [round(it["0.99"], 2) for it in opened],
-        "server_wait_rounds": [round(it["server_wait"], 3) for it in opened],
-        "generator_wait_rounds": [round(it["generator_wait"], 3) for it in opened],
-        "generator_busy": max(it["generator"] for it in opened),
-        "batch_binary_rows": statistics.median(it[0] for it in raw),
-        "batch_binary_rows_per_cpu_second": statistics.median(it[1] for it in raw),
-        "batch_json_rows": statistics.median(it[0] for it in texts),
-        "batch_json_rows_per_cpu_second": statistics.median(it[1] for it in texts),
-        "lost_swap": lost_swap,
-        "answered_swap": swapped,
-        "lost_scale": lost_scale,
-        "answered_scale": scaled,
-        "scale_down_s": took,
-        "load_average": [round(it, 2) for it in loads],
-    }
+        figures = measure(make_setting(Path(folder)), options.only, options.rounds, options.seconds)
     if options.json:
         print(json.dumps(figures))
         return
     for name, value in figures.items():
-        print(
-            f"{name:34} {value if isinstance(value, list) else f'{value:,.4g}' if value < 100 else f'{value:,.0f}'}"
-        )
+        shown = value if isinstance(value, list) else f"{value:,.4g}" if value < 100 else f"{value:,.0f}"
+        print(f"{name:34} {shown}")
 
 
 if __name__ == "__main__":

@@ -24,6 +24,8 @@ import uvloop
 
 # Shorter waits are none to uvloop, and the generator would spin.
 _TICK_S = 0.001
+# For a connection, and for the last answers.
+_PATIENCE_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -129,7 +131,7 @@ class Load:
         self.report.seconds = time.perf_counter() - began
         self.report.own_cpu = time.process_time() - cpu
         self.report.own_wait = core_wait("self") - waited
-        give_up = time.perf_counter() + 10
+        give_up = time.perf_counter() + _PATIENCE_S
         while (
             self._backlog or any(it.due is not None for it in self._open)
         ) and time.perf_counter() < give_up:
@@ -160,7 +162,8 @@ class Load:
                 self._backlog.append(due)
 
     async def _connect(self) -> None:
-        while True:
+        give_up = time.perf_counter() + _PATIENCE_S
+        while time.perf_counter() < give_up:
             ready = [it for it in self._work.addresses if not it[2] or Path(it[2]).exists()]
             self._turn += 1
             host, port, _ = ready[self._turn % len(ready)]
@@ -172,6 +175,7 @@ class Load:
                 continue
             self._open.add(made)
             return
+        raise SystemExit("nobody accepts a connection")
 
     def free(self, connection: Connection) -> None:
         """A connection can take a request."""
