@@ -35,6 +35,8 @@ _FINISH_S = 30
 # With no connection left for this long nobody is sending here any more.
 _QUIET_S = 0.5
 _TICK_S = 0.05
+# Signals that come together are one.
+_ECHO_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -105,7 +107,7 @@ class ScoringServer(uvicorn.Server):
         )
         self._app, self._manners = app, manners
         self._tasks: list[asyncio.Task[None]] = []
-        self._draining = False
+        self._ending: float | None = None
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -130,11 +132,13 @@ class ScoringServer(uvicorn.Server):
             write_ready(self._manners.ready_file, sockets[0])
 
     def _end(self, ended: asyncio.Event) -> None:
-        if self._draining:
-            # Whoever says it twice is in a hurry: no more waiting for callers, but what is in flight is finished.
-            self.should_exit = True
+        now = asyncio.get_running_loop().time()
+        if self._ending is not None:
+            # Whoever says it again is in a hurry: no more waiting for callers, but what is in flight is finished. An
+            # echo is none: a worker may hear it from its parent and from whoever ends all processes of a service.
+            self.should_exit = self.should_exit or now - self._ending > _ECHO_S
             return
-        self._draining = True
+        self._ending = now
         self._app.draining = True
         ended.set()
         if self._manners.ready_file is not None:

@@ -82,7 +82,8 @@ def keep_workers(
                 str(marks[place]),
             ]
             command = [sys.executable, "-P", "-m", "hansa.clients.scoring", *argv, *own]
-            return subprocess.Popen(command, pass_fds=(listener.fileno(), counts))
+            # Ctrl-C goes to all of a terminal's processes; a worker hears of it once, from here.
+            return subprocess.Popen(command, pass_fds=(listener.fileno(), counts), start_new_session=True)
 
         children: list[subprocess.Popen[bytes] | None] = [None] * workers
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):

@@ -123,6 +123,28 @@ def test_no_request_is_lost_when_one_of_two_replicas_goes(folder: Path) -> None:
         assert min(caller.by_port[first], caller.by_port[second]) > 0
 
 
+@pytest.mark.parametrize(("later", "shortest", "longest"), [(0.1, 2.5, 6.0), (1.3, 1.2, 2.4)])
+def test_the_same_signal_from_two_sides_is_no_hurry_and_a_later_one_is(
+    folder: Path, later: float, shortest: float, longest: float
+) -> None:
+    with scoring(folder, "--drain", "3") as (child, port):
+
+        async def held() -> float:
+            """How long it takes to end while somebody holds a connection."""
+            _, writer = await asyncio.open_connection("127.0.0.1", port)
+            began = time.monotonic()
+            child.send_signal(signal.SIGTERM)
+            await asyncio.sleep(later)
+            child.send_signal(signal.SIGTERM)
+            while child.poll() is None:
+                await asyncio.sleep(0.02)
+            writer.close()
+            return time.monotonic() - began
+
+        assert shortest < asyncio.run(held()) < longest
+    assert child.returncode == 0
+
+
 def test_a_long_batch_that_is_under_way_is_finished(folder: Path) -> None:
     body = msgspec.json.encode([ROW] * 100_000)
     with scoring(folder, "--drain", "0") as (child, port):
