@@ -106,9 +106,9 @@ class Changing:
         """As the work that is done now does."""
         return self.now.run(plan, order, segments, noise)
 
-    def keep(self, plan: JobPlan, segments: Segments) -> None:
+    def keep(self, plan: JobPlan, segments: Segments, rounds: int) -> None:
         """As the work that is done now does."""
-        self.now.keep(plan, segments)
+        self.now.keep(plan, segments, rounds)
 
 
 class Turned(LocalWork):

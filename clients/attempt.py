@@ -157,11 +157,12 @@ class LocalWork:
         noise = noise_on(spec, self.charter, summands, multiplier, member=self.name)
         return noise.add(encoded, self.generator(), modulus=spec.modulus, summands=summands)
 
-    def keep(self, plan: JobPlan, segments: Segments) -> None:
+    def keep(self, plan: JobPlan, segments: Segments, rounds: int) -> None:
         """Write the released model, and held-out scores where a demo wants them, into the member's folder.
 
-        A model that needs its preparation is kept with it. The member's own version is fitted in another process;
-        the rest takes as long as there are records, so the answer is paced as an upload is.
+        Beside the weights stands how many rounds they took, and under which contract. A model that needs its
+        preparation is kept with it. The member's own version is fitted in another process; the rest takes as long as
+        there are records, so the answer is paced as an upload is.
         """
         if "released" in segments:
             self._check_length("released", segments["released"])
@@ -171,10 +172,11 @@ class LocalWork:
         weights = np.array(segments["released"])
         path = self.folder / f"model-{plan.job}.npz"
         self.folder.mkdir(parents=True, exist_ok=True)
+        contract = np.array([self.charter.task.features.digest])
+        arrays = {"weights": weights, "rounds": np.array([rounds]), "contract": contract}
         if PREPARATION in segments:
-            np.savez(path, weights=weights, preparation=np.array(segments[PREPARATION]))
-        else:
-            np.savez(path, weights=weights)
+            arrays["preparation"] = np.array(segments[PREPARATION])
+        np.savez(path, **arrays)  # type: ignore[arg-type]
         if self.keep_scores:
             view = self._views.of(segments)
             held_out = view.records.holdout

@@ -42,7 +42,7 @@ OWN_SHARE = 0.4
 # Pulls a + b s towards s: as much as so many rows would.
 _RECALIBRATION_RIDGE = 1.0
 _STEPS = 30
-_SMALLEST_ODDS = 1e-9
+SMALLEST_ODDS = 1e-9
 
 
 @dataclass(frozen=True)
@@ -127,8 +127,8 @@ def federated_score(federated: Array, label: Label) -> Array:
     ValueError : a label of classes
     """
     if isinstance(label, BinaryLabel):
-        return np.log(np.maximum(federated, _SMALLEST_ODDS)) - np.log(
-            np.maximum(1.0 - federated, _SMALLEST_ODDS)
+        return np.log(np.maximum(federated, SMALLEST_ODDS)) - np.log(
+            np.maximum(1.0 - federated, SMALLEST_ODDS)
         )
     if isinstance(label, RegressionLabel):
         return scaled_label(federated, label)

@@ -483,7 +483,7 @@ class Agent:
                 )
             if self.blind is not None and body.rounds:
                 segments = self.blind.released(plan.job, body.state, body.rounds)
-            self._work.keep(plan, segments)
+            self._work.keep(plan, segments, body.rounds)
             if not self.attempts.finish(body.job, f"closed after {body.rounds} rounds"):
                 approved(body.job, self.attempts)  # frozen meanwhile
             if self._masked is not None:

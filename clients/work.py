@@ -35,6 +35,6 @@ class Work(Protocol):
         """
         ...
 
-    def keep(self, plan: JobPlan, segments: Segments) -> None:
-        """Keep the final model."""
+    def keep(self, plan: JobPlan, segments: Segments, rounds: int) -> None:
+        """Keep the final model, that of so many rounds."""
         ...

@@ -6,11 +6,12 @@ ranges, categories and the values that stand in for missing ones are public cons
 
 from __future__ import annotations
 
+import hashlib
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from hansa.contract.typed import Frozen
+from hansa.contract.typed import Frozen, canonical_json
 
 Name = Annotated[str, Field(min_length=1, max_length=200)]
 
@@ -147,6 +148,11 @@ class FeatureContract(Frozen):
     def encoded(self) -> tuple[str, ...]:
         """Names of the model columns, in order, without the intercept."""
         return tuple(name for column in self.columns for name in column.encoded)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the whole contract, hex: under two that share it the same rows mean the same."""
+        return hashlib.sha256(canonical_json(self)).hexdigest()
 
     @property
     def outputs(self) -> int:

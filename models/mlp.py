@@ -100,7 +100,7 @@ class MlpModel:
         """See `Model.gradient_sum`."""
         if dropout > 0 and rng is None:
             raise ValueError("dropout needs a generator")
-        layers = self._layers(weights)
+        layers = self.layers(weights)
         limits = np.full(len(X), clip) if isinstance(clip, float) else clip
         if len(X) == 0:
             return np.zeros(self.parameters)
@@ -124,7 +124,7 @@ class MlpModel:
         return total
 
     def _outputs(self, weights: Array, X: Array) -> Array:
-        layers = self._layers(weights)
+        layers = self.layers(weights)
         parts = [_forward(layers, padded(X[i : i + CHUNK]), 0.0, None)[1] for i in range(0, len(X), CHUNK)]
         # Every chunk but the last is a multiple of a block.
         return (
@@ -133,7 +133,7 @@ class MlpModel:
             else np.zeros((0, self._shapes[-1][1]))
         )
 
-    def _layers(self, weights: Array) -> list[Single]:
+    def layers(self, weights: Array) -> list[Single]:
         """Matrices of the layers, with their gains."""
         layers = _parts(weights.astype(np.float32), self._shapes)
         for layer, gain in zip(layers, self._gains, strict=True):

@@ -8,8 +8,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from hansa.clients.data.blocks import (
+    absent_code,
+    categorical_block,
+    category_codes,
+    numeric_block,
+    other_code,
+)
 from hansa.clients.data.check import DataReport, check_table
-from hansa.clients.data.columns import as_numbers, as_texts, scaled
+from hansa.clients.data.columns import as_numbers, as_texts
 from hansa.clients.data.dataset import Dataset
 from hansa.contract.errors import DataError
 from hansa.contract.features import (
@@ -44,7 +51,9 @@ def encode(table: pl.DataFrame, features: FeatureContract, origin: str) -> Datas
     for column in features.columns:
         series = _series(table, column)
         blocks.append(
-            _numeric(series, column) if isinstance(column, NumericColumn) else _categorical(series, column)
+            numeric_block(as_numbers(series).values, column)
+            if isinstance(column, NumericColumn)
+            else _categorical(series, column)
         )
     records = Dataset(np.concatenate(blocks, axis=1), _labels(table, features.label), entities)
     return records.take(labelled)
@@ -103,29 +112,10 @@ def _series(table: pl.DataFrame, column: Column) -> pl.Series:
     return pl.Series(column.name, [None] * table.height, dtype=pl.String)
 
 
-def _numeric(series: pl.Series, column: NumericColumn) -> Array:
-    values = as_numbers(series).values
-    absent = np.isnan(values)
-    stand_in = column.missing if column.missing is not None else (column.low + column.high) / 2
-    values = np.clip(np.where(absent, stand_in, values), column.low, column.high)
-    parts = [scaled(values, column) - scaled(np.full(1, stand_in), column)]
-    if column.indicator:
-        parts.append(absent.astype(np.float64))
-    return np.stack(parts, axis=1)
-
-
 def _categorical(series: pl.Series, column: CategoricalColumn) -> Array:
-    """0/1 columns for all categories but the first, and for "absent" where no category stands in."""
-    position = {category: index for index, category in enumerate(column.categories)}
-    absent = len(column.categories) if column.missing is None else position[column.missing]
-    other = absent if column.other is None else position[column.other]
-    width = len(column.encoded) + 1
-    block = np.zeros((len(series), width))
-    codes = np.array(
-        [absent if text is None else position.get(text, other) for text in as_texts(series).to_list()]
-    )
-    block[np.arange(len(series)), codes] = 1.0
-    return block[:, 1:]
+    position, absent, other = category_codes(column), absent_code(column), other_code(column)
+    codes = [absent if text is None else position.get(text, other) for text in as_texts(series).to_list()]
+    return categorical_block(np.array(codes, dtype=np.intp), column)
 
 
 def _labels(table: pl.DataFrame, label: Label) -> Array:

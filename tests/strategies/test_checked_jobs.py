@@ -105,6 +105,7 @@ def test_everybody_keeps_a_model_that_the_contract_alone_explains(model: str, tm
             np.testing.assert_allclose(kept["scores"], expected, atol=1e-9)
         with np.load(tmp_path / name / f"model-{job.job.plan.job}.npz") as kept:
             arrays = {"released" if key == "weights" else key: kept[key] for key in kept.files}
+        assert arrays.pop("rounds").size == arrays.pop("contract").size == 1
         assert arrays.keys() == handed.keys()
         np.testing.assert_allclose(
             predict(charter.task.model, FEATURES, arrays, part.holdout.X), expected, atol=1e-9

@@ -128,8 +128,8 @@ class _NotedWork:
         self.truth.plain[self.name, order.attempt] = {name: part.copy() for name, part in made.items()}
         return made
 
-    def keep(self, plan: JobPlan, segments: Segments) -> None:
-        self.work.keep(plan, segments)
+    def keep(self, plan: JobPlan, segments: Segments, rounds: int) -> None:
+        self.work.keep(plan, segments, rounds)
 
 
 @contextmanager

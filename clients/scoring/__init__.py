@@ -1,0 +1,1 @@
+"""An organisation's copy of the trained model, offered for predictions inside the organisation over HTTP."""
