@@ -26,8 +26,8 @@ it (epsilon 8, delta 1e-5, 30 % of it for this job; once more `without`). Update
 hide what a rate does, unless --noised-updates asks for it, of the grid too. --blind: the server does not see the sums,
 as in mode `he`, and has probes alone.
 
-Expected on four tables, with metrics noised, in eight minutes on one core: to the AUC 1.1 in the median and 1.6 for
-three quarters of the runs; to the loss 1.4 in the median, and never for more than a quarter of them (docs/tuner.md).
+Expected on four tables, with metrics noised, in twelve minutes on one core: to the AUC 1.1 in the median and 1.5 for
+three quarters of the runs; to the loss 1.3 and 1.7 (docs/tuner.md).
 """
 
 from __future__ import annotations
