@@ -10,6 +10,7 @@ import typer
 
 if TYPE_CHECKING:
     from hansa.cli.adaptive_run import EpisodeResult
+    from hansa.contract.jobs import JobPlan
 
 app = typer.Typer(add_completion=False)
 
@@ -81,7 +82,7 @@ def adaptive(
         _table(results)
 
 
-def _plan(name: str, job: dict[str, object]):  # type: ignore[no-untyped-def]
+def _plan(name: str, job: dict[str, object]) -> JobPlan:
     import secrets
 
     from hansa.contract.jobs import JobPlan

@@ -11,6 +11,8 @@ from hansa.cli.reach import ControlOption, InstanceOption, JobArgument, JsonOpti
 from hansa.contract.errors import InputError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from hansa.server.records import RoundRecord
 
 # So many of the newest rounds say whether a figure rises or falls.
@@ -138,9 +140,9 @@ def off(
 
 
 def _pin(
-    names: list[str], pinned: bool, job: str | None, reason: str, control: object, instance: object
+    names: list[str], pinned: bool, job: str | None, reason: str, control: str | None, instance: Path | None
 ) -> None:
-    with reach(control, instance, "write") as desk:  # type: ignore[arg-type]
+    with reach(control, instance, "write") as desk:
         found = choose_job(desk, job)
         if found.status in ("finished", "stopped", "failed"):
             raise InputError(f"job {found.job[:8]} is {found.status}; its knobs do nothing any more")

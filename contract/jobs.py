@@ -45,8 +45,9 @@ class ServerRule(Frozen):
     epsilon: Annotated[float, Field(gt=0)] = 1e-8
     # The released model is the mean of this share of the last iterates; 0 releases the last one.
     tail: Annotated[float, Field(ge=0, le=1)] = 0.25
-    # The k-th iterate of that mean counts about k to this power (Shamir and Zhang 2013, 1212.1824): 0 counts all alike.
-    recency: Annotated[float, Field(ge=0, le=16)] = 0.0
+    # The k-th iterate of that mean counts about k to this power (Shamir and Zhang 2013, 1212.1824). 0, or none
+    # said in a job that is not tuned, counts all alike.
+    recency: Annotated[float, Field(ge=0, le=16)] | None = None
     # Ridge penalty decay/2 |w|² on the mean loss: its gradient is taken from the mean update.
     decay: Annotated[float, Field(ge=0)] = 0.0
     # Mean second derivative of the mean loss along a weight, from public numbers (`models.linear.curvature`). With
@@ -79,7 +80,7 @@ class JobPlan(Frozen):
 
     @model_validator(mode="after")
     def _a_tuned_job_forgets_how_it_began(self) -> JobPlan:
-        if self.tuning == "probe" and "recency" not in self.rule.model_fields_set:
+        if self.tuning == "probe" and self.rule.recency is None:
             # The model is frozen for everybody else.
             object.__setattr__(self, "rule", self.rule.model_copy(update={"recency": TUNED_RECENCY}))
         return self

@@ -188,7 +188,8 @@ def _after(
     count = state.tail_count + 1 if number > tail_start(planned_rounds, rule.tail) else 0
     tail = state.tail
     if count:
-        tail = tail + (weights - tail) * (1.0 + rule.recency) / (count + rule.recency)
+        recency = rule.recency or 0.0
+        tail = tail + (weights - tail) * (1.0 + recency) / (count + recency)
     return ModelState(number, weights, first, second, tail, count, state.preparation)
 
 

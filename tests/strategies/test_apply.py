@@ -166,8 +166,13 @@ def test_later_iterates_count_more_in_the_mean_by_as_much_as_the_rule_says(recen
 
 def test_only_a_tuned_job_forgets_how_it_began_and_only_where_nobody_says_otherwise() -> None:
     job = {"job": "ab" * 16, "name": "one", "rounds": 3}
-    assert JobPlan(**job).rule.recency == 0.0
+    assert JobPlan(**job).rule.recency is None
     tuned = JobPlan(**job, tuning="probe", rule=ServerRule(name="fedavgm"))
     assert (tuned.rule.recency, tuned.rule.name) == (TUNED_RECENCY, "fedavgm")
     assert JobPlan.model_validate(tuned.model_dump()) == tuned
+    # A plan that was written down with all its fields before anybody asked for a tuner.
+    assert (
+        JobPlan.model_validate(JobPlan(**job).model_dump() | {"tuning": "probe"}).rule.recency
+        == TUNED_RECENCY
+    )
     assert JobPlan(**job, tuning="probe", rule=ServerRule(recency=0.0)).rule.recency == 0.0
