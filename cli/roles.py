@@ -68,6 +68,8 @@ def sidecar(config_path: Path, tokens: Path, state: Path, run: Path) -> ProcessS
     ready = run / "sidecar.ready"
     argv = [*_PYTHON, "hansa.sidecar", "--control", f"http://{config.control}", "--tokens", str(tokens)]
     argv += ["--state", str(state), "--ready-file", str(ready)]
+    if (services := state / "scaler.toml").is_file():
+        argv += ["--scaler", str(services)]
     return ProcessSpec(
         "sidecar", tuple(argv), {**_environment(run), **_ONE_THREAD}, ready, after=("control",)
     )

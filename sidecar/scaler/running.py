@@ -1,0 +1,81 @@
+"""The scaler as it runs: parts out of `scaler.toml`, one thread, a look at each service every minute."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from hansa.contract.errors import InputError
+from hansa.sidecar.actuators.replicas import ActuatorError
+from hansa.sidecar.scaling.signals import ServiceLimits
+from hansa.sidecar.server_api import ServerApi
+
+from .build import make_parts
+from .journal import Entry, Journal
+from .reactive import Reactive
+from .services import read_services
+from .shell import Policy, ScalerShell
+
+
+def make_policy(limits: ServiceLimits, state: Mapping[str, Any] | None) -> Policy:
+    """The policy that scales services."""
+    return Reactive(limits) if state is None else Reactive.from_state(limits, state)
+
+
+class RunningScaler:
+    """A scaler in a thread of its own, from now until `end`.
+
+    Parameters
+    ----------
+    services : path of `scaler.toml`
+    state : folder that nobody else scales over
+    control : asked for jobs; None where there is none
+    act : whether anything is started or stopped
+    tell : whether control is told of decisions
+    seen : called with each decision, from that thread
+
+    Raises
+    ------
+    InputError : the file is wrong, or the folder is another scaler's
+    """
+
+    def __init__(
+        self,
+        services: Path,
+        state: Path,
+        control: ServerApi | None,
+        *,
+        act: bool = True,
+        tell: bool = True,
+        seen: Callable[[Entry], None] = lambda entry: None,
+    ) -> None:
+        self._wanted, self._seen = read_services(services), seen
+        self._ended = threading.Event()
+        self._journal = Journal(state, alone=True)
+        try:
+            parts = {it.name: make_parts(it, state, control, observe=not act) for it in self._wanted.services}
+        except ActuatorError as error:
+            raise InputError(str(error)) from None
+        told = control if tell else None
+        self._shell = ScalerShell(parts, self._journal, make_policy, act=act, told=told)
+        self._thread = threading.Thread(target=self._run, name="scaler", daemon=True)
+        self._thread.start()
+
+    def end(self) -> None:
+        """Wait for the look under way; the workers go on."""
+        self._ended.set()
+        self._thread.join(timeout=30)
+        self._journal.close()
+
+    def _run(self) -> None:
+        self._shell.finish()
+        due = time.monotonic()
+        while not self._ended.is_set():
+            for entry in self._shell.look():
+                self._seen(entry)
+            # Looks stay on their beat; one that took longer than a period is followed by the next beat.
+            due = max(due + self._wanted.every_s, time.monotonic())
+            self._ended.wait(due - time.monotonic())
