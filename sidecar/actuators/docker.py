@@ -139,18 +139,13 @@ class Docker:
         )
 
     def _tend(self, found: list[_Container], leaving: dict[str, float]) -> None:
+        """Forget and remove what has left; remind what has not."""
         known = {it.id: it for it in found}
         changed = False
         for name, since in list(leaving.items()):
             it = known.get(name)
             if it is not None and it.up:
-                if self._now() - since > self._drain_s:
-                    log.warning(
-                        "container %s did not end within %g s and is stopped", name[:12], self._drain_s
-                    )
-                    self._ask(
-                        "POST", f"/containers/{name}/stop?t={_LAST_GRACE_S}", timeout_s=_LAST_GRACE_S + 10
-                    )
+                self._remind(name, self._now() - since)
                 continue
             if it is not None and it.made_here:
                 self._ask("DELETE", f"/containers/{name}")
@@ -158,6 +153,19 @@ class Docker:
             changed = True
         if changed:
             self._save(leaving)
+
+    def _remind(self, container: str, since_s: float) -> None:
+        """Again and again: one that was only starting may not have listened yet."""
+        try:
+            if since_s <= self._drain_s:
+                self._ask("POST", f"/containers/{container}/drain")
+                return
+            log.warning("container %s did not end within %g s and is stopped", container[:12], self._drain_s)
+            target = f"/containers/{container}/stop?t={_LAST_GRACE_S}"
+            self._ask("POST", target, timeout_s=_LAST_GRACE_S + 10.0)
+        except ActuatorError as error:
+            # It may have ended since it was listed; the next look says.
+            log.info("container %s: %s", container[:12], error)
 
     def _list(self) -> list[_Container]:
         found = self._ask("GET", "/containers/json")

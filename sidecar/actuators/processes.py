@@ -205,7 +205,8 @@ class Processes:
             it.signal(signal.SIGKILL)
         elif over >= 0 and it.told != signal.SIGTERM:
             it.signal(signal.SIGTERM)
-        elif it.told == 0:
+        elif over < 0:
+            # Again and again: one that was only starting may not have listened yet.
             it.signal(self._drain)
 
     def _serves(self, it: Worker) -> bool:
