@@ -74,7 +74,7 @@ def _check_headers(headers: Sequence[str]) -> None:
     lengths = []
     for it in headers:
         name, colon, value = it.partition(":")
-        if not colon or not re.fullmatch(r"[A-Za-z0-9-]+", name):
+        if not colon or not re.fullmatch(r"[A-Za-z0-9-]+", name) or not re.fullmatch(r"[ -~]*", value):
             raise Forbidden("a header that is none")
         if name.lower() in _FORBIDDEN_HEADERS or (
             name.lower() == "connection" and value.strip().lower() not in ("close", "keep-alive", "")
