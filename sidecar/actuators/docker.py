@@ -22,9 +22,7 @@ from .unix_http import ask
 log = logging.getLogger("hansa.scaler")
 
 _LAST_GRACE_S = 10
-_PROJECT, _SERVICE, _NUMBER = (
-    f"com.docker.compose.{name}" for name in ("project", "service", "container-number")
-)
+_SERVICE, _NUMBER = (f"com.docker.compose.{name}" for name in ("service", "container-number"))
 # What the gate created carries this; only that is removed again.
 MADE_HERE = "org.hansa.gate"
 
@@ -50,12 +48,12 @@ class _Container:
 
 
 class Docker:
-    """Containers of one service of one Compose project.
+    """Containers of one Compose service.
 
     Parameters
     ----------
     socket : where the gate listens
-    project, service : Compose's labels
+    service : Compose's name of it; the project is the gate's
     record : file with the containers that were told to leave
     drain_s : so long such a container may finish its work; then it is stopped
     observe : only look; `scale` raises
@@ -64,7 +62,6 @@ class Docker:
     def __init__(
         self,
         socket: Path,
-        project: str,
         service: str,
         *,
         record: Path,
@@ -72,7 +69,7 @@ class Docker:
         observe: bool = False,
         now: Callable[[], float] = time.time,
     ) -> None:
-        self._socket, self._project, self._service = socket, project, service
+        self._socket, self._service = socket, service
         self._record, self._drain_s, self._observe, self._now = record, drain_s, observe, now
         self._used: dict[str, tuple[float, float]] = {}
 
@@ -179,14 +176,14 @@ class Docker:
                     made_here=MADE_HERE in it["Labels"],
                 )
                 for it in found
-                if (it["Labels"].get(_PROJECT), it["Labels"].get(_SERVICE)) == (self._project, self._service)
+                if it["Labels"].get(_SERVICE) == self._service
             ]
         except (KeyError, TypeError, ValueError, AttributeError):
             raise ActuatorError(f"{self._socket}: answers something else than the gate does") from None
         if not containers:
             raise ActuatorError(
-                f"there is no container of service '{self._service}' in project '{self._project}' behind "
-                f"{self._socket}; start one with docker compose up, and name both to the gate"
+                f"there is no container of service '{self._service}' behind {self._socket}; "
+                "start one with docker compose up, and name the service to the gate"
             )
         return sorted(containers, key=lambda it: it.number)
 

@@ -72,7 +72,6 @@ def _actuator(service: Service, state: Path, observe: bool) -> Actuator:
     if isinstance(wanted, DockerSettings):
         return Docker(
             wanted.socket,
-            wanted.project,
             wanted.service,
             record=state / f"{service.name}.leaving.json",
             drain_s=wanted.drain_s,

@@ -56,7 +56,6 @@ class DockerSettings:
     """Replicas are containers of one Compose service, reached through the gate's socket."""
 
     socket: Path
-    project: str
     service: str
     drain_s: float
 
@@ -188,7 +187,6 @@ def _actuator(fields: Fields) -> ActuatorSettings:
     elif kind == "docker":
         found = DockerSettings(
             socket=Path(fields.text("socket")),
-            project=fields.text("project"),
             service=fields.text("service"),
             drain_s=fields.number("drain_s", 86_400.0),
         )

@@ -68,7 +68,7 @@ class Setting:
             return read
 
     def docker(self, **settings: Any) -> Docker:
-        return Docker(self.socket, "hansa", "executor", record=self.folder / "leaving.json", **settings)
+        return Docker(self.socket, "executor", record=self.folder / "leaving.json", **settings)
 
     @property
     def changes(self) -> list[tuple[str, str, Any]]:
@@ -418,11 +418,11 @@ def test_the_load_is_a_share(it: Setting) -> None:
 
 
 def test_a_gate_that_is_away_and_an_engine_that_is_away_are_said(it: Setting, tmp_path: Path) -> None:
-    away = Docker(tmp_path / "none.sock", "hansa", "executor", record=tmp_path / "r.json")
+    away = Docker(tmp_path / "none.sock", "executor", record=tmp_path / "r.json")
     with pytest.raises(ActuatorError, match=r"does not answer .* start it with"):
         away.read()
     with pytest.raises(ActuatorError, match="no container of service 'scoring'"):
-        Docker(it.socket, "hansa", "scoring", record=tmp_path / "r.json").read()
+        Docker(it.socket, "scoring", record=tmp_path / "r.json").read()
     gate = Gate(tmp_path / "nowhere.sock", "hansa", {"executor": 1})
     assert gate.answer(Wish("list")).status == 502
 

@@ -40,7 +40,7 @@ fixed = 1
 name = "scoring"
 capacity = 1000.5
 signals = {kind = "metrics", url = "http://scoring:9500/metrics"}
-actuator = {kind = "docker", socket = "/gate/gate.sock", project = "hansa", service = "scoring"}
+actuator = {kind = "docker", socket = "/gate/gate.sock", service = "scoring"}
 
 [[service]]
 name = "cluster"
