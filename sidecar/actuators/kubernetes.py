@@ -129,7 +129,7 @@ class Kubernetes:
         wanted, there = _wanted(scale), int(scale.get("status", {}).get("replicas", 0))
         now = self._now()
         self._asked = [at for at in self._asked if now - at < self._startup_s]
-        ready = max(0, min(there, wanted) - min(len(self._asked), wanted))
+        ready = max(0, min(there, wanted - len(self._asked)))
         return Replicas(ready, wanted - ready, max(0, there - wanted))
 
     def _ask(self, method: str, body: dict[str, Any] | None = None) -> Any:

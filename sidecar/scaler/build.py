@@ -48,7 +48,13 @@ def _source(service: Service, control: Queue | None) -> Source:
         if control is None:
             raise InputError(f"service '{service.name}': its demand is jobs; name control with --control")
         return ControlSource(control)
-    return MetricsSource(wanted.url, ports=wanted.ports, requests=wanted.requests, in_flight=wanted.in_flight)
+    return MetricsSource(
+        wanted.url,
+        ports=wanted.ports,
+        requests=wanted.requests,
+        in_flight=wanted.in_flight,
+        without=wanted.without,
+    )
 
 
 def _actuator(service: Service, state: Path, observe: bool) -> Actuator:

@@ -29,12 +29,14 @@ class MetricsSignals:
     url : http://HOST:PORT/PATH; each address that the host's name has is a replica
     ports : so many ports from the one in the url on are asked, a replica behind each or none
     requests, in_flight : names of the counter of requests and of the gauge of those under way
+    without : a label of samples that are not counted
     """
 
     url: str
     ports: int
     requests: str
     in_flight: str
+    without: str
 
 
 @dataclass(frozen=True)
@@ -157,8 +159,9 @@ def _signals(fields: Fields) -> SignalSettings:
         found = MetricsSignals(
             url=fields.text("url"),
             ports=fields.whole("ports", 1, least=1, most=1000),
-            requests=fields.text("requests", "hansa_score_requests_total"),
-            in_flight=fields.text("in_flight", "hansa_score_in_flight"),
+            requests=fields.text("requests", "hansa_scoring_requests_total"),
+            in_flight=fields.text("in_flight", "hansa_scoring_in_flight"),
+            without=fields.text("without", 'path="other"'),
         )
         if not found.url.startswith("http://"):
             raise InputError(

@@ -70,6 +70,7 @@ class MetricsSource:
     url : http://HOST:PORT/PATH of the replicas
     ports : so many ports from that one on are asked
     requests, in_flight : names of the counter and of the gauge
+    without : of samples with that among their labels nothing is counted, e.g. probes of whether a replica lives
     """
 
     def __init__(
@@ -79,13 +80,14 @@ class MetricsSource:
         ports: int = 1,
         requests: str,
         in_flight: str,
+        without: str = "",
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         parts = urlsplit(url)
         self._url, self._host = url, parts.hostname or ""
         self._ports = range(parts.port or 80, (parts.port or 80) + ports)
         self._path = parts.path or "/metrics"
-        self._requests, self._in_flight = requests, in_flight
+        self._requests, self._in_flight, self._without = requests, in_flight, without
         self._now = now
         self._counted: dict[tuple[str, int], float] = {}
         self._at: float | None = None
@@ -98,9 +100,10 @@ class MetricsSource:
             return Demand(None, problem=f"no replica answers at {self._url}")
         counted, waiting = {}, 0.0
         for place, page in pages.items():
-            found = samples(page)
-            if self._requests in found:
-                counted[place] = found[self._requests]
+            found = samples(page, self._without)
+            # A replica that nobody asked anything yet has no sample of its counter.
+            if self._requests in found or self._in_flight in found:
+                counted[place] = found.get(self._requests, 0.0)
             waiting += found.get(self._in_flight, 0.0)
         if not counted:
             return Demand(None, problem=f"no replica at {self._url} counts {self._requests}")
@@ -143,11 +146,16 @@ class MetricsSource:
         return content.decode(errors="replace")
 
 
-def samples(page: str) -> dict[str, float]:
-    """Sums by name of a page in Prometheus' text format, over all labels; what is no number is left out."""
+def samples(page: str, without: str = "") -> dict[str, float]:
+    """Sums by name of a page in Prometheus' text format, over all labels; what is no number is left out.
+
+    Parameters
+    ----------
+    without : samples among whose labels this stands are left out, too
+    """
     found: dict[str, float] = {}
     for line in page.splitlines():
-        if not line or line.startswith("#"):
+        if not line or line.startswith("#") or (without and without in line):
             continue
         name, brace, rest = line.partition("{")
         # A label's value may hold spaces and braces; after the last brace stands the value alone.

@@ -68,7 +68,11 @@ def test_services_are_read(tmp_path: Path) -> None:
     assert (executor.actuator.drain, executor.actuator.drain_s) == (signal.SIGUSR1, 3600.0)
     assert executor.actuator.env == {"HANSA_SERVER_CONFIG": "server.toml"}
     assert scoring.signals == MetricsSignals(
-        "http://scoring:9500/metrics", 1, "hansa_score_requests_total", "hansa_score_in_flight"
+        "http://scoring:9500/metrics",
+        1,
+        "hansa_scoring_requests_total",
+        "hansa_scoring_in_flight",
+        'path="other"',
     )
     assert isinstance(scoring.actuator, DockerSettings)
     assert cluster.actuator == KubernetesSettings("hansa-executor", "", "", None, None)

@@ -16,12 +16,12 @@ from watched import watched
 from hansa.sidecar.scaler.sources import ControlSource, Demand, MetricsSource, samples
 from hansa.sidecar.server_api import ServerApi
 
-PAGE = """# HELP hansa_score_requests_total Requests.
-# TYPE hansa_score_requests_total counter
-hansa_score_requests_total{path="/score",code="200"} %d
-hansa_score_requests_total{path="a } b # 7",code="422"} 3 1700000000000
-hansa_score_in_flight 2
-hansa_score_seconds_bucket{le="+Inf"} NaN
+PAGE = """# HELP hansa_scoring_requests_total Requests.
+# TYPE hansa_scoring_requests_total counter
+hansa_scoring_requests_total{path="/score",code="200"} %d
+hansa_scoring_requests_total{path="a } b # 7",code="422"} 3 1700000000000
+hansa_scoring_in_flight 2
+hansa_scoring_seconds_bucket{le="+Inf"} NaN
 """
 
 
@@ -71,10 +71,32 @@ def replicas() -> Iterator[tuple[Replica, Replica]]:
 
 def test_a_page_is_summed_over_labels_and_what_is_no_number_is_left_out() -> None:
     found = samples(PAGE.replace("%d", "7"))
-    assert found["hansa_score_requests_total"] == 10.0
-    assert found["hansa_score_in_flight"] == 2.0
-    assert "hansa_score_seconds_bucket" not in found
+    assert found["hansa_scoring_requests_total"] == 10.0
+    assert found["hansa_scoring_in_flight"] == 2.0
+    assert "hansa_scoring_seconds_bucket" not in found
     assert samples("") == samples('\n{}\nname\nname{a="b"}\n{x} y\n') == {}
+
+
+def test_samples_with_a_label_that_is_not_wanted_are_left_out() -> None:
+    page = 'n{path="/v1/score",code="200"} 5\nn{path="other",code="404"} 7\nother 1\n'
+    assert samples(page, 'path="other"') == {"n": 5.0, "other": 1.0}
+
+
+def test_a_replica_that_nobody_asked_yet_is_one_with_no_requests() -> None:
+    now = [0.0]
+    with replicas() as (first, second):
+        source = MetricsSource(
+            f"http://127.0.0.1:{first.port}/metrics",
+            ports=2,
+            requests="hansa_scoring_requests_total",
+            in_flight="hansa_scoring_in_flight",
+            now=lambda: now[0],
+        )
+        first.page = second.page = "hansa_scoring_in_flight 0\n"
+        assert source.read() == Demand(None, 0.0)
+        now[0], first.page = 60.0, PAGE
+        first.count = 17
+        assert source.read() == Demand(20.0, 2.0)
 
 
 def test_requests_of_all_replicas_are_a_rate_a_minute() -> None:
@@ -83,8 +105,8 @@ def test_requests_of_all_replicas_are_a_rate_a_minute() -> None:
         source = MetricsSource(
             f"http://127.0.0.1:{first.port}/metrics",
             ports=3,
-            requests="hansa_score_requests_total",
-            in_flight="hansa_score_in_flight",
+            requests="hansa_scoring_requests_total",
+            in_flight="hansa_scoring_in_flight",
             now=lambda: now[0],
         )
         assert source.read() == Demand(None, 4.0)
@@ -103,11 +125,11 @@ def test_requests_of_all_replicas_are_a_rate_a_minute() -> None:
 def test_no_replica_that_answers_is_no_demand_known() -> None:
     with replicas() as (first, _):
         place = f"http://127.0.0.1:{first.port}"
-        names = {"requests": "hansa_score_requests_total", "in_flight": "hansa_score_in_flight"}
+        names = {"requests": "hansa_scoring_requests_total", "in_flight": "hansa_scoring_in_flight"}
         assert "no replica answers" in MetricsSource(f"{place}/other", **names).read().problem
         first.page = "something_else 1\n"
         assert (
-            "counts hansa_score_requests_total" in MetricsSource(f"{place}/metrics", **names).read().problem
+            "counts hansa_scoring_requests_total" in MetricsSource(f"{place}/metrics", **names).read().problem
         )
     gone = MetricsSource("http://127.0.0.1:1/metrics", **names).read()
     assert (gone.demand, "no replica answers" in gone.problem) == (None, True)
