@@ -57,6 +57,7 @@ class Executor:
     secret : what the SuperLink was given as SuperExec secret
     ca : PEM of the CA when the inner listener speaks TLS; plain HTTP without
     ready : a file that is there while it takes tasks
+    give_up_s : end after so long without a SuperLink; None: never, whoever started it sees to that
     """
 
     def __init__(
@@ -67,11 +68,12 @@ class Executor:
         ca: bytes | None = None,
         capacity: int = 4,
         ready: Path | None = None,
+        give_up_s: float | None = None,
     ) -> None:
         self._address = address
         self._ca = ca
         self._capacity = capacity
-        self._ready = ready
+        self._ready, self._give_up_s = ready, give_up_s
         self._draining = False
         self._children: set[int] = set()
         interceptors: list[object] = [RuntimeVersionHttpInterceptor(component_name="SuperExec")]
@@ -91,7 +93,7 @@ class Executor:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, _leave)
         signal.signal(signal.SIGUSR1, self._drain)
-        reachable = True
+        reachable, reached = True, time.monotonic()
         try:
             while True:
                 self._reap()
@@ -99,6 +101,8 @@ class Executor:
                     log.info("drained")
                     raise SystemExit(0)
                 if self._draining or len(self._children) >= self._capacity:
+                    # Nothing is asked meanwhile, so that nothing is known of the SuperLink.
+                    reached = time.monotonic()
                     time.sleep(_IDLE_S)
                     continue
                 asked = time.monotonic()
@@ -118,9 +122,11 @@ class Executor:
                     if reachable:
                         log.warning("%s: %s; trying again until it works", self._address, problem)
                     reachable = False
+                    if self._give_up_s is not None and time.monotonic() - reached > self._give_up_s:
+                        raise HansaError(f"{self._address}: no SuperLink for {self._give_up_s:g} s")
                     time.sleep(_RETRY_S)
                     continue
-                reachable = True
+                reachable, reached = True, time.monotonic()
                 if self._ready is not None and not self._draining:
                     self._ready.touch()
                 # A task that is given out while the signal comes is this executor's: nobody else gets it.
@@ -228,7 +234,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         for name in options.preload:
             importlib.import_module(name)
         Executor(
-            options.address, secret=secret, ca=ca, capacity=options.capacity, ready=options.ready_file
+            options.address,
+            secret=secret,
+            ca=ca,
+            capacity=options.capacity,
+            ready=options.ready_file,
+            give_up_s=options.give_up,
         ).run()
     except HansaError as error:
         print(f"hansa executor: {error}", file=sys.stderr)
@@ -255,6 +266,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--ca", type=Path, help="PEM of the CA when the inner listener speaks TLS")
     add("--capacity", type=int, default=4, help="ServerApps at once")
     add("--ready-file", type=Path, help="is there while tasks are taken")
+    add("--give-up", type=float, metavar="S", help="end after so long without a SuperLink")
     add("--preload", action="append", default=[], metavar="MODULE", help="imported before the first task")
     add("--log-level", default="info", choices=["debug", "info", "warning", "error"])
     return parser.parse_args(argv)
