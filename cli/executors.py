@@ -40,6 +40,7 @@ def services_toml(instance: Instance, count: int) -> bytes:
         "minimum": 1,
         "maximum": count,
         "startup_s": _STARTUP_S,
+        "policy": "demand",
         "cooldown_s": 60,
         "signals": {"kind": "control"},
         "actuator": {

@@ -92,8 +92,7 @@ def plan(
     from hansa.cli.scaler_shown import plan_lines
     from hansa.sidecar.actuators import ActuatorError
     from hansa.sidecar.scaler.build import make_parts
-    from hansa.sidecar.scaler.running import make_policy
-    from hansa.sidecar.scaler.shell import decide
+    from hansa.sidecar.scaler.shell import decide, make_policy
 
     wanted, journal = _services(services, instance), _journal(state, instance)
     api = _api(wanted, control, instance)
@@ -101,7 +100,7 @@ def plan(
     for it in wanted.services:
         try:
             parts = make_parts(it, journal.folder, api, observe=True)
-            policy = make_policy(it.limits, journal.load(it.name).policy)
+            policy = make_policy(it.name, parts.policy, journal.load(it.name))
             found.append(decide(parts, policy, datetime.now(UTC).timestamp()))
         except ActuatorError as error:
             raise HansaError(f"service '{it.name}': {error}") from None

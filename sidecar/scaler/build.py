@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from hansa.contract.errors import InputError
 from hansa.sidecar.actuators.docker import Docker
@@ -10,7 +12,9 @@ from hansa.sidecar.actuators.dry_run import DryRun
 from hansa.sidecar.actuators.kubernetes import Kubernetes, pod_access
 from hansa.sidecar.actuators.processes import Processes
 from hansa.sidecar.actuators.replicas import Actuator
+from hansa.sidecar.scaling import Scaler
 
+from .by_demand import ByDemand
 from .services import (
     ControlSignals,
     DockerSettings,
@@ -19,7 +23,7 @@ from .services import (
     ProcessSettings,
     Service,
 )
-from .shell import Parts
+from .shell import MakePolicy, Parts, Policy
 from .sources import ControlSource, MetricsSource, Queue, Source
 
 _MIB = 1024 * 1024
@@ -39,7 +43,19 @@ def make_parts(service: Service, state: Path, control: Queue | None, *, observe:
     InputError : a service's demand is jobs, and there is no control to ask
     ActuatorError : the actuator cannot be used here
     """
-    return Parts(service.limits, _source(service, control), _actuator(service, state, observe))
+    return Parts(_policy(service), _source(service, control), _actuator(service, state, observe))
+
+
+def _policy(service: Service) -> MakePolicy:
+    limits = service.limits
+
+    def forecast(state: Mapping[str, Any] | None) -> Policy:
+        return Scaler(limits) if state is None else Scaler.from_state(state, limits)
+
+    def demand(state: Mapping[str, Any] | None) -> Policy:
+        return ByDemand(limits) if state is None else ByDemand.from_state(limits, state)
+
+    return forecast if service.policy == "forecast" else demand
 
 
 def _source(service: Service, control: Queue | None) -> Source:

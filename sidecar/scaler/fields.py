@@ -55,9 +55,9 @@ class Fields:
             raise self._wrong(name, "lower-case letters, digits, - and _", value)
         return value
 
-    def one_of(self, name: str, *choices: str) -> str:
+    def one_of(self, name: str, *choices: str, default: str | None = None) -> str:
         """One of these words."""
-        value = self._take(name, None)
+        value = self._take(name, default)
         if value not in choices:
             raise self._wrong(name, " or ".join(f"'{it}'" for it in choices), value)
         return str(value)

@@ -4,25 +4,17 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from hansa.contract.errors import InputError
 from hansa.sidecar.actuators.replicas import ActuatorError
-from hansa.sidecar.scaling.signals import ServiceLimits
 from hansa.sidecar.server_api import ServerApi
 
 from .build import make_parts
 from .journal import Entry, Journal
-from .reactive import Reactive
 from .services import read_services
-from .shell import Policy, ScalerShell
-
-
-def make_policy(limits: ServiceLimits, state: Mapping[str, Any] | None) -> Policy:
-    """The policy that scales services."""
-    return Reactive(limits) if state is None else Reactive.from_state(limits, state)
+from .shell import ScalerShell
 
 
 class RunningScaler:
@@ -60,7 +52,7 @@ class RunningScaler:
         except ActuatorError as error:
             raise InputError(str(error)) from None
         told = control if tell else None
-        self._shell = ScalerShell(parts, self._journal, make_policy, act=act, told=told)
+        self._shell = ScalerShell(parts, self._journal, act=act, told=told)
         self._thread = threading.Thread(target=self._run, name="scaler", daemon=True)
         self._thread.start()
 

@@ -86,9 +86,15 @@ ActuatorSettings = ProcessSettings | DockerSettings | KubernetesSettings | DrySe
 
 @dataclass(frozen=True)
 class Service:
-    """One scaled service."""
+    """One scaled service.
+
+    Attributes
+    ----------
+    policy : "forecast" (`sidecar.scaling.Scaler`), or "demand": as many replicas as demand needs now
+    """
 
     limits: ServiceLimits
+    policy: str
     signals: SignalSettings
     actuator: ActuatorSettings
 
@@ -147,9 +153,10 @@ def _service(table: object, where: str) -> Service:
     )
     if limits.minimum > limits.maximum:
         raise InputError(f"{fields.where}: minimum {limits.minimum} is above maximum {limits.maximum}")
+    policy = fields.one_of("policy", "forecast", "demand", default="forecast")
     signals, actuator = _signals(fields.table("signals")), _actuator(fields.table("actuator"))
     fields.end()
-    return Service(limits, signals, actuator)
+    return Service(limits, policy, signals, actuator)
 
 
 def _signals(fields: Fields) -> SignalSettings:

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from hansa.contract.errors import HansaError
 from hansa.sidecar.actuators.replicas import Actuator, ActuatorError, Load, Replicas
-from hansa.sidecar.scaling.signals import ScalingDecision, ServiceLimits, Signals
+from hansa.sidecar.scaling import ScalingDecision, Signals
 from hansa.sidecar.server_api import Away, Refused
 
 from .journal import Entry, Journal, ServiceMemory, paused_because
@@ -38,7 +38,8 @@ class Policy(Protocol):
         ...
 
 
-MakePolicy = Callable[[ServiceLimits, Mapping[str, Any] | None], Policy]
+# A policy from the state of an earlier one, or anew.
+MakePolicy = Callable[[Mapping[str, Any] | None], Policy]
 
 
 class Told(Protocol):
@@ -53,7 +54,7 @@ class Told(Protocol):
 class Parts:
     """What the scaling of one service is made of."""
 
-    limits: ServiceLimits
+    policy: MakePolicy
     source: Source
     actuator: Actuator
 
@@ -64,7 +65,6 @@ class ScalerShell:
     Parameters
     ----------
     services : by name
-    policy : makes a service's policy, from its state where there is one
     act : whether anything is started or stopped; without it decisions are only written down
     told : control, or None
     now : seconds since the epoch
@@ -74,7 +74,6 @@ class ScalerShell:
         self,
         services: Mapping[str, Parts],
         journal: Journal,
-        policy: MakePolicy,
         *,
         act: bool,
         told: Told | None = None,
@@ -83,7 +82,7 @@ class ScalerShell:
         self._services, self._journal, self._act, self._told, self._now = services, journal, act, told, now
         self._memories = {name: journal.load(name) for name in services}
         self._policies = {
-            name: _policy(policy, it.limits, self._memories[name]) for name, it in services.items()
+            name: make_policy(name, it.policy, self._memories[name]) for name, it in services.items()
         }
         # What was wrong with a service the last time: it is said once.
         self._said: dict[str, str] = {}
@@ -221,10 +220,10 @@ def _load(actuator: Actuator) -> Load:
         return Load()
 
 
-def _policy(make: MakePolicy, limits: ServiceLimits, memory: ServiceMemory) -> Policy:
-    """From its state, or anew where that is of another policy or cannot be read."""
+def make_policy(name: str, make: MakePolicy, memory: ServiceMemory) -> Policy:
+    """From what it remembers, or anew where that is of another policy or cannot be read."""
     try:
-        return make(limits, memory.policy)
-    except (KeyError, TypeError, ValueError) as error:
-        log.warning("%s: what its policy remembers cannot be read and is begun anew: %s", limits.name, error)
-        return make(limits, None)
+        return make(memory.policy)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        log.warning("%s: what its policy remembers cannot be read and is begun anew: %s", name, error)
+        return make(None)

@@ -22,11 +22,11 @@ HANSA = str(Path(sys.executable).with_name("hansa"))
 WORKER = "import pathlib, sys, time; pathlib.Path(sys.argv[1]).write_text('ready'); time.sleep(600)"
 
 
-def services(folder: Path, actuator: str = 'kind = "dry-run"', every_s: float = 0.2) -> Path:
+def services(folder: Path, actuator: str = 'kind = "dry-run"', policy: str = "demand") -> Path:
     path = folder / "scaler.toml"
     path.write_text(
-        f"every_s = {every_s}\n[[service]]\nname = 'executor'\ncapacity = 1\nmaximum = 3\nstartup_s = 1\n"
-        f"cooldown_s = 0\n[service.signals]\nkind = 'control'\n[service.actuator]\n{actuator}\n"
+        f"every_s = 0.2\n[[service]]\nname = 'executor'\ncapacity = 1\nmaximum = 3\nstartup_s = 1\n"
+        f"cooldown_s = 0\npolicy = '{policy}'\n[service.signals]\nkind = 'control'\n[service.actuator]\n{actuator}\n"
     )
     return path
 
@@ -69,6 +69,10 @@ def test_plan_says_what_would_be_done_and_does_nothing(job: WatchedJob) -> None:
     assert list((job.folder / "state").iterdir()) == []
     [planned] = json.loads(scaler(job, "plan", "--services", str(path), "--state", "state", "--json").stdout)
     assert (planned["demand"], planned["wanted"], planned["service"]) == (1.0, 1, "executor")
+    # The forecasting policy keeps one ready for the job that comes next.
+    path = services(job.folder, policy="forecast")
+    done = scaler(job, "plan", "--services", str(path), "--state", "state")
+    assert "executor: 1 -> 2 replicas by reactive: the forecast is not known yet" in done.stdout
 
 
 def test_a_dry_run_shows_and_does_not_act_and_with_act_workers_are_started(job: WatchedJob) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from hansa.sidecar.actuators import ActuatorError, Load, Replicas
+from hansa.sidecar.scaler.by_demand import ByDemand
 from hansa.sidecar.scaler.journal import Journal
-from hansa.sidecar.scaler.reactive import Reactive
-from hansa.sidecar.scaler.shell import Parts, ScalerShell
+from hansa.sidecar.scaler.shell import MakePolicy, Parts, Policy, ScalerShell
 from hansa.sidecar.scaler.sources import Demand
 from hansa.sidecar.scaling import ServiceLimits
 
@@ -47,10 +49,17 @@ class Counted:
         return Load(0.5, 0.25)
 
 
+def by_demand(state: Mapping[str, Any] | None) -> Policy:
+    return ByDemand(LIMITS) if state is None else ByDemand.from_state(LIMITS, state)
+
+
 class Scaled:
     """One service under a shell; `look` is a minute."""
 
-    def __init__(self, folder: Path, *, act: bool = True, told: object = None) -> None:
+    def __init__(
+        self, folder: Path, *, act: bool = True, told: object = None, policy: MakePolicy = by_demand
+    ) -> None:
+        self.policy = policy
         self.source, self.actuator, self.folder = Told(), Counted(), folder
         self.act, self.told, self.at = act, told, 0.0
         self.journal = Journal(folder)
@@ -60,9 +69,8 @@ class Scaled:
     def start(self) -> ScalerShell:
         """Another shell over the same folder."""
         self.shell = ScalerShell(
-            {"web": Parts(LIMITS, self.source, self.actuator)},
+            {"web": Parts(self.policy, self.source, self.actuator)},
             self.journal,
-            lambda limits, state: Reactive(limits) if state is None else Reactive.from_state(limits, state),
             act=self.act,
             told=self.told,  # type: ignore[arg-type]
             now=lambda: self.at,

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
-from scaled import LIMITS, Scaled
+from scaled import LIMITS, Scaled, by_demand
 
 from hansa.sidecar.actuators import Replicas
 from hansa.sidecar.scaler.journal import ALL, Entry, Journal
+from hansa.sidecar.scaler.shell import Policy
+from hansa.sidecar.scaling import Scaler
 from hansa.sidecar.server_api import Away, Refused
 
 
@@ -71,6 +74,36 @@ def test_a_restart_goes_on_where_the_policy_was(tmp_path: Path) -> None:
         parted.start()
     assert parted.actuator.asked == whole.actuator.asked == [4, 1, 5]
     assert parted.journal.history() == whole.journal.history()
+
+
+def forecasting(state: Mapping[str, Any] | None) -> Policy:
+    return Scaler(LIMITS) if state is None else Scaler.from_state(state, LIMITS)
+
+
+def test_the_forecasting_policy_goes_on_after_a_restart_as_if_there_had_been_none(tmp_path: Path) -> None:
+    whole = Scaled(tmp_path / "whole", policy=forecasting)
+    parted = Scaled(tmp_path / "parted", policy=forecasting)
+    for minute in range(400):
+        demand = 22.0 + 18.0 * math.sin(minute / 30.0)
+        whole.look(demand)
+        parted.look(demand)
+        if minute % 7 == 0:
+            parted.start()
+    assert parted.actuator.asked == whole.actuator.asked
+    assert len(whole.actuator.asked) > 3
+    assert parted.journal.history() == whole.journal.history()
+
+
+def test_a_policy_takes_no_memory_of_another_one_for_its_own(tmp_path: Path) -> None:
+    it = Scaled(tmp_path, policy=forecasting)
+    it.look(32.0)
+    it.policy = by_demand
+    it.start()
+    it.look(32.0)
+    it.policy = forecasting
+    it.start()
+    it.look(32.0)
+    assert [entry.decision.at for entry in it.journal.history()] == [60.0, 120.0, 180.0]
 
 
 def test_a_memory_that_cannot_be_read_is_begun_anew(tmp_path: Path) -> None:

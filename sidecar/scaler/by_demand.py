@@ -1,4 +1,7 @@
-"""A plain reactive policy: as many replicas as demand needs now; fewer only once the cooldown is over."""
+"""The plain policy: as many replicas as demand needs now; fewer only once the cooldown is over.
+
+For services whose demand is a few jobs rather than a stream: there is nothing to forecast, and no headroom to keep.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from typing import Any, Self
 from hansa.sidecar.scaling.signals import ScalingDecision, ServiceLimits, Signals
 
 
-class Reactive:
+class ByDemand:
     """Demand over capacity, rounded up, within bounds."""
 
     def __init__(self, limits: ServiceLimits) -> None:
