@@ -10,6 +10,7 @@ from hansa.cli.provisioning import to_toml
 from hansa.contract.typed import write_atomically
 from hansa.server.config import read_server_config
 
+_MARK = b"# Written by hansa up --executors, which replaces it; without this line it is yours.\n"
 # An executor that nobody watches any more ends by itself.
 _GIVE_UP_S = 30
 _STARTUP_S = 10
@@ -20,13 +21,18 @@ _DRAIN_S = 86_400
 def set_executors(instance: Instance, count: int) -> None:
     """Have up to `count` jobs of an instance run side by side; its sidecar starts and stops all executors but one.
 
-    A `scaler.toml` that is there stays as it is: somebody may have written it.
+    A `scaler.toml` that somebody else wrote stays as it is.
     """
     for path in (instance.server_config_path, instance.control_config_path):
         config = read_server_config(path).model_copy(update={"executors": count})
         write_atomically(path, to_toml(config), mode=0o600)
-    if count > 1 and not instance.scaler_services.exists():
-        write_atomically(instance.scaler_services, services_toml(instance, count))
+    path = instance.scaler_services
+    if path.exists() and not path.read_bytes().startswith(_MARK):
+        return
+    if count > 1:
+        write_atomically(path, _MARK + services_toml(instance, count))
+    else:
+        path.unlink(missing_ok=True)
 
 
 def services_toml(instance: Instance, count: int) -> bytes:

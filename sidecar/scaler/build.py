@@ -43,7 +43,12 @@ def make_parts(service: Service, state: Path, control: Queue | None, *, observe:
     InputError : a service's demand is jobs, and there is no control to ask
     ActuatorError : the actuator cannot be used here
     """
-    return Parts(_policy(service), _source(service, control), _actuator(service, state, observe))
+    return Parts(
+        _policy(service),
+        _source(service, control),
+        _actuator(service, state, observe),
+        jobs=isinstance(service.signals, ControlSignals),
+    )
 
 
 def _policy(service: Service) -> MakePolicy:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from hansa.contract.errors import HansaError
-from hansa.sidecar.actuators.replicas import Actuator, ActuatorError, Load, Replicas
+from hansa.sidecar.actuators.replicas import Actuator, ActuatorError, Load
 from hansa.sidecar.scaling import ScalingDecision, Signals
 from hansa.sidecar.server_api import Away, Refused
 
@@ -52,11 +52,18 @@ class Told(Protocol):
 
 @dataclass(frozen=True)
 class Parts:
-    """What the scaling of one service is made of."""
+    """What the scaling of one service is made of.
+
+    Attributes
+    ----------
+    jobs : whether demand is jobs. Those that wait are in it already, and a busy executor is no reason for another one:
+        policies are told neither queue nor load. Both are written down all the same
+    """
 
     policy: MakePolicy
     source: Source
     actuator: Actuator
+    jobs: bool = False
 
 
 class ScalerShell:
@@ -190,25 +197,21 @@ def decide(parts: Parts, policy: Policy, at: float) -> Entry:
         demand=demand.demand,
         ready=replicas.ready,
         starting=replicas.starting,
-        cpu=load.cpu,
-        memory=load.memory,
-        queue=demand.queue,
+        cpu=None if parts.jobs else load.cpu,
+        memory=None if parts.jobs else load.memory,
+        queue=None if parts.jobs else demand.queue,
     )
-    return _entry(policy.decide(signals), replicas, signals, demand.problem)
-
-
-def _entry(decision: ScalingDecision, replicas: Replicas, signals: Signals, problem: str) -> Entry:
     return Entry(
-        decision=decision,
+        decision=policy.decide(signals),
         ready=replicas.ready,
         starting=replicas.starting,
         leaving=replicas.leaving,
-        demand=signals.demand,
-        queue=signals.queue,
-        cpu=signals.cpu,
-        memory=signals.memory,
+        demand=demand.demand,
+        queue=demand.queue,
+        cpu=load.cpu,
+        memory=load.memory,
         did="nothing",
-        problem=problem,
+        problem=demand.problem,
     )
 
 

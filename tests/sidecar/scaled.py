@@ -23,7 +23,7 @@ class Told:
         self.demand = demand
 
     def read(self) -> Demand:
-        return Demand(self.demand, problem="" if self.demand is not None else "nobody answers")
+        return Demand(self.demand, 3.0, problem="" if self.demand is not None else "nobody answers")
 
 
 class Counted:

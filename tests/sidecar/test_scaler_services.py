@@ -114,3 +114,22 @@ def test_no_file_and_no_service_are_said(tmp_path: Path) -> None:
     (tmp_path / "scaler.toml").write_text("every_s = 60\n")
     with pytest.raises(InputError, match="field 'service' is missing"):
         read_services(tmp_path / "scaler.toml")
+
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_the_page_and_what_compose_reads_are_right(tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "scaler.md").read_text()
+    path = tmp_path / "scaler.toml"
+    path.write_text(page.split("```toml\n")[1].split("```")[0])
+    assert read_services(path).services[0].policy == "forecast"
+    compose = ROOT / "deploy" / "compose"
+    lines = (compose / "scaling.env").read_text().splitlines()
+    settings = dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
+    [executor] = read_services(compose / "scaler.toml").services
+    # As many containers as the gate allows, as many jobs as control starts.
+    assert settings["HANSA_EXECUTORS"] == settings["HANSA_PARALLEL_JOBS"] == str(executor.limits.maximum)
+    assert float(settings["HANSA_EXECUTOR_CAPACITY"]) == executor.limits.capacity
+    assert isinstance(executor.actuator, DockerSettings)
+    assert executor.actuator.service == "executor"

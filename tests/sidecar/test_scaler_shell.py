@@ -11,9 +11,10 @@ import pytest
 from scaled import LIMITS, Scaled, by_demand
 
 from hansa.sidecar.actuators import Replicas
+from hansa.sidecar.scaler.by_demand import ByDemand
 from hansa.sidecar.scaler.journal import ALL, Entry, Journal
-from hansa.sidecar.scaler.shell import Policy
-from hansa.sidecar.scaling import Scaler
+from hansa.sidecar.scaler.shell import Parts, Policy, decide
+from hansa.sidecar.scaling import Scaler, ScalingDecision, Signals
 from hansa.sidecar.server_api import Away, Refused
 
 
@@ -176,6 +177,31 @@ def test_what_cannot_be_done_is_said_once_and_tried_again(
     it.look(32.0)
     assert it.actuator.replicas == 4
     assert "all is well again" in caplog.text
+
+
+class Heard:
+    """Notes what it is told."""
+
+    def __init__(self) -> None:
+        self.signals: list[Signals] = []
+        self.by_demand = ByDemand(LIMITS)
+
+    def decide(self, signals: Signals) -> ScalingDecision:
+        self.signals.append(signals)
+        return self.by_demand.decide(signals)
+
+    def state(self) -> dict[str, Any]:
+        return self.by_demand.state()
+
+
+@pytest.mark.parametrize("jobs", [False, True])
+def test_where_demand_is_jobs_neither_load_nor_queue_speaks_for_more(tmp_path: Path, jobs: bool) -> None:
+    it, heard = Scaled(tmp_path), Heard()
+    entry = decide(Parts(lambda _: heard, it.source, it.actuator, jobs=jobs), heard, 60.0)
+    [signals] = heard.signals
+    told = (None, None, None) if jobs else (0.5, 0.25, 3.0)
+    assert (signals.cpu, signals.memory, signals.queue) == told
+    assert (entry.cpu, entry.memory, entry.queue) == (0.5, 0.25, 3.0)
 
 
 def test_demand_that_nobody_knows_changes_nothing_and_is_said(tmp_path: Path) -> None:
