@@ -1,4 +1,4 @@
-"""Scoring replicas under the scaler: real processes, demand out of their own counts, up and down, and no answer lost."""
+"""Scoring replicas under the scaler: real processes, demand by their own counts, up and down, no answer lost."""
 
 from __future__ import annotations
 
