@@ -141,7 +141,7 @@ def run(
             + ("" if act else "; dry run: nothing is started or stopped without --act"),
             err=True,
         )
-        while not interruption.wait(0.2):
+        while scaler.alive and not interruption.wait(0.2):
             pass
         scaler.end()
 

@@ -50,6 +50,8 @@ class Worker:
 
     def signal(self, number: int) -> None:
         """Signal that very process, and with SIGKILL all that is left of its group; one that is gone is no error."""
+        if self.pid <= 0:
+            return
         try:
             handle = os.pidfd_open(self.pid)
         except ProcessLookupError:

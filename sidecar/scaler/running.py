@@ -56,6 +56,11 @@ class RunningScaler:
         self._thread = threading.Thread(target=self._run, name="scaler", daemon=True)
         self._thread.start()
 
+    @property
+    def alive(self) -> bool:
+        """Whether it still looks; it ends by itself only where `seen` raised."""
+        return self._thread.is_alive()
+
     def end(self) -> None:
         """Wait for the look under way; the workers go on."""
         self._ended.set()

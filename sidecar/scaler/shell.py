@@ -101,12 +101,12 @@ class ScalerShell:
             try:
                 entries.append(self._look_at(name, parts))
                 self._say(name, entries[-1].problem)
+                self._tell(name)
             except (ActuatorError, HansaError, OSError) as error:
                 self._say(name, str(error))
             except Exception:
                 # One service must not end the scaling of the others.
                 log.exception("service %s could not be looked at; trying again", name)
-            self._tell(name)
         return entries
 
     def finish(self) -> None:
@@ -119,11 +119,10 @@ class ScalerShell:
                 if paused_because(self._journal.paused(), name) is None:
                     parts.actuator.scale(memory.pending)
                     log.info("%s: %d replicas, as was decided before the restart", name, memory.pending)
-            except (ActuatorError, HansaError) as error:
+                memory.pending = None
+                self._journal.save(name, memory)
+            except (ActuatorError, HansaError, OSError) as error:
                 self._say(name, str(error))
-                continue
-            memory.pending = None
-            self._journal.save(name, memory)
 
     def _look_at(self, name: str, parts: Parts) -> Entry:
         memory, policy = self._memories[name], self._policies[name]

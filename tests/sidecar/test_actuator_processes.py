@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -16,7 +17,8 @@ import pytest
 
 from hansa.sidecar.actuators import ActuatorError, Replicas
 from hansa.sidecar.actuators.processes import LAST_GRACE_S, Processes
-from hansa.sidecar.actuators.workers import MARK, Worker, start_of
+from hansa.sidecar.actuators.workers import MARK, Worker, marked, start_of
+from hansa.sidecar.saved import save_json
 
 # Serves once it says so; told to drain it works on for as long as its first argument says, then ends.
 WORKER = """
@@ -144,6 +146,46 @@ def test_a_scaler_that_is_killed_loses_no_worker(tmp_path: Path, make: Callable[
     assert actuator.read().ready == 2
     actuator.scale(0)
     until(actuator, ready=0, leaving=0)
+
+
+@pytest.mark.parametrize("written", [False, True])
+@pytest.mark.parametrize("dies", [1, 2, 3, 4, 5])
+def test_killed_at_any_note_that_it_makes_it_neither_loses_a_worker_nor_starts_one_twice(
+    tmp_path: Path, make: Callable[..., Processes], dies: int, written: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two are started with two notes each, then one leaves with one more: the n-th note is the last thing done."""
+    count = 0
+
+    def dying(path: Path, document: object) -> None:
+        nonlocal count
+        count += 1
+        if count == dies and not written:
+            raise KeyboardInterrupt
+        save_json(path, document)
+        if count == dies:
+            raise KeyboardInterrupt
+
+    first = make(work_s=1000.0)
+    with monkeypatch.context() as patched:
+        patched.setattr("hansa.sidecar.actuators.processes.save_json", dying)
+        for to in (2, 1):
+            if count < dies:
+                with contextlib.suppress(KeyboardInterrupt):
+                    first.scale(to)
+        assert count == dies
+    first.close()
+    mine = {pid for name, pid in marked() if name.startswith("w-") and _ours(pid, tmp_path)}
+    second = make(work_s=1000.0)
+    assert {it.pid for it in second._workers} == mine
+    second.scale(2)
+    until(second, ready=2)
+    running = {pid for name, pid in marked() if name.startswith("w-") and _ours(pid, tmp_path)}
+    assert running == {it.pid for it in second._workers}
+    assert len(running) == 2 + second.read().leaving
+
+
+def _ours(pid: int, folder: Path) -> bool:
+    return any(str(folder) in word for word in psutil.Process(pid).cmdline())
 
 
 def test_a_worker_whose_starter_died_before_it_could_note_its_number_is_found_by_its_mark(
