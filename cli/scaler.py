@@ -124,18 +124,26 @@ def run(
     """Look at each service every minute until Ctrl-C, and show what is decided. A dry run unless --act."""
     from hansa.cli.interrupts import Interruption
     from hansa.cli.scaler_shown import decided_line
+    from hansa.sidecar.actuators import ActuatorError
     from hansa.sidecar.scaler.running import RunningScaler
 
     path = _services_path(services, instance)
     wanted = _services(path, instance)
     folder = _folder(state, instance)
     # A dry run has a memory of its own: it must not be taken for what the scaler did.
-    folder = folder if act else folder.with_name(f"{folder.name}-dry")
+    own = folder if act else folder.with_name(f"{folder.name}-dry")
     api = _api(wanted, control, instance)
     with Interruption() as interruption:
-        scaler = RunningScaler(
-            path, folder, api, act=act, seen=lambda it: typer.echo(decided_line(it)), tell=act
-        )
+        try:
+            scaler = RunningScaler(
+                *(path, own, api),
+                act=act,
+                replicas=folder,
+                tell=act,
+                seen=lambda it: typer.echo(decided_line(it)),
+            )
+        except ActuatorError as error:
+            raise HansaError(str(error)) from None
         typer.echo(
             f"{len(wanted.services)} service{'s' * (len(wanted.services) != 1)} every {wanted.every_s:g} s"
             + ("" if act else "; dry run: nothing is started or stopped without --act"),

@@ -60,13 +60,21 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _scaler(options: argparse.Namespace, token: str) -> RunningScaler | None:
-    """The scaler beside it, where services are named; it is imported only then."""
+    """The scaler beside it, where services are named; it is imported only then.
+
+    What stands in its way here and now, a record that is damaged for one, ends no watch over jobs.
+    """
     if options.scaler is None:
         return None
+    from .actuators import ActuatorError
     from .scaler.running import RunningScaler
 
     control = ServerApi(options.control, token)
-    return RunningScaler(options.scaler, options.state / "scaler", control)
+    try:
+        return RunningScaler(options.scaler, options.state / "scaler", control)
+    except ActuatorError as error:
+        log.error("nothing is scaled until the next start: %s", error)
+        return None
 
 
 def _token(path: Path | None) -> str:

@@ -26,12 +26,14 @@ class RunningScaler:
     state : folder that nobody else scales over
     control : asked for jobs; None where there is none
     act : whether anything is started or stopped
+    replicas : folder in which actuators note theirs; None: `state`. A dry run looks into that of the scaler that acts
     tell : whether control is told of decisions
     seen : called with each decision, from that thread
 
     Raises
     ------
     InputError : the file is wrong, or the folder is another scaler's
+    ActuatorError : the file is right, and an actuator cannot be used here and now
     """
 
     def __init__(
@@ -41,6 +43,7 @@ class RunningScaler:
         control: ServerApi | None,
         *,
         act: bool = True,
+        replicas: Path | None = None,
         tell: bool = True,
         seen: Callable[[Entry], None] = lambda entry: None,
     ) -> None:
@@ -48,9 +51,13 @@ class RunningScaler:
         self._ended = threading.Event()
         self._journal = Journal(state, alone=True)
         try:
-            parts = {it.name: make_parts(it, state, control, observe=not act) for it in self._wanted.services}
-        except ActuatorError as error:
-            raise InputError(str(error)) from None
+            parts = {
+                it.name: make_parts(it, replicas or state, control, observe=not act)
+                for it in self._wanted.services
+            }
+        except (ActuatorError, InputError):
+            self._journal.close()
+            raise
         told = control if tell else None
         self._shell = ScalerShell(parts, self._journal, act=act, told=told)
         self._thread = threading.Thread(target=self._run, name="scaler", daemon=True)

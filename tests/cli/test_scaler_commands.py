@@ -101,6 +101,14 @@ def test_a_dry_run_shows_and_does_not_act_and_with_act_workers_are_started(job: 
         assert scaler(job, "plan", *options).returncode == 0
         shown = scaler(job, "status", "--state", "state")
         assert "1 of 1 wanted" in shown.stdout
+        # A dry run beside it sees the same replicas, and writes what it decides elsewhere.
+        before = len(Journal(state).history())
+        dry = run(job, *options)
+        time.sleep(2.5)
+        dry.send_signal(signal.SIGINT)
+        dry.communicate(timeout=30)
+        assert Journal(job.folder / "state-dry").history()[-1].ready == 1
+        assert len(Journal(state).history()) > before
         # A restarted one adopts the worker.
         pid = json.loads((state / "workers" / "executor.workers.json").read_text())[0]["pid"]
         acting.kill()
@@ -190,4 +198,35 @@ def test_a_sidecar_whose_services_are_wrong_says_so_and_ends(job: WatchedJob) ->
     )
     assert done.returncode == 2
     assert "field 'kind' is to be" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_a_record_of_workers_that_is_damaged_ends_no_watch_over_jobs(job: WatchedJob) -> None:
+    path = services(job.folder, "kind = 'processes'\ndrain = 'TERM'\ncommand = ['worker']")
+    record = job.folder / "sidecar" / "scaler" / "workers" / "executor.workers.json"
+    record.parent.mkdir(parents=True)
+    record.write_text("{")
+    ready = job.folder / "ready"
+    argv = [sys.executable, "-m", "hansa.sidecar", "--control", job.url, "--scaler", str(path)]
+    running = subprocess.Popen(
+        [*argv, "--state", str(job.folder / "sidecar"), "--ready-file", str(ready)],
+        env={**os.environ, "HANSA_TOKEN": SECRETS["write"]},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        end = time.monotonic() + 20
+        while not ready.exists():
+            assert time.monotonic() < end
+            time.sleep(0.1)
+        running.send_signal(signal.SIGTERM)
+        _, errors = running.communicate(timeout=15)
+    finally:
+        running.kill()
+        running.communicate()
+    assert running.returncode == 0
+    assert "nothing is scaled until the next start" in errors
+    done = scaler(job, "run", "--services", str(path), "--state", "sidecar/scaler", "--act")
+    assert done.returncode == 1
+    assert "end its workers and remove it" in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
