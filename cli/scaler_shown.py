@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 
 from hansa.cli.listing import shown_time
 from hansa.sidecar.scaler.journal import Entry, paused_because
+from hansa.sidecar.scaling import ScalingDecision
 
 status_titles = (
     "service",
@@ -39,7 +40,7 @@ def status_rows(entries: Sequence[Entry], paused: Mapping[str, str]) -> list[tup
                 made.pattern,
                 f"{made.cost:.2f}",
                 f"{made.violated:.2%}",
-                "" if made.regret is None else f"{made.regret:+.1%}",
+                _regret(made),
                 state if reason is None else f"paused: {reason}",
                 _at(it),
             )
@@ -99,6 +100,14 @@ def _band(it: Entry) -> str:
         return "none yet"
     trust = "" if it.decision.trusted else " (not trusted)"
     return f"{band.low:.4g} to {band.high:.4g}{trust}"
+
+
+def _regret(made: ScalingDecision) -> str:
+    """What was spent more than hindsight would have, and as a share of that."""
+    if made.regret is None:
+        return "not known yet"
+    hindsight = made.cost - made.regret
+    return f"{made.regret:+.2f}" + (f" ({made.regret / hindsight:+.0%})" if hindsight > 0 else "")
 
 
 def _number(value: float | None) -> str:

@@ -22,7 +22,10 @@ class DemandBand(Frozen):
 
 
 class ScalingEntry(Frozen):
-    """One decision; the fields are those of `sidecar.scaling.ScalingDecision` and of the look it was made on."""
+    """One decision; the fields are those of `sidecar.scaling.ScalingDecision` and of the look it was made on.
+
+    Cost and regret (what was spent more than hindsight would have) are in the currency of the service's price.
+    """
 
     at: Annotated[float, Field(ge=0, lt=2**40)]
     service: Slug
@@ -30,7 +33,7 @@ class ScalingEntry(Frozen):
     wanted: Replicas
     by: Slug
     reason: Sentence
-    pattern: Annotated[Sentence, Field(max_length=63)]
+    pattern: Sentence
     trusted: bool
     band: DemandBand | None
     cost: Share

@@ -55,7 +55,7 @@ class Entry:
         """Plain data: the decision's fields beside its own."""
         mine = asdict(self)
         document = {**mine.pop("decision"), **mine}
-        return document | {name: _sentence(document[name]) for name in ("reason", "problem")}
+        return document | {name: _sentence(document[name]) for name in ("reason", "pattern", "problem")}
 
     @classmethod
     def from_json(cls, document: dict[str, Any]) -> Entry:

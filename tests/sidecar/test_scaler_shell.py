@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
-from scaled import LIMITS, Scaled, by_demand
+from scaled import LIMITS, Counted, Scaled, Told, by_demand
+from watched import watched
 
+from hansa.contract.scaling import ScalingEntry
 from hansa.sidecar.actuators import Replicas
 from hansa.sidecar.scaler.by_demand import ByDemand
 from hansa.sidecar.scaler.journal import ALL, Entry, Journal
@@ -239,6 +242,24 @@ def test_control_is_told_of_everything_once_it_is_back(tmp_path: Path) -> None:
     control.error = Refused(422, "no such field")
     it.look(32.0)
     assert it.journal.load("web").untold == []
+
+
+def test_control_takes_what_the_forecasting_policy_says_in_three_weeks(tmp_path: Path) -> None:
+    source, actuator, policy = Told(), Counted(), Scaler(LIMITS)
+    parts = Parts(forecasting, source, actuator)
+    entries = []
+    for minute in range(0, 21 * 1440, 15):
+        source.demand = max(0.0, 22.0 + 20.0 * math.sin(minute / 1440 * 2 * math.pi))
+        entry = decide(parts, policy, 1.79e9 + 60.0 * minute)
+        actuator.scale(entry.decision.wanted)
+        entries.append(entry.as_json())
+        ScalingEntry.model_validate_json(json.dumps(entries[-1]))
+    assert any(it["trusted"] and it["band"] is not None for it in entries)
+    with watched(tmp_path) as job:
+        said = job.api().enter_scaling(entries[-300:])
+        assert said == {"entered": 300}
+        [newest] = job.desk.store.scaling.newest()
+        assert Entry.from_json(newest.model_dump(exclude={"id"})) == Entry.from_json(entries[-1])
 
 
 def test_the_history_stays_within_its_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
