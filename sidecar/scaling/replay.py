@@ -1,0 +1,231 @@
+"""A recorded demand served again by several policies, with start-up delay: cost, violations, changes.
+
+The setting. A policy decides every minute, knowing the demand up to and with that minute; the HPA every 15 seconds. A
+replica serves so long after it was asked for and costs from then on; one that is taken away goes at once. Capacity is
+the trace's peak over 15, so that the peak needs 15 replicas. The first 15 % warm up and are not scored. Cost is
+replica-minutes; a minute is violated if demand exceeds the capacity of what serves.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .fleet import Fleet
+from .hpa import PERIOD_S, Hpa
+from .planner import EXACT
+from .policy import Scaler
+from .signals import ScalingDecision, ServiceLimits, Signals
+from .traces import Minutes, Trace
+
+Counts = np.ndarray[Any, np.dtype[np.int64]]
+
+REPLICAS, WARM_UP = 15, 0.15
+_SETTLED = 9
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What every policy finds.
+
+    Attributes
+    ----------
+    use : demand in replicas, of every minute, shape (minutes,)
+    start : seconds since the epoch of the first
+    scored : the first minute that counts
+    """
+
+    use: Minutes
+    start: float = 0.0
+    scored: int = 0
+    startup_s: float = 120.0
+
+    @classmethod
+    def of(cls, trace: Trace, startup_s: float = 120.0, warm_up: float = WARM_UP) -> Setting:
+        """The setting described above."""
+        use = trace.demand / trace.capacity(REPLICAS)
+        return cls(use, trace.start, math.ceil(warm_up * len(use)), startup_s)
+
+    @property
+    def needed(self) -> Counts:
+        """Replicas that each minute needs, at least 1."""
+        return np.maximum(np.ceil(self.use - EXACT), 1.0).astype(np.int64)
+
+    @property
+    def minutes(self) -> int:
+        """Minutes that count."""
+        return len(self.use) - self.scored
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a policy cost.
+
+    Attributes
+    ----------
+    cost : replica-minutes
+    violations : share of the minutes that count
+    actions : changes of the number of replicas
+    paid, serving : replicas of every minute, also of the warm-up
+    """
+
+    policy: str
+    cost: float
+    violations: float
+    actions: int
+    paid: Minutes
+    serving: Minutes
+
+
+def constant(setting: Setting, policy: str, replicas: int) -> Outcome:
+    """So many replicas for ever."""
+    paid = np.full(len(setting.use), float(replicas))
+    violated = (setting.use > replicas + EXACT)[setting.scored :]
+    return Outcome(policy, float(replicas * setting.minutes), float(violated.mean()), 0, paid, paid)
+
+
+def static_peak(setting: Setting) -> Outcome:
+    """The peak of the whole trace, which nobody knows beforehand."""
+    return constant(setting, "static peak", int(setting.needed.max()))
+
+
+def static_early_peak(setting: Setting) -> Outcome:
+    """The peak of the warm-up: what is known when it ends."""
+    early = setting.needed[: max(setting.scored, 1)]
+    return constant(setting, "static peak of the warm-up", int(early.max()))
+
+
+def static_mean(setting: Setting) -> Outcome:
+    """The mean demand of the whole trace, rounded up."""
+    return constant(setting, "static mean", max(1, math.ceil(float(setting.use.mean()) - EXACT)))
+
+
+def clairvoyant(setting: Setting) -> Outcome:
+    """Least cost without a violation: a replica is asked for just in time and taken away at once."""
+    ahead = math.ceil(setting.startup_s / 60.0)
+    paid = setting.needed.astype(np.float64)
+    needed = paid.copy()
+    for minutes in range(1, ahead + 1):
+        paid[:-minutes] = np.maximum(paid[:-minutes], needed[minutes:])
+    counted = paid[setting.scored :]
+    actions = int((np.diff(paid[max(setting.scored - 1, 0) :]) != 0).sum())
+    return Outcome("clairvoyant", float(counted.sum()), 0.0, actions, paid, paid)
+
+
+def hpa(setting: Setting, target: float, policy: str | None = None) -> Outcome:
+    """Kubernetes' rule at a target utilisation, looking every 15 seconds."""
+    rule, uses = Hpa(target), setting.use.tolist()
+    fleet = Fleet(max(1, math.ceil(uses[0] - EXACT)), setting.startup_s)
+    paid, serving = np.empty(len(uses)), np.empty(len(uses))
+    cost, violated, before, settled = 0.0, 0, 0, 0
+    for minute, use in enumerate(uses):
+        settled = settled + 1 if minute and use == uses[minute - 1] else 0
+        if minute == setting.scored:
+            cost, violated, before = 0.0, 0, fleet.actions
+        # A demand that has not changed for longer than window and start-up together leaves nothing to decide.
+        if settled > _SETTLED:
+            cost += fleet.paid
+            violated += use > fleet.ready + EXACT
+        else:
+            late = False
+            for look in range(round(60.0 / PERIOD_S)):
+                at = 60.0 * minute + PERIOD_S * look
+                fleet.pass_to(at)
+                late = late or use > fleet.ready + EXACT
+                fleet.want(at, rule.look(at, use, fleet.ready, fleet.starting))
+                cost += fleet.paid * PERIOD_S / 60.0
+            violated += late
+        paid[minute], serving[minute] = fleet.paid, fleet.ready
+    name = policy or f"HPA at {100 * target:.0f} %"
+    return Outcome(name, cost, violated / setting.minutes, fleet.actions - before, paid, serving)
+
+
+def frontier(setting: Setting, allowed: float = 0.01) -> list[Outcome]:
+    """The HPA at many targets, most of them where its violations reach what is allowed.
+
+    Every tenth of a target, then in steps of 2 % above the highest that holds, then of 1 % around the best.
+    """
+    tried: dict[int, Outcome] = {}
+
+    def attempt(percents: Sequence[int]) -> None:
+        for percent in percents:
+            if 1 <= percent <= 100 and percent not in tried:
+                tried[percent] = hpa(setting, percent / 100.0)
+
+    attempt(range(100, 0, -10))
+    holding = [percent for percent, it in tried.items() if it.violations <= allowed]
+    if holding:
+        attempt(range(max(holding) + 2, max(holding) + 10, 2))
+        held = [percent for percent, it in tried.items() if it.violations <= allowed]
+        best = min(held, key=lambda percent: tried[percent].cost)
+        attempt((best - 1, best + 1))
+    return [tried[percent] for percent in sorted(tried)]
+
+
+def hindsight(tried: Sequence[Outcome], allowed: float = 0.01) -> Outcome | None:
+    """The cheapest of those whose violations stay within what is allowed; None where none does."""
+    kept = [it for it in tried if it.violations <= allowed]
+    return min(kept, key=lambda it: it.cost, default=None)
+
+
+def limits_for(setting: Setting, violation_budget: float = 0.01, cooldown_s: float = 0.0) -> ServiceLimits:
+    """The service as the setting has it, in units of a replica's capacity.
+
+    No fixed cool-down: the action budget keeps changes as rare as the reactive rule's.
+    """
+    return ServiceLimits(
+        name="replayed",
+        capacity=1.0,
+        startup_s=setting.startup_s,
+        violation_budget=violation_budget,
+        cooldown_s=cooldown_s,
+    )
+
+
+@dataclass(frozen=True)
+class Replayed:
+    """Our policy's outcome, its decisions, and the processor time that it took.
+
+    Attributes
+    ----------
+    decisions : of every minute, also of the warm-up; empty if they were not to be kept
+    step_us : microseconds a decision
+    """
+
+    outcome: Outcome
+    scaler: Scaler
+    decisions: list[ScalingDecision]
+    step_us: float
+
+
+def ours(setting: Setting, limits: ServiceLimits | None = None, keep: bool = False) -> Replayed:
+    """The scaler, told of each minute's demand as it comes."""
+    scaler = Scaler(limits or limits_for(setting))
+    capacity, uses = scaler.limits.capacity, setting.use.tolist()
+    fleet = Fleet(max(scaler.limits.minimum, math.ceil(uses[0] - EXACT)), setting.startup_s)
+    paid, serving = np.empty(len(uses)), np.empty(len(uses))
+    kept, before = [], 0
+    began = time.process_time()
+    for minute, use in enumerate(uses):
+        at = setting.start + 60.0 * minute
+        fleet.pass_to(at)
+        if minute == setting.scored:
+            before = fleet.actions
+        serving[minute] = fleet.ready
+        decision = scaler.decide(Signals(at, use * capacity, fleet.ready, fleet.starting))
+        fleet.want(at, decision.wanted)
+        paid[minute] = fleet.paid
+        if keep:
+            kept.append(decision)
+    took = time.process_time() - began
+    counted = slice(setting.scored, None)
+    violated = setting.use[counted] > serving[counted] + EXACT
+    outcome = Outcome(
+        "ours", float(paid[counted].sum()), float(violated.mean()), fleet.actions - before, paid, serving
+    )
+    return Replayed(outcome, scaler, kept, 1e6 * took / len(uses))
