@@ -27,6 +27,9 @@ from .signals import Band, ScalingDecision, ServiceLimits, Signals
 DROP, STAY = 8.0, 10.0
 # Of what going down must save, what going up ahead of demand must.
 UP = 0.5
+# An overload of more than this is never left alone; Kubernetes' tolerance is the same.
+BORNE = 1.1
+FULL = 0.8
 # A look that comes much later than the last one says nothing of the time between.
 _LONGEST_S = 600.0
 _PATTERN_S, _DAY_H = 1800.0, 24
@@ -138,6 +141,9 @@ class Scaler:
 
     def _settle(self, signals: Signals, use: float, current: int, later: bool) -> tuple[int, str, str]:
         need = self._needed(use)
+        borne = need > current and self._borne(signals.at, use, need, current)
+        if borne:
+            need = current
         lowest, by, reason = need, "reactive", f"demand needs {need}"
         pressed, why = pressure(signals, self.limits, need)
         if pressed > lowest:
@@ -167,6 +173,22 @@ class Scaler:
             return self._stay(current, held, later, ahead_reason if held == ahead else reason)
         self._excess = 0.0
         return current, "hold", ahead_reason if ahead >= lowest else reason
+
+    def _borne(self, at: float, use: float, need: int, current: int) -> bool:
+        """Whether a slight overload until the next sample is cheaper left alone, at what a violation is worth now."""
+        plan, due = self.plan, self.rhythm.next_at
+        full = self.violations.saved > FULL * self.violations.MOST
+        if plan is None or due is None or not (full and self.trusted) or use > BORNE * current or need >= len(plan.costs):
+            return False
+        minutes = max(due - at, 0.0) / 60.0
+        late = max(minutes - self.limits.startup_s / 60.0, 0.0)
+        stay = self.violations.price * late + float(plan.costs[current])
+        return stay < (need - current) * minutes + float(plan.costs[need]) + self._price(STAY)
+
+    @property
+    def trusted(self) -> bool:
+        """Whether the forecast is followed."""
+        return self.plan is not None and self.planner is not None and self.planner.trusted
 
     def _ahead(self, need: int, current: int) -> tuple[int, str, str]:
         """What the coming sample should find: by forecast, guard, or the reactive rule where there is no trust."""

@@ -203,8 +203,17 @@ class Replayed:
     step_us: float
 
 
-def ours(setting: Setting, limits: ServiceLimits | None = None, keep: bool = False) -> Replayed:
-    """The scaler, told of each minute's demand as it comes."""
+def ours(
+    setting: Setting, limits: ServiceLimits | None = None, keep: bool = False, cpu: float | None = None
+) -> Replayed:
+    """The scaler, told of each minute's demand as it comes.
+
+    Parameters
+    ----------
+    limits : the service; its capacity is the unit that demand is told in
+    keep : whether decisions are kept
+    cpu : CPU share of a replica at its capacity, if CPU and memory are to be told too; recordings do not have them
+    """
     scaler = Scaler(limits or limits_for(setting))
     capacity, uses = scaler.limits.capacity, setting.use.tolist()
     fleet = Fleet(max(scaler.limits.minimum, math.ceil(uses[0] - EXACT)), setting.startup_s)
@@ -217,7 +226,9 @@ def ours(setting: Setting, limits: ServiceLimits | None = None, keep: bool = Fal
         if minute == setting.scored:
             before = fleet.actions
         serving[minute] = fleet.ready
-        decision = scaler.decide(Signals(at, use * capacity, fleet.ready, fleet.starting))
+        load = use / max(fleet.ready, 1)
+        told = (None, None) if cpu is None else (cpu * load, 0.35 + 0.3 * load)
+        decision = scaler.decide(Signals(at, use * capacity, fleet.ready, fleet.starting, *told))
         fleet.want(at, decision.wanted)
         paid[minute] = fleet.paid
         if keep:
