@@ -70,6 +70,7 @@ class ActionBudget:
     saved: float = 0.0
 
     MOST = 15.0
+    LEAST = -40.0
     SWING = 2.5
     RATE = 1.05
     # A change that saves so many replica-minutes is worth two of the usual ones.
@@ -82,9 +83,9 @@ class ActionBudget:
 
     def spend(self, saves: float) -> None:
         """We made one, which saves so many replica-minutes, as far as that is known."""
-        self.saved = max(self.saved - (self.SHARE if saves >= self.GOOD else 1.0), -self.MOST)
+        self.saved = max(self.saved - (self.SHARE if saves >= self.GOOD else 1.0), self.LEAST)
 
     @property
     def dearness(self) -> float:
-        """By what the usual price of a change is multiplied, 1/12 to 12."""
+        """By what the usual price of a change is multiplied: 1/12 where many are saved up, 12 where as many are owed."""
         return math.exp(-self.SWING * self.saved / self.MOST)

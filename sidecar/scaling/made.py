@@ -34,4 +34,6 @@ def business_days(days: int, seed: int, burst: bool = True) -> Trace:
     if burst:
         first = samples - int((24.0 - 19.5) * 60 / STEP_MINUTES)
         usual[first : first + 6] += 500.0
-    return Trace("made-up business days", START, np.repeat(rng.poisson(usual).astype(np.float64), STEP_MINUTES))
+    return Trace(
+        "made-up business days", START, np.repeat(rng.poisson(usual).astype(np.float64), STEP_MINUTES)
+    )

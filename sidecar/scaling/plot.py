@@ -87,8 +87,7 @@ def frontiers(title: str, curves: Sequence[Curve], least: float) -> str:
     across = Scale(0.0, max(widest, 1.5), _LEFT, WIDTH - _RIGHT)
     up = Scale(min(1.0, min(cost for _, cost in points)) - 0.02, highest, HEIGHT - _BOTTOM, _TOP)
     parts = [*_frame(title, "cost over the clairvoyant's", up)]
-    for tick in across.ticks():
-        parts.append(_text(across.place(tick), HEIGHT - _BOTTOM + 18, f"{tick:g} %", "middle"))
+    parts += [_text(across.place(it), HEIGHT - _BOTTOM + 18, f"{it:g} %", "middle") for it in across.ticks()]
     parts.append(_text(WIDTH - _RIGHT, HEIGHT - 8, "minutes with demand above capacity", "end"))
     for curve, colour in zip(curves, _COLOURS, strict=False):
         seen = sorted(

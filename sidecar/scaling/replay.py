@@ -11,13 +11,13 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from .fleet import Fleet
-from .hpa import PERIOD_S, Hpa
+from .hpa import DOWN_WINDOW_S, PERIOD_S, Hpa
 from .planner import EXACT
 from .policy import Scaler
 from .signals import ScalingDecision, ServiceLimits, Signals
@@ -26,7 +26,7 @@ from .traces import Minutes, Trace
 Counts = np.ndarray[Any, np.dtype[np.int64]]
 
 REPLICAS, WARM_UP = 15, 0.15
-_SETTLED = 9
+_NONE: Minutes = np.empty(0)
 
 
 @dataclass(frozen=True)
@@ -123,16 +123,22 @@ def hpa(setting: Setting, target: float, policy: str | None = None) -> Outcome:
     fleet = Fleet(max(1, math.ceil(uses[0] - EXACT)), setting.startup_s)
     paid, serving = np.empty(len(uses)), np.empty(len(uses))
     cost, violated, before, settled = 0.0, 0, 0, 0
+    rested = False
+    settles = math.ceil((DOWN_WINDOW_S + setting.startup_s) / 60.0) + 1
     for minute, use in enumerate(uses):
         settled = settled + 1 if minute and use == uses[minute - 1] else 0
         if minute == setting.scored:
             cost, violated, before = 0.0, 0, fleet.actions
-        # A demand that has not changed for longer than window and start-up together leaves nothing to decide.
-        if settled > _SETTLED:
+        # Where neither demand nor replicas changed for longer than window and start-up, nothing is left to decide.
+        if settled > settles:
             cost += fleet.paid
             violated += use > fleet.ready + EXACT
+            rested = True
         else:
-            late = False
+            if rested:
+                # What it would have recommended all the while.
+                rule.look(60.0 * minute - PERIOD_S, uses[minute - 1], fleet.ready, fleet.starting)
+            late, acted, rested = False, fleet.actions, False
             for look in range(round(60.0 / PERIOD_S)):
                 at = 60.0 * minute + PERIOD_S * look
                 fleet.pass_to(at)
@@ -140,6 +146,7 @@ def hpa(setting: Setting, target: float, policy: str | None = None) -> Outcome:
                 fleet.want(at, rule.look(at, use, fleet.ready, fleet.starting))
                 cost += fleet.paid * PERIOD_S / 60.0
             violated += late
+            settled = settled if fleet.actions == acted else 0
         paid[minute], serving[minute] = fleet.paid, fleet.ready
     name = policy or f"HPA at {100 * target:.0f} %"
     return Outcome(name, cost, violated / setting.minutes, fleet.actions - before, paid, serving)
@@ -155,7 +162,9 @@ def frontier(setting: Setting, allowed: float = 0.01) -> list[Outcome]:
     def attempt(percents: Sequence[int]) -> None:
         for percent in percents:
             if 1 <= percent <= 100 and percent not in tried:
-                tried[percent] = hpa(setting, percent / 100.0)
+                found = hpa(setting, percent / 100.0)
+                # Only costs are compared, and fifteen times every minute is much memory.
+                tried[percent] = replace(found, paid=_NONE, serving=_NONE)
 
     attempt(range(100, 0, -10))
     holding = [percent for percent, it in tried.items() if it.violations <= allowed]
@@ -173,7 +182,9 @@ def hindsight(tried: Sequence[Outcome], allowed: float = 0.01) -> Outcome | None
     return min(kept, key=lambda it: it.cost, default=None)
 
 
-def limits_for(setting: Setting, violation_budget: float = 0.01, cooldown_s: float = 0.0) -> ServiceLimits:
+def limits_for(
+    setting: Setting, violation_budget: float = 0.01, cooldown_s: float = 0.0, price: float = 1.0
+) -> ServiceLimits:
     """The service as the setting has it, in units of a replica's capacity.
 
     No fixed cool-down: the action budget keeps changes as rare as the reactive rule's.
@@ -184,6 +195,7 @@ def limits_for(setting: Setting, violation_budget: float = 0.01, cooldown_s: flo
         startup_s=setting.startup_s,
         violation_budget=violation_budget,
         cooldown_s=cooldown_s,
+        price=price,
     )
 
 
