@@ -87,5 +87,5 @@ class ActionBudget:
 
     @property
     def dearness(self) -> float:
-        """By what the usual price of a change is multiplied: 1/12 where many are saved up, 12 where as many are owed."""
+        """By what the usual price of a change is multiplied: 1/12 with the most saved up, 12 with as many owed."""
         return math.exp(-self.SWING * self.saved / self.MOST)
