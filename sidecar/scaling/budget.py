@@ -32,7 +32,7 @@ class ViolationBudget:
     # A day of a budget of 1 % is 14 minutes. Not all of the budget is aimed at: what nobody foresees comes on top.
     MOST = 15.0
     LEAST = -60.0
-    AIM = 0.87
+    AIM = 0.9
     SWING = 4.0
     STEER = 0.0005
     LOWEST = 0.0
@@ -70,6 +70,7 @@ class ActionBudget:
     saved: float = 0.0
 
     MOST = 15.0
+    LEAST = -40.0
     SWING = 2.5
     RATE = 1.05
     # A change that saves so many replica-minutes is worth two of the usual ones.
@@ -82,9 +83,9 @@ class ActionBudget:
 
     def spend(self, saves: float) -> None:
         """We made one, which saves so many replica-minutes, as far as that is known."""
-        self.saved = max(self.saved - (self.SHARE if saves >= self.GOOD else 1.0), -self.MOST)
+        self.saved = max(self.saved - (self.SHARE if saves >= self.GOOD else 1.0), self.LEAST)
 
     @property
     def dearness(self) -> float:
-        """By what the usual price of a change is multiplied, 1/12 to 12."""
+        """By what the usual price of a change is multiplied: 1/12 with the most saved up, 12 with as many owed."""
         return math.exp(-self.SWING * self.saved / self.MOST)

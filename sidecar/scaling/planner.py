@@ -121,7 +121,8 @@ class Planner:
             costs = prices.of(grid, max(1, math.ceil(middle))) + prices.violation * prices.late * above
             wanted.append(int(costs.argmin()))
             if name == self.chosen:
-                errors, level = self.forecaster.errors[name], 1.0 - float(above[wanted[-1]])
+                # Where violations are cheap the number is for less than the middle; a band is not turned round for it.
+                errors, level = self.forecaster.errors[name], max(0.5, 1.0 - float(above[wanted[-1]]))
                 low, center, high = (middle + scale * errors.quantile(it) for it in (0.1, 0.5, level))
                 found = Plan(wanted[-1], name, costs, max(low, 0.0), max(center, 0.0), max(high, 0.0), level)
         self._waiting.append(_Waiting(outlook, tuple(wanted)))

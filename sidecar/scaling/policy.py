@@ -13,8 +13,10 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
+from .ahead import Choice, ahead, borne
 from .budget import ActionBudget, ViolationBudget
 from .patterns import UNKNOWN, Pattern, pattern
+from .peaks import Peaks
 from .planner import EXACT, Plan, Planner, Prices, plan_from, stored_plan
 from .pressure import pressure
 from .reactive import Reactive
@@ -25,11 +27,9 @@ from .signals import Band, ScalingDecision, ServiceLimits, Signals
 
 # Replica-minutes that a change must save: at once, and over time. The action budget makes both dearer or cheaper.
 DROP, STAY = 8.0, 10.0
-# Of what going down must save, what going up ahead of demand must.
-UP = 0.5
 # A look that comes much later than the last one says nothing of the time between.
 _LONGEST_S = 600.0
-_PATTERN_S, _DAY_H = 1800.0, 24
+_PATTERN_S = 1800.0
 
 
 class Scaler:
@@ -54,9 +54,8 @@ class Scaler:
         self._at: float | None = None
         self._look_s = 60.0
         self._acted: float | None = None
-        self._excess = self._saves = 0.0
-        # Largest demand of each of the last hours.
-        self._peaks: deque[tuple[int, float]] = deque()
+        self._excess = 0.0
+        self._peaks = Peaks()
         self._pattern, self._pattern_at = UNKNOWN, -math.inf
 
     def decide(self, signals: Signals) -> ScalingDecision:
@@ -68,20 +67,24 @@ class Scaler:
         use = self._use(signals)
         current = signals.ready + signals.starting
         later = self._at is None or signals.at > self._at
-        self._saves = 0.0
         if later:
             self._book(signals, use)
         if use is None:
-            wanted, by, reason = self._blind(signals)
+            choice = self._blind(signals)
         else:
             if later:
                 self._sample(signals.at, use)
-            wanted, by, reason = self._settle(signals, use, current, later)
-        wanted, by, reason = self._bound(signals.at, wanted, by, reason, current)
-        if wanted != current:
+            choice = self._settle(signals, use, current, later)
+        choice = self._bound(signals.at, choice, current)
+        if choice.wanted != current:
             self._acted = signals.at
-            self.actions.spend(self._saves)
-        return self._decision(signals, current, wanted, by, reason)
+            self.actions.spend(choice.saves)
+        return self._decision(signals, current, choice)
+
+    @property
+    def trusted(self) -> bool:
+        """Whether the forecast is followed."""
+        return self.planner is not None and self.planner.trusted
 
     # What happened
 
@@ -102,15 +105,8 @@ class Scaler:
         self.violations.pass_by(minutes, minutes * violated)
         needed = min(self._needed(use), self.limits.maximum) if use is not None else signals.ready
         self.regret.look(signals.at, passed / 60.0, signals.ready + signals.starting, needed, violated)
-        if use is None:
-            return
-        hour = int(signals.at // 3600)
-        if self._peaks and self._peaks[-1][0] == hour:
-            self._peaks[-1] = (hour, max(use, self._peaks[-1][1]))
-        else:
-            self._peaks.append((hour, use))
-        while self._peaks[0][0] < hour - _DAY_H:
-            self._peaks.popleft()
+        if use is not None:
+            self._peaks.put(signals.at, use)
 
     def _sample(self, at: float, use: float) -> None:
         """Learn from a sample and plan for the one after it, if this look brought one."""
@@ -136,116 +132,110 @@ class Scaler:
 
     # What is wanted
 
-    def _settle(self, signals: Signals, use: float, current: int, later: bool) -> tuple[int, str, str]:
+    def _settle(self, signals: Signals, use: float, current: int, later: bool) -> Choice:
         need = self._needed(use)
-        lowest, by, reason = need, "reactive", f"demand needs {need}"
+        idle = self._until_last_call(signals.at)
+        if need > current and self._borne(signals.at, use, need, current):
+            need = current
+        now = Choice(need, "reactive", f"demand needs {need}")
         pressed, why = pressure(signals, self.limits, need)
-        if pressed > lowest:
-            lowest, reason = pressed, why
-        ahead, ahead_by, ahead_reason = self._ahead(need, current)
-        due = self.rhythm.next_at
-        # The last look from which a replica would serve in time.
-        last_call = due is None or due < signals.at + self.limits.startup_s + self._look_s - 1.0
-        if ahead > lowest:
-            lowest_now, by, reason = (ahead, ahead_by, ahead_reason) if last_call else (lowest, by, reason)
-        else:
-            lowest_now = lowest
-        if lowest_now > current:
+        if pressed > need:
+            now = Choice(pressed, "reactive", why)
+        coming = self._coming(need, current)
+        # A forecast waits for the last look that is in time; guard and reactive rule do not know when.
+        acts = idle <= 0.0 or coming.by != "forecast"
+        urgent = coming if coming.wanted > now.wanted and acts else now
+        if urgent.wanted > current:
             self._excess = 0.0
-            return lowest_now, by, reason
-        held = max(lowest, ahead)
-        idle = 0.0 if last_call or due is None else (due - self.limits.startup_s - signals.at) / 60.0
-        if (current - lowest) * idle >= self._price(DROP):
+            return urgent
+        saved = (current - now.wanted) * idle
+        if saved >= self._price(DROP):
             self._excess = 0.0
-            self._saves = (current - lowest) * idle
-            return (
-                lowest,
-                "reactive",
-                f"{reason}; {self._saves:.0f} replica-minutes are saved until the next sample",
-            )
-        if held < current:
-            return self._stay(current, held, later, ahead_reason if held == ahead else reason)
+            reason = f"{now.reason}; {saved:.0f} replica-minutes are saved until the next sample"
+            return Choice(now.wanted, now.by, reason, saved)
+        held = coming if coming.wanted >= now.wanted else now
+        if held.wanted < current:
+            return self._stay(held, current, later)
         self._excess = 0.0
-        return current, "hold", ahead_reason if ahead >= lowest else reason
+        return Choice(current, "hold", held.reason)
 
-    def _ahead(self, need: int, current: int) -> tuple[int, str, str]:
+    def _until_last_call(self, at: float) -> float:
+        """Minutes until the last look from which a replica would serve the next sample in time; 0 at that look."""
+        due = self.rhythm.next_at
+        if due is None or due < at + self.limits.startup_s + self._look_s - 1.0:
+            return 0.0
+        return (due - self.limits.startup_s - at) / 60.0
+
+    def _borne(self, at: float, use: float, need: int, current: int) -> bool:
+        due = self.rhythm.next_at
+        if self.plan is None or due is None or not self.trusted:
+            return False
+        return borne(
+            self.plan, self.violations, use, need, current,
+            minutes=max(due - at, 0.0) / 60.0, late=self.limits.startup_s / 60.0, action_price=self._price(STAY),
+        )  # fmt: skip
+
+    def _coming(self, need: int, current: int) -> Choice:
         """What the coming sample should find: by forecast, guard, or the reactive rule where there is no trust."""
-        if self.planner is None or self.plan is None or not self.planner.trusted:
+        if self.plan is None or not self.trusted:
             wanted = max(need, self.reactive.fleet.paid)
             why = "is not known yet" if self.plan is None else "has not earned trust"
-            return wanted, "reactive", f"the forecast {why}, so the reactive rule's {wanted}"
-        wanted = max(*self._planned, self.limits.minimum)
-        plan = self.plan
-        if len(self._planned) == 1 and need <= current < wanted:
-            gain = float(plan.costs[current] - plan.costs[wanted])
-            if gain < UP * self._price(STAY):
-                wanted = current
-        reason = (
-            f"{plan.by} expects {plan.middle:.1f} replicas' demand, at most {plan.high:.1f} in "
-            f"{100 * plan.level:.1f} % of cases"
-        )
-        if self.violations.spent:
-            peak = self._needed(max(it[1] for it in self._peaks))
-            if peak > wanted:
-                return (
-                    peak,
-                    "guard",
-                    f"the violation budget is spent, so the last day's peak of {peak} is held",
-                )
-        return wanted, "forecast", reason
+            return Choice(wanted, "reactive", f"the forecast {why}, so the reactive rule's {wanted}")
+        planned = max(*self._planned, self.limits.minimum)
+        exact = len(self._planned) == 1
+        found = ahead(self.plan, planned, need, current, exact=exact, action_price=self._price(STAY))
+        peak = self._needed(self._peaks.largest)
+        if self.violations.spent and peak > found.wanted:
+            return Choice(
+                peak, "guard", f"the violation budget is spent, so the last day's peak of {peak} is held"
+            )
+        return found
 
-    def _stay(self, current: int, held: int, later: bool, reason: str) -> tuple[int, str, str]:
+    def _stay(self, held: Choice, current: int, later: bool) -> Choice:
         """Go down once what staying has cost since is worth a change: no flapping, and no more than twice the cost."""
         if later:
-            costs, minutes = (self.plan.costs, self._minutes) if self.plan is not None else (None, 1.0)
-            if (
-                costs is not None
-                and current < len(costs)
-                and self.planner is not None
-                and self.planner.trusted
-            ):
-                more = max(0.0, float(costs[current] - costs[held])) / minutes
-            else:
-                more = float(current - held)
+            more = float(current - held.wanted)
+            if self.plan is not None and self.trusted and current < len(self.plan.costs):
+                gain = float(self.plan.costs[current] - self.plan.costs[held.wanted])
+                more = max(0.0, gain) / self._minutes
             self._excess += more * self._look_s / 60.0
         price = self._price(STAY)
         if self._excess >= price:
             self._excess = 0.0
-            return held, "forecast", f"{reason}; the idle replicas have cost a change"
-        return current, "hold", f"{reason}; {current - held} idle until {price:.0f} replica-minutes are lost"
+            return Choice(held.wanted, held.by, f"{held.reason}; the idle replicas have cost a change")
+        idle = current - held.wanted
+        return Choice(
+            current, "hold", f"{held.reason}; {idle} idle until {price:.0f} replica-minutes are lost"
+        )
 
-    def _blind(self, signals: Signals) -> tuple[int, str, str]:
+    def _blind(self, signals: Signals) -> Choice:
         """Without knowing the demand: what the other signals say, else as it is."""
         current = signals.ready + signals.starting
         pressed, why = pressure(signals, self.limits, 0)
         if pressed > current:
-            return pressed, "reactive", f"demand is not known; {why}"
-        return current, "hold", "demand is not known"
+            return Choice(pressed, "reactive", f"demand is not known; {why}")
+        return Choice(current, "hold", "demand is not known")
 
-    def _bound(self, at: float, wanted: int, by: str, reason: str, current: int) -> tuple[int, str, str]:
-        bounded = min(max(wanted, self.limits.minimum), self.limits.maximum)
-        if bounded != wanted:
-            reason = f"{reason}; {self.limits.minimum} to {self.limits.maximum} are allowed"
-            by = "bounds"
+    def _bound(self, at: float, choice: Choice, current: int) -> Choice:
+        low, high = self.limits.minimum, self.limits.maximum
+        bounded = min(max(choice.wanted, low), high)
+        if bounded != choice.wanted:
+            choice = Choice(bounded, "bounds", f"{choice.reason}; {low} to {high} are allowed", choice.saves)
         rests = self._acted is not None and 0.0 <= at - self._acted < self.limits.cooldown_s
-        if bounded < min(current, self.limits.maximum) and rests:
-            held = min(current, self.limits.maximum)
-            return (
-                held,
-                "cooldown",
-                f"{reason}; nothing is taken away within {self.limits.cooldown_s:.0f} s of a change",
-            )
-        return bounded, by, reason
+        if rests and bounded < min(current, high):
+            cool = f"nothing is taken away within {self.limits.cooldown_s:.0f} s of a change"
+            return Choice(min(current, high), "cooldown", f"{choice.reason}; {cool}")
+        return choice
 
-    def _decision(self, signals: Signals, current: int, wanted: int, by: str, reason: str) -> ScalingDecision:
+    def _decision(self, signals: Signals, current: int, choice: Choice) -> ScalingDecision:
         plan = self.plan
-        trusted = self.planner is not None and self.planner.trusted
         capacity, price = self.limits.capacity, self.limits.price / 60.0
         band = Band(plan.low * capacity, plan.middle * capacity, plan.high * capacity) if plan else None
         more = self.regret.more
         return ScalingDecision(
-            at=signals.at, service=self.limits.name, current=current, wanted=wanted, by=by, reason=reason,
-            pattern=self._named(signals.at).words, trusted=trusted, band=band, cost=self.regret.spent * price,
+            at=signals.at, service=self.limits.name, current=current, wanted=choice.wanted,
+            by=choice.by, reason=choice.reason,
+            pattern=self._named().words, trusted=self.trusted, band=band, cost=self.regret.spent * price,
             violated=self.regret.share_violated, regret=None if more is None else more * price,
         )  # fmt: skip
 
@@ -262,8 +252,9 @@ class Scaler:
         """Length of a sample."""
         return max(self.rhythm.period or 60.0, self._look_s) / 60.0
 
-    def _named(self, at: float) -> Pattern:
-        if self.planner is not None and not 0.0 <= at - self._pattern_at < _PATTERN_S:
+    def _named(self) -> Pattern:
+        at = self._at or 0.0
+        if self.planner is not None and at - self._pattern_at >= _PATTERN_S:
             self._pattern, self._pattern_at = pattern(self.planner.forecaster.season, at), at
         return self._pattern
 
@@ -278,7 +269,7 @@ class Scaler:
             "planner": self.planner.state() if self.planner else None,
             "plan": stored_plan(self.plan) if self.plan else None, "planned": list(self._planned),
             "at": self._at, "look_s": self._look_s, "acted": self._acted, "excess": self._excess,
-            "peaks": [list(it) for it in self._peaks],
+            "peaks": self._peaks.state(),
             "pattern": self._pattern.state(),
             "pattern_at": self._pattern_at if math.isfinite(self._pattern_at) else None,
         }  # fmt: skip
@@ -303,7 +294,7 @@ class Scaler:
         found._planned.extend(state["planned"])
         found._at, found._look_s, found._acted = state["at"], state["look_s"], state["acted"]
         found._excess = state["excess"]
-        found._peaks.extend((int(hour), float(peak)) for hour, peak in state["peaks"])
+        found._peaks = Peaks.from_state(state["peaks"])
         found._pattern = Pattern.from_state(state["pattern"])
         if state["pattern_at"] is not None:
             found._pattern_at = state["pattern_at"]
