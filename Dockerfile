@@ -14,7 +14,7 @@ COPY . /src/
 RUN pip install --no-cache-dir --no-deps /src && rm -rf /src/build /tmp/*.txt && python3 -m compileall -q "$(python3 -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/hansa" || true
 
 # A named volume takes owner and mode from the folder it is mounted over.
-RUN useradd --system --uid 10001 --home-dir /tmp --shell /usr/sbin/nologin hansa \
+RUN groupadd --system --gid 10001 hansa && useradd --system --uid 10001 --gid hansa --home-dir /tmp --shell /usr/sbin/nologin hansa \
     && python3 -m hansa.cli.mounts /instance \
     && chown -R hansa:hansa /instance
 USER hansa

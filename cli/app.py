@@ -26,6 +26,8 @@ COMMANDS = {
     "tuner": ("hansa.cli.tuner", "Hyper-parameters: their values, decisions, pins."),
     "sidecar": ("hansa.cli.sidecar", "The process that tunes, watches and recovers."),
     "score": ("hansa.cli.score", "An organisation's own predictions with the trained model."),
+    "scaler": ("hansa.cli.scaler", "Replicas of services: what is wanted, why, and what it costs."),
+    "scaling": ("hansa.cli.scaling", "Predictive scaling of a day or of a recorded demand, and its cost."),
     "members": ("hansa.cli.members", "Members of the consortium."),
     "budgets": ("hansa.cli.budgets", "Privacy budgets: granted, spent, planned, verified."),
     "audit": ("hansa.cli.audit", "What canaries say of an organisation's own privacy."),

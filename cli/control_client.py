@@ -21,6 +21,7 @@ from hansa.server.records import (
     JobRecord,
     ReceiptRecord,
     RoundRecord,
+    ScalingRecord,
     SpendingRecord,
 )
 from hansa.server.replies import CharterFacts, KnobChange, KnobState, MemberState, Release, RolledBack
@@ -42,7 +43,7 @@ class Control:
     """
 
     def __init__(self, url: str, token: str) -> None:
-        self.url = url
+        self.url, self.token = url, token
         headers = {"Authorization": f"Bearer {token}"}
         # A proxy of the environment is for the outside; control never is.
         self._http = httpx.Client(base_url=url, headers=headers, timeout=_TIMEOUT_S, trust_env=False)
@@ -131,6 +132,15 @@ class Control:
         """The released model's weights, a safetensors file."""
         return self._send("GET", f"/v1/jobs/{job}/model.safetensors").content
 
+    def scaling(self, service: str | None = None) -> list[ScalingRecord]:
+        """What the scaler decided about one service or all, the newest last."""
+        only = {} if service is None else {"service": service}
+        return self._pages("/v1/scaling", list[ScalingRecord], 0, lambda it: it.id, only)
+
+    def newest_scaling(self) -> list[ScalingRecord]:
+        """The newest decision about each service."""
+        return self._ask("GET", "/v1/scaling/newest", list[ScalingRecord])
+
     def events(self, after: int = 0) -> list[EventRecord]:
         """All lines of the event log above `after`, the newest last."""
         return self._pages("/v1/events", list[EventRecord], after, lambda it: it.id)
@@ -159,12 +169,19 @@ class Control:
         """The receipts themselves, the newest last."""
         return self._pages("/v1/budgets/history", list[ReceiptRecord], after, lambda it: it.id)
 
-    def _pages(self, path: str, kind: type[list[T]], after: int, number: Callable[[T], int]) -> list[T]:
+    def _pages(
+        self,
+        path: str,
+        kind: type[list[T]],
+        after: int,
+        number: Callable[[T], int],
+        query: Mapping[str, str | int] | None = None,
+    ) -> list[T]:
         """Everything above `after`: asked for again and again, until a short answer says that this was all."""
         found: list[T] = []
         while True:
             newest = number(found[-1]) if found else after
-            page = self._ask("GET", path, kind, query={"after": newest, "limit": _PAGE})
+            page = self._ask("GET", path, kind, query={"after": newest, "limit": _PAGE, **(query or {})})
             found += page
             if len(page) < _PAGE:
                 return found

@@ -6,7 +6,8 @@
       server/                SuperLink and ServerApp: server.toml, charter, TLS, SuperExec secret
       control/               control: server.toml, charter, operator's key, tokens, job.toml
       operator/              who works with control: its tokens to read and to write, job.toml
-      sidecar/               what the sidecar remembers of jobs; it works with the operator's tokens
+      sidecar/               what the sidecar remembers of jobs; it works with the operator's tokens;
+                             scaler.toml, where somebody wrote one: the services that it scales
       store/                 jobs, rounds, metrics, checkpoints; both of the above write there
       members/NAME/          the agent: keys, charter, pin, member.toml, its own records of what it did
       members/NAME/node/     the node: its key and the CA's certificate, nothing else
@@ -140,6 +141,11 @@ class Instance:
     def sidecar(self) -> Path:
         """What the sidecar remembers of jobs."""
         return self.folder / "sidecar"
+
+    @property
+    def scaler_services(self) -> Path:
+        """Services that the sidecar scales, where somebody wrote that file."""
+        return self.sidecar / "scaler.toml"
 
     @property
     def logs(self) -> Path:

@@ -11,6 +11,8 @@ from pathlib import Path
 from hansa.contract.library import scenario_folder, scenario_names
 from hansa.contract.scenario import read_scenario
 
+# Of two containers that are not the same user; they share a group.
+FOR_GROUP = ("gate",)
 SHARED = ("ca", "server", "control", "operator", "store", "sidecar")
 
 
@@ -19,7 +21,7 @@ def mount_points(root: Path) -> list[Path]:
     members = {
         member.name for name in scenario_names() for member in read_scenario(scenario_folder(name))[0].members
     }
-    points = [root / name for name in SHARED]
+    points = [root / name for name in (*SHARED, *FOR_GROUP)]
     for name in sorted(members):
         folder = root / "members" / name
         points += [folder, folder / "node", folder / "work"]
@@ -29,4 +31,4 @@ def mount_points(root: Path) -> list[Path]:
 if __name__ == "__main__":
     for point in mount_points(Path(sys.argv[1])):
         point.mkdir(parents=True, exist_ok=True)
-        point.chmod(0o700)
+        point.chmod(0o770 if point.name in FOR_GROUP else 0o700)

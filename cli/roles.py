@@ -58,8 +58,9 @@ def superlink(config_path: Path, run: Path) -> ProcessSpec:
 def control(config_path: Path, run: Path) -> ProcessSpec:
     """API and page over the store; holds the operator's key."""
     ready = run / "control.ready"
-    argv = (*_PYTHON, "hansa.server.control", "--config", str(config_path), "--ready-file", str(ready))
-    return ProcessSpec("control", argv, _environment(run), ready)
+    argv = [*_PYTHON, "hansa.server.control", "--config", str(config_path), "--ready-file", str(ready)]
+    argv += ["--parallel-jobs", str(read_server_config(config_path).executors)]
+    return ProcessSpec("control", tuple(argv), _environment(run), ready)
 
 
 def sidecar(config_path: Path, tokens: Path, state: Path, run: Path) -> ProcessSpec:
@@ -68,6 +69,8 @@ def sidecar(config_path: Path, tokens: Path, state: Path, run: Path) -> ProcessS
     ready = run / "sidecar.ready"
     argv = [*_PYTHON, "hansa.sidecar", "--control", f"http://{config.control}", "--tokens", str(tokens)]
     argv += ["--state", str(state), "--ready-file", str(ready)]
+    if (services := state / "scaler.toml").is_file():
+        argv += ["--scaler", str(services)]
     return ProcessSpec(
         "sidecar", tuple(argv), {**_environment(run), **_ONE_THREAD}, ready, after=("control",)
     )
@@ -78,7 +81,9 @@ def executor(config_path: Path, run: Path) -> ProcessSpec:
     config = read_server_config(config_path)
     secret = config_path.parent / config.superexec_secret
     argv = (*_PYTHON, "hansa.server.executor", "--address", config.superlink, "--secret", str(secret))
-    preload = ("--preload", "hansa.server.app")
+    preload: tuple[str, ...] = ("--preload", "hansa.server.app")
+    if config.executors > 1:
+        preload += ("--capacity", "1")
     # A ServerApp finds its settings here; what Flower hands it is only which job.
     environment = {**_environment(run), CONFIG_VARIABLE: str(config_path.resolve())}
     return ProcessSpec("executor", argv + preload, environment, after=("superlink",))

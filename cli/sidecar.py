@@ -31,6 +31,12 @@ def start(
     state: Annotated[
         Path | None, typer.Option(help="Folder for what it remembers; default: the instance's sidecar/.")
     ] = None,
+    scaler: Annotated[
+        Path | None,
+        typer.Option(
+            help="scaler.toml: services that it scales; default: the instance's, where there is one."
+        ),
+    ] = None,
 ) -> None:
     """Look at running jobs until Ctrl-C. It may be killed at any time; another one goes on where it was."""
     from hansa.cli.instance import find_instance
@@ -44,5 +50,7 @@ def start(
         found = find_instance(instance)
         argv += ["--control", control or found.control_url, "--tokens", str(found.tokens_path)]
         state = state or found.sidecar
+        scaler = scaler or (found.scaler_services if found.scaler_services.is_file() else None)
+    argv += ["--scaler", str(scaler)] if scaler else []
     # It is small because it is nothing but itself.
     os.execv(sys.executable, [sys.executable, "-P", "-u", *argv, "--state", str(state)])

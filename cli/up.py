@@ -53,6 +53,14 @@ def up(
     detach: Annotated[
         bool, typer.Option("--detach", help="Leave it running in the background; see status and down.")
     ] = False,
+    executors: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=1000,
+            help="Jobs side by side at most; executors come with them. Default 1, or as kept.",
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object as the last line.")] = False,
 ) -> None:
     """Run a whole federation on this machine: provision, start, train, show the result, stop."""
@@ -74,6 +82,10 @@ def up(
         charter = verify_charter(demo.instance.charter, demo.instance.signatures).charter
         for warning in warnings_of(charter):
             print(f"warning: {warning}", file=sys.stderr)
+        if executors is not None:
+            from hansa.cli.executors import set_executors
+
+            set_executors(demo.instance, executors)
         if interruption.requested:
             raise SystemExit(interruption.exit_code)
         run = _detached if detach else _attached

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
 
 from hansa.contract.typed import Frozen, read_toml
 
@@ -23,6 +26,8 @@ class ServerConfig(Frozen):
     tls_certificate: str | None = "server.crt"
     tls_key: str | None = "server.key"
     root_certificates: str | None = "ca.crt"
+    # Jobs that run side by side at most, each in an executor of its own; with one, the executor takes what comes.
+    executors: Annotated[int, Field(ge=1, le=1000)] = 1
     # Secret between SuperLink and its executors.
     superexec_secret: str = "superexec.secret"
     # Held by control alone.

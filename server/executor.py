@@ -3,6 +3,9 @@
 What `flower-superexec` does for ServerApps, with three differences: Flower is imported once and each
 task's process is forked from it, so a run starts in a tenth of a second; the token that names the task
 is not on a command line; and no process outlives this one, however it ends.
+
+SIGTERM ends the ServerApps with it: their jobs go on from a checkpoint, in other runs. SIGUSR1 drains it: it takes no
+more tasks, and ends once its ServerApps have.
 """
 
 from __future__ import annotations
@@ -53,14 +56,25 @@ class Executor:
     address : HOST:PORT of the inner listener
     secret : what the SuperLink was given as SuperExec secret
     ca : PEM of the CA when the inner listener speaks TLS; plain HTTP without
+    ready : a file that is there while it takes tasks
+    give_up_s : end after so long without a SuperLink; None: never, whoever started it sees to that
     """
 
     def __init__(
-        self, address: str, *, secret: bytes | None, ca: bytes | None = None, capacity: int = 4
+        self,
+        address: str,
+        *,
+        secret: bytes | None,
+        ca: bytes | None = None,
+        capacity: int = 4,
+        ready: Path | None = None,
+        give_up_s: float | None = None,
     ) -> None:
         self._address = address
         self._ca = ca
         self._capacity = capacity
+        self._ready, self._give_up_s = ready, give_up_s
+        self._draining = False
         self._children: set[int] = set()
         interceptors: list[object] = [RuntimeVersionHttpInterceptor(component_name="SuperExec")]
         if secret:
@@ -75,14 +89,20 @@ class Executor:
         )
 
     def run(self) -> NoReturn:
-        """Serve until SIGTERM or SIGINT, then end the tasks' processes and exit."""
+        """Serve until SIGTERM or SIGINT, then end the tasks' processes and exit; until drained after SIGUSR1."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, _leave)
-        reachable = True
+        signal.signal(signal.SIGUSR1, self._drain)
+        reachable, reached = True, time.monotonic()
         try:
             while True:
                 self._reap()
-                if len(self._children) >= self._capacity:
+                if self._draining and not self._children:
+                    log.info("drained")
+                    raise SystemExit(0)
+                if self._draining or len(self._children) >= self._capacity:
+                    # Nothing is asked meanwhile, so that nothing is known of the SuperLink.
+                    reached = time.monotonic()
                     time.sleep(_IDLE_S)
                     continue
                 asked = time.monotonic()
@@ -102,16 +122,30 @@ class Executor:
                     if reachable:
                         log.warning("%s: %s; trying again until it works", self._address, problem)
                     reachable = False
+                    if self._give_up_s is not None and time.monotonic() - reached > self._give_up_s:
+                        raise HansaError(f"{self._address}: no SuperLink for {self._give_up_s:g} s")
                     time.sleep(_RETRY_S)
                     continue
-                reachable = True
+                reachable, reached = True, time.monotonic()
+                if self._ready is not None and not self._draining:
+                    self._ready.touch()
+                # A task that is given out while the signal comes is this executor's: nobody else gets it.
                 if answer.token:
                     log.info("task %d of run %d", answer.task.task_id, answer.task.run_id)
                     self._children.add(self._fork(answer.token))
                 elif time.monotonic() - asked < _IDLE_S:
                     time.sleep(_IDLE_S)
         finally:
+            self._not_ready()
             self._end_children()
+
+    def _drain(self, _number: int, _frame: FrameType | None) -> None:
+        self._draining = True
+        self._not_ready()
+
+    def _not_ready(self) -> None:
+        if self._ready is not None:
+            self._ready.unlink(missing_ok=True)
 
     def _fork(self, token: str) -> int:
         parent = os.getpid()
@@ -140,6 +174,8 @@ class Executor:
     def _become_server_app(self, parent: int, token: str) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, signal.SIG_DFL)
+        # Whoever drains a group of processes means the executor.
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)
         _die_with(parent)
         lines: Queue[str | None] = Queue()
         mirror_output_to_queue(lines)
@@ -197,7 +233,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         ca = _read(options.ca)
         for name in options.preload:
             importlib.import_module(name)
-        Executor(options.address, secret=secret, ca=ca, capacity=options.capacity).run()
+        Executor(
+            options.address,
+            secret=secret,
+            ca=ca,
+            capacity=options.capacity,
+            ready=options.ready_file,
+            give_up_s=options.give_up,
+        ).run()
     except HansaError as error:
         print(f"hansa executor: {error}", file=sys.stderr)
         return error.exit_code
@@ -222,6 +265,8 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--secret", type=Path, help="file with the SuperExec secret")
     add("--ca", type=Path, help="PEM of the CA when the inner listener speaks TLS")
     add("--capacity", type=int, default=4, help="ServerApps at once")
+    add("--ready-file", type=Path, help="is there while tasks are taken")
+    add("--give-up", type=float, metavar="S", help="end after so long without a SuperLink")
     add("--preload", action="append", default=[], metavar="MODULE", help="imported before the first task")
     add("--log-level", default="info", choices=["debug", "info", "warning", "error"])
     return parser.parse_args(argv)

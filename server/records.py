@@ -8,6 +8,7 @@ from typing import Literal
 from hansa.contract.decisions import Decision
 from hansa.contract.jobs import AttemptKind, AttemptStatus, JobPlan, JobStatus, MetricValue, Participation
 from hansa.contract.messages import Receipt
+from hansa.contract.scaling import ScalingEntry
 from hansa.contract.typed import Frozen
 from hansa.strategies.ports import Wanted
 
@@ -124,6 +125,19 @@ class DecisionRecord(Decision):
     id: int
     job: str
     at: datetime
+
+
+class QueueRecord(Frozen):
+    """Jobs that somebody wants to run: those that wait for an executor, and those that run in one."""
+
+    waiting: int
+    running: int
+
+
+class ScalingRecord(ScalingEntry):
+    """A decision about a service as it was entered; `id` only rises."""
+
+    id: int
 
 
 class MemberRecord(Frozen):

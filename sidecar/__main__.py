@@ -15,10 +15,16 @@ import sys
 import threading
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hansa.contract.errors import HansaError
 
 from .looking import Sidecar
 from .memory import Memories
 from .server_api import ServerApi
+
+if TYPE_CHECKING:
+    from .scaler.running import RunningScaler
 
 log = logging.getLogger("hansa.sidecar")
 
@@ -31,13 +37,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = _parse(argv)
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("hansa").setLevel(options.log_level.upper())
+    ended = threading.Event()
     try:
-        api = ServerApi(options.control, _token(options.tokens))
+        token = _token(options.tokens)
+        api = ServerApi(options.control, token)
         memories = Memories(options.state)
-    except (OSError, ValueError) as error:
+        scaler = _scaler(options, token)
+    except (OSError, ValueError, HansaError) as error:
         print(f"hansa sidecar: {error}", file=sys.stderr)
         return 2
-    ended = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: ended.set())
     sidecar = Sidecar(api, memories)
@@ -45,8 +53,28 @@ def main(argv: Sequence[str] | None = None) -> int:
         options.ready_file.write_text("ready\n")
     while not ended.wait(options.every):
         sidecar.look()
+    if scaler is not None:
+        scaler.end()
     api.close()
     return 0
+
+
+def _scaler(options: argparse.Namespace, token: str) -> RunningScaler | None:
+    """The scaler beside it, where services are named; it is imported only then.
+
+    What stands in its way here and now, a record that is damaged for one, ends no watch over jobs.
+    """
+    if options.scaler is None:
+        return None
+    from .actuators import ActuatorError
+    from .scaler.running import RunningScaler
+
+    control = ServerApi(options.control, token)
+    try:
+        return RunningScaler(options.scaler, options.state / "scaler", control)
+    except ActuatorError as error:
+        log.error("nothing is scaled until the next start: %s", error)
+        return None
 
 
 def _token(path: Path | None) -> str:
@@ -63,6 +91,11 @@ def _token(path: Path | None) -> str:
     return token
 
 
+def _named_file(text: str) -> Path | None:
+    """Compose hands over an empty word where nothing is set."""
+    return Path(text) if text else None
+
+
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="hansa-sidecar", description=__doc__.partition("\n")[0])
     parser.add_argument("--control", required=True, help="control's address, http://HOST:PORT")
@@ -70,6 +103,9 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         "--tokens", type=Path, help=f"tokens.json; default: the token itself in {TOKEN_VARIABLE}"
     )
     parser.add_argument("--state", required=True, type=Path, help="folder for what is remembered of jobs")
+    parser.add_argument(
+        "--scaler", type=_named_file, help="scaler.toml: services that are scaled; default: none"
+    )
     parser.add_argument("--every", type=float, default=LOOK_EVERY_S, help="seconds between looks")
     parser.add_argument("--ready-file", type=Path)
     parser.add_argument("--log-level", default="info")

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import re
 from pathlib import Path
 
 from .job_watch import JobMemory
+from .saved import save_json
 
 log = logging.getLogger("hansa.sidecar")
 
@@ -43,13 +43,7 @@ class Memories:
 
     def save(self, job: str, memory: JobMemory) -> None:
         """On disk, whole, when this returns."""
-        path = self._path(job)
-        draft = path.with_suffix(".new")
-        with draft.open("w") as file:
-            json.dump(memory.as_json(), file, allow_nan=True)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
+        save_json(self._path(job), memory.as_json())
 
     def forget(self, keep: set[str]) -> None:
         """Remove the memories of all jobs but these."""

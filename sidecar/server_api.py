@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import http.client
 import json
+from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
@@ -109,19 +110,27 @@ class ServerApi:
         """Hold a member out of selection, until somebody releases it."""
         return self._dict("POST", f"/v1/members/{member}/hold", {"by": by, "reason": reason})
 
+    def queue(self) -> dict[str, Any]:
+        """How many jobs wait for an executor, and how many run."""
+        return self._dict("GET", "/v1/queue")
+
+    def enter_scaling(self, entries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """Enter decisions about services, each service and moment once."""
+        return self._dict("POST", "/v1/scaling", list(entries))
+
     def _list(self, method: str, path: str, **query: str | int) -> list[dict[str, Any]]:
         found = self._ask(method, path + (f"?{urlencode(query)}" if query else ""))
         if not isinstance(found, list) or not all(isinstance(it, dict) for it in found):
             raise Away(f"{self.url}{path} answered something else than a list")
         return found
 
-    def _dict(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+    def _dict(self, method: str, path: str, body: Any = None) -> dict[str, Any]:
         found = self._ask(method, path, body)
         if not isinstance(found, dict):
             raise Away(f"{self.url}{path} answered something else than an object")
         return found
 
-    def _ask(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
+    def _ask(self, method: str, path: str, body: Any = None) -> Any:
         content = None if body is None else json.dumps(body, allow_nan=False)
         try:
             self._connection.request(method, path, content, self._headers)

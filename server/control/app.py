@@ -11,6 +11,7 @@ from hansa.server.control import (
     health_routes,
     history_routes,
     job_routes,
+    scaling_routes,
     sign_routes,
     steering_routes,
 )
@@ -27,6 +28,8 @@ _ROUTERS = (
     budget_routes.router,
     steering_routes.reading,
     steering_routes.writing,
+    scaling_routes.reading,
+    scaling_routes.writing,
     sign_routes.router,
 )
 

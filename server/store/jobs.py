@@ -96,6 +96,17 @@ class Jobs:
             query = _jobs().where(jobs.c.status.not_in(OVER)).order_by(jobs.c.created, jobs.c.id)
             return [_job(row) for row in connection.execute(query)]
 
+    def queue(self) -> tuple[int, int]:
+        """Jobs that wait for somebody to run them, and jobs that run."""
+        query = select(jobs.c.status, func.count()).where(
+            jobs.c.wanted == "run", jobs.c.status.in_(("queued", "running"))
+        )
+        with self._database.read() as connection:
+            counts = {
+                str(status): int(count) for status, count in connection.execute(query.group_by(jobs.c.status))
+            }
+        return counts.get("queued", 0), counts.get("running", 0)
+
     def want(
         self, job: str, wanted: Wanted, by: str, reason: str = "", *, only_own: bool = False
     ) -> JobRecord:

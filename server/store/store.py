@@ -10,6 +10,7 @@ from hansa.server.store.decisions import Decisions
 from hansa.server.store.history import History
 from hansa.server.store.jobs import Jobs, Runs
 from hansa.server.store.journal import JobJournal
+from hansa.server.store.scaling import Scaling
 from hansa.server.store.schema import bring_up_to_date
 from hansa.server.store.steering import Knobs, Members, Signed
 
@@ -25,6 +26,7 @@ class Store:
         self.budgets = Budgets(database)
         self.knobs = Knobs(database)
         self.decisions = Decisions(database)
+        self.scaling = Scaling(database)
         self.members = Members(database)
         self.signed = Signed(database)
 

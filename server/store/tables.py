@@ -220,6 +220,40 @@ decisions = Table(
     sqlite_autoincrement=True,
 )
 
+# What the scaler decided about a service, on what, and what became of it. The newest of each service are kept.
+scaling = Table(
+    "scaling",
+    metadata,
+    Column("id", _Serial, primary_key=True),
+    Column("service", String(63), nullable=False),
+    Column("at", Double, nullable=False),
+    Column("current", Integer, nullable=False),
+    Column("wanted", Integer, nullable=False),
+    Column("by", String(63), nullable=False),
+    Column("reason", Words(), nullable=False),
+    Column("pattern", Words(), nullable=False),
+    Column("trusted", Boolean, nullable=False),
+    # Whether there was a forecast; its three figures are zero where there was none.
+    Column("banded", Boolean, nullable=False),
+    Column("low", Double, nullable=False),
+    Column("middle", Double, nullable=False),
+    Column("high", Double, nullable=False),
+    Column("cost", Double, nullable=False),
+    Column("violated", Double, nullable=False),
+    Column("regret", Double),
+    Column("ready", Integer, nullable=False),
+    Column("starting", Integer, nullable=False),
+    Column("leaving", Integer, nullable=False),
+    Column("demand", Double),
+    Column("queue", Double),
+    Column("cpu", Double),
+    Column("memory", Double),
+    Column("did", String(16), nullable=False),
+    Column("problem", Words(), nullable=False),
+    UniqueConstraint("service", "at"),
+    sqlite_autoincrement=True,
+)
+
 checkpoints = Table(
     "checkpoints",
     metadata,
