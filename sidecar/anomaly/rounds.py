@@ -43,7 +43,7 @@ class RoundRule:
     worse: Literal["up", "down", "both"] = "both"
     logarithmic: bool = False
     floor: float = 0.0
-    window: int = 64
+    window: int = 128
     warm_up: int = 12
     spike: float = 4.2
     guard: int = 8
