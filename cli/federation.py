@@ -29,7 +29,7 @@ def federation_specs(instance: Instance) -> list[ProcessSpec]:
     """Everything, as `hansa up` runs it."""
     run = instance.run.resolve()
     specs = server_specs(instance.server_config_path, instance.control_config_path, run)
-    tokens, state = instance.tokens_path.resolve(), instance.sidecar.resolve()
+    tokens, state = instance.sidecar_tokens_path.resolve(), instance.sidecar.resolve()
     specs.append(roles.sidecar(instance.control_config_path.resolve(), tokens, state, run))
     for name in instance.members:
         specs += member_specs(instance.member(name), run, after=("superlink",))

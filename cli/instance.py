@@ -186,6 +186,12 @@ class Instance:
         return path if path.exists() else self.control / "tokens.json"
 
     @property
+    def sidecar_tokens_path(self) -> Path:
+        """The sidecar's token; the operator's in an instance from before it had one."""
+        path = self.sidecar / "tokens.json"
+        return path if path.exists() else self.tokens_path
+
+    @property
     def tokens(self) -> dict[str, str]:
         """The control API's bearer tokens by what they allow: read, write."""
         path = self.tokens_path

@@ -211,7 +211,7 @@ def _write_server(instance: Instance, scenario: Scenario, addresses: Addresses, 
         fleet=addresses.fleet,
         control=addresses.control,
     )
-    tokens = {name: secrets.token_urlsafe(32) for name in ("read", "write", "sign")}
+    tokens = {name: secrets.token_urlsafe(32) for name in ("read", "steer", "write", "sign")}
     for folder in (instance.server, instance.control):
         write_atomically(folder / "server.toml", to_toml(config), mode=0o600)
     write_atomically(instance.control / "tokens.json", _json(tokens), mode=0o600)
@@ -221,6 +221,8 @@ def _write_server(instance: Instance, scenario: Scenario, addresses: Addresses, 
     # Who works with control needs neither its key nor the token that has orders signed.
     desk = {name: tokens[name] for name in ("read", "write")}
     write_atomically(instance.operator / "tokens.json", _json(desk), mode=0o600)
+    # The sidecar steers what runs; it submits, stops and releases nothing.
+    write_atomically(instance.sidecar / "tokens.json", _json({"steer": tokens["steer"]}), mode=0o600)
     for folder in (instance.control, instance.operator):
         write_atomically(folder / "job.toml", to_toml(scenario.job))
 

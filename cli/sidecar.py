@@ -48,7 +48,7 @@ def start(
         argv += ["--control", control]
     else:
         found = find_instance(instance)
-        argv += ["--control", control or found.control_url, "--tokens", str(found.tokens_path)]
+        argv += ["--control", control or found.control_url, "--tokens", str(found.sidecar_tokens_path)]
         state = state or found.sidecar
         scaler = scaler or (found.scaler_services if found.scaler_services.is_file() else None)
     argv += ["--scaler", str(scaler)] if scaler else []

@@ -1,4 +1,4 @@
-"""Bearer tokens: who may read, who may write, who may have orders signed."""
+"""Bearer tokens: who may read, who may steer what runs, who may write, who may have orders signed."""
 
 from __future__ import annotations
 
@@ -11,10 +11,17 @@ from typing import Literal
 from hansa.contract.errors import InputError
 from hansa.contract.typed import read_file
 
-Scope = Literal["read", "write", "sign"]
-SCOPES: tuple[Scope, ...] = ("read", "write", "sign")
-# Whoever may write may read; signing is a permission of its own.
-ALLOWS: dict[Scope, tuple[Scope, ...]] = {"read": ("read",), "write": ("read", "write"), "sign": ("sign",)}
+Scope = Literal["read", "steer", "write", "sign"]
+SCOPES: tuple[Scope, ...] = ("read", "steer", "write", "sign")
+# An instance from before there was a token for the sidecar has none; its sidecar writes.
+NEEDED: tuple[Scope, ...] = ("read", "write", "sign")
+# Whoever may write may steer, and whoever may steer may read; signing is a permission of its own.
+ALLOWS: dict[Scope, tuple[Scope, ...]] = {
+    "read": ("read",),
+    "steer": ("read", "steer"),
+    "write": ("read", "steer", "write"),
+    "sign": ("sign",),
+}
 _SHORTEST = 16
 
 
@@ -57,9 +64,9 @@ def read_tokens(path: Path) -> dict[str, str]:
 
 
 def load_tokens(path: Path) -> Tokens:
-    """What control holds: all three."""
+    """What control holds: all of them."""
     secrets = read_tokens(path)
-    missing = [scope for scope in SCOPES if scope not in secrets]
+    missing = [scope for scope in NEEDED if scope not in secrets]
     if missing:
         raise InputError(f"{path}: field '{missing[0]}' is missing")
-    return Tokens({scope: secrets[scope].encode() for scope in SCOPES})
+    return Tokens({scope: secrets[scope].encode() for scope in SCOPES if scope in secrets})

@@ -78,16 +78,16 @@ def _scaler(options: argparse.Namespace, token: str) -> RunningScaler | None:
 
 
 def _token(path: Path | None) -> str:
-    """The token that may write."""
+    """The token that may steer, or write."""
     if path is None:
         given = os.environ.get(TOKEN_VARIABLE, "")
         if not given:
-            raise ValueError(f"name a --tokens file, or put the token that may write into {TOKEN_VARIABLE}")
+            raise ValueError(f"name a --tokens file, or put the token that may steer into {TOKEN_VARIABLE}")
         return given
     document = json.loads(path.read_text())
-    token = document.get("write") if isinstance(document, dict) else None
+    token = document.get("steer", document.get("write")) if isinstance(document, dict) else None
     if not isinstance(token, str) or not token:
-        raise ValueError(f"{path}: field 'write' is missing")
+        raise ValueError(f"{path}: field 'steer' is missing")
     return token
 
 

@@ -17,7 +17,7 @@ from hansa.server.control.desk import ControlDesk
 from hansa.server.store import open_store
 from hansa.server.tokens import Tokens
 
-SECRETS = {scope: f"{scope}-{'0123456789' * 2}" for scope in ("read", "write", "sign")}
+SECRETS = {scope: f"{scope}-{'0123456789' * 2}" for scope in ("read", "steer", "write", "sign")}
 # Nothing listens on port 1.
 NOWHERE = "127.0.0.1:1"
 

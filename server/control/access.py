@@ -33,6 +33,11 @@ def may_write(request: Request, given: _Given) -> None:
     _require(request, given, "write")
 
 
+def may_steer(request: Request, given: _Given) -> None:
+    """Dependency: the request may do what the sidecar does: decide, recover, pause, hold a member out."""
+    _require(request, given, "steer")
+
+
 def may_sign(request: Request, given: _Given) -> None:
     """Dependency: the request may have orders signed."""
     _require(request, given, "sign")

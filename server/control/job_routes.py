@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends, Query, Response
 from hansa.contract.decisions import Decision
 from hansa.contract.errors import InputError
 from hansa.contract.jobs import JobPlan
-from hansa.server.control.access import may_read, may_write
+from hansa.server.control.access import may_read, may_steer, may_write
 from hansa.server.control.desk import ControlDesk, Desk
 from hansa.server.control.problems import RESPONSES, Conflict
 from hansa.server.control.release import describe, tensors
@@ -21,6 +21,7 @@ from hansa.strategies.audit_groups import MOST_ROUNDS
 
 reading = APIRouter(prefix="/v1/jobs", tags=["jobs"], dependencies=[Depends(may_read)], responses=RESPONSES)
 writing = APIRouter(prefix="/v1/jobs", tags=["jobs"], dependencies=[Depends(may_write)], responses=RESPONSES)
+steering = APIRouter(prefix="/v1/jobs", tags=["jobs"], dependencies=[Depends(may_steer)], responses=RESPONSES)
 
 # A request without a body is the operator's.
 _NOBODY_ELSE = Wish()
@@ -50,7 +51,7 @@ def stop(job: str, desk: Desk) -> JobRecord:
     return desk.store.jobs.want(desk.job(job).job, "stop", OPERATOR)
 
 
-@writing.post("/{job}/pause", summary="Pause a job")
+@steering.post("/{job}/pause", summary="Pause a job")
 def pause(job: str, desk: Desk, wish: Wish = _NOBODY_ELSE) -> JobRecord:
     """The attempt under way is finished first."""
     return desk.store.jobs.want(desk.job(job).job, "pause", wish.by, wish.reason, only_own=wish.only_own)
@@ -69,7 +70,7 @@ def roll_back(job: str, body: Rollback, desk: Desk) -> RolledBack:
     return RolledBack(job=found, from_round=newest)
 
 
-@writing.post("/{job}/decisions", tags=["decisions"], summary="Enter a decision, and set the knobs it names")
+@steering.post("/{job}/decisions", tags=["decisions"], summary="Enter a decision, and set the knobs it names")
 def decide(job: str, body: Decided, desk: Desk) -> DecisionRecord:
     """All or nothing. A key that is there already is not decided again: the answer is what was decided then."""
     found = desk.job(job)
@@ -79,7 +80,7 @@ def decide(job: str, body: Decided, desk: Desk) -> DecisionRecord:
     return desk.store.decisions.keep(found.job, body.decision, expected=body.expected)
 
 
-@writing.post("/{job}/recover", tags=["decisions"], summary="Take a running job back to a kept round")
+@steering.post("/{job}/recover", tags=["decisions"], summary="Take a running job back to a kept round")
 def recover(job: str, body: Recovered, desk: Desk) -> JobRecord:
     """At the knobs that the decision names, at once and in one piece; the rounds after it are undone, not refunded."""
     _check_decision(body.decision, desk)

@@ -8,13 +8,13 @@ from fastapi import APIRouter, Depends, Query
 from pydantic import Field
 
 from hansa.contract.scaling import ScalingEntry
-from hansa.server.control.access import may_read, may_write
+from hansa.server.control.access import may_read, may_steer
 from hansa.server.control.desk import Desk
 from hansa.server.control.problems import RESPONSES
 from hansa.server.records import QueueRecord, ScalingRecord
 
 reading = APIRouter(prefix="/v1", tags=["scaling"], dependencies=[Depends(may_read)], responses=RESPONSES)
-writing = APIRouter(prefix="/v1", tags=["scaling"], dependencies=[Depends(may_write)], responses=RESPONSES)
+writing = APIRouter(prefix="/v1", tags=["scaling"], dependencies=[Depends(may_steer)], responses=RESPONSES)
 
 _MOST = 1000
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Depends
 
-from hansa.server.control.access import may_read, may_write
+from hansa.server.control.access import may_read, may_steer, may_write
 from hansa.server.control.desk import ControlDesk, Desk
 from hansa.server.control.problems import RESPONSES, Conflict, NotThere
 from hansa.server.control.submission import check_knob
@@ -14,6 +14,7 @@ from hansa.server.store.jobs import OVER
 
 reading = APIRouter(prefix="/v1", dependencies=[Depends(may_read)], responses=RESPONSES)
 writing = APIRouter(prefix="/v1", dependencies=[Depends(may_write)], responses=RESPONSES)
+steering = APIRouter(prefix="/v1", dependencies=[Depends(may_steer)], responses=RESPONSES)
 
 
 @reading.get("/jobs/{job}/knobs", tags=["knobs"], summary="A job's knobs")
@@ -67,7 +68,7 @@ def list_members(desk: Desk) -> list[MemberState]:
     return [_member(desk, name, known.get(name)) for name in _names(desk)]
 
 
-@writing.post("/members/{name}/hold", tags=["members"], summary="Hold a member out of selection")
+@steering.post("/members/{name}/hold", tags=["members"], summary="Hold a member out of selection")
 def hold(name: str, why: Hold, desk: Desk) -> MemberState:
     """From the next attempt on, until it is released."""
     _check_name(desk, name)

@@ -55,6 +55,10 @@ def test_private_parts_stand_under_their_owner(tmp_path: Path) -> None:
     assert set(held) == {"read", "write"}
     assert held.items() < json.loads((instance.control / "tokens.json").read_text()).items()
     assert instance.tokens == held
+    steers = json.loads(instance.sidecar_tokens_path.read_text())
+    assert set(steers) == {"steer"}
+    assert stat.S_IMODE(instance.sidecar_tokens_path.stat().st_mode) == 0o600
+    assert steers.items() < json.loads((instance.control / "tokens.json").read_text()).items()
     node = {path.name for path in (instance.members_folder / "a" / "node").iterdir()}
     assert node == {"node.key", "node.pub", "ca.crt"}
 

@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2] / "deploy" / "kubernetes"
 FOLDERS = {"hansa": ROOT, "hansa-scoring": ROOT / "scoring"}
 # Made by whoever installs it (docs/scaler.md); none is in the repository.
 SECRETS = {
-    "hansa": {"hansa-server", "hansa-control", "hansa-operator"},
+    "hansa": {"hansa-server", "hansa-control", "hansa-sidecar"},
     "hansa-scoring": {"hansa-scoring-token"},
 }
 Document = dict[str, Any]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ from hansa.contract.jobs import AttemptResult, MetricValue, Participation
 from hansa.contract.typed import canonical_json
 from hansa.models.preparation import Preparation, predict, prepared_model
 from hansa.server.control.desk import ControlDesk
+from hansa.server.tokens import load_tokens
 from hansa.strategies.apply import ModelState
 from hansa.strategies.ports import MemberPresence
 
@@ -98,6 +100,7 @@ def test_reading_takes_a_token_that_may_read(desk: ControlDesk, path: str) -> No
     assert client(desk, None).get(path, headers={"Authorization": "Bearer wrong"}).status_code == 401
     assert client(desk, "sign").get(path).status_code == 403
     assert client(desk, "read").get(path).status_code == 200
+    assert client(desk, "steer").get(path).status_code == 200
     assert client(desk, "write").get(path).status_code == 200
 
 
@@ -111,6 +114,36 @@ def test_writing_takes_the_token_for_writing(desk: ControlDesk, verb: str, path:
         assert answer.status_code == status
         assert set(answer.json()) == {"detail"}
     assert desk.store.jobs.all() == []
+
+
+# What the sidecar does.
+STEERS = (
+    f"/v1/jobs/{JOB}/pause",
+    f"/v1/jobs/{JOB}/decisions",
+    f"/v1/jobs/{JOB}/recover",
+    "/v1/members/a/hold",
+)
+
+
+@pytest.mark.parametrize(("verb", "path"), [*WRITES, *(("POST", it) for it in (*STEERS, "/v1/scaling"))])
+def test_the_sidecars_token_steers_and_submits_stops_or_releases_nothing(
+    desk: ControlDesk, verb: str, path: str
+) -> None:
+    submit(desk)
+    steers = path in (*STEERS, "/v1/scaling")
+    answer = client(desk, "steer").request(verb, path, json={})
+    # What it may do is refused for its empty body, if at all.
+    assert (answer.status_code == 403) == (not steers)
+    assert answer.status_code != 401
+
+
+def test_an_instance_from_before_the_sidecars_token_has_three(tmp_path: Path) -> None:
+    secrets = {scope: f"{scope}-{'0123456789' * 2}" for scope in ("read", "write", "sign")}
+    path = tmp_path / "tokens.json"
+    path.write_text(json.dumps(secrets))
+    tokens = load_tokens(path)
+    assert {scope: tokens.scope_of(secret) for scope, secret in secrets.items()} == {it: it for it in secrets}
+    assert tokens.scope_of("") is None
 
 
 def test_every_operation_but_health_asks_for_a_token(desk: ControlDesk) -> None:
