@@ -26,13 +26,13 @@ class ViolationBudget:
     """
 
     share: float
-    saved: float = 7.5
+    saved: float = 10.0
     log_price: float = math.log(30.0)
 
     # A day of a budget of 1 % is 14 minutes. Not all of the budget is aimed at: what nobody foresees comes on top.
-    MOST = 15.0
+    MOST = 20.0
     LEAST = -60.0
-    AIM = 0.9
+    AIM = 0.88
     SWING = 4.0
     STEER = 0.0005
     LOWEST = 0.0

@@ -67,7 +67,7 @@ def test_a_season_knows_the_days_before_across_gaps() -> None:
 def test_violations_get_dearer_as_their_budget_empties() -> None:
     budget = ViolationBudget(0.01)
     prices = []
-    for _ in range(10):
+    for _ in range(12):
         prices.append(budget.price)
         budget.pass_by(1.0, 1.0)
     assert prices == sorted(prices)
