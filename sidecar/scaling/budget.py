@@ -26,13 +26,13 @@ class ViolationBudget:
     """
 
     share: float
-    saved: float = 10.0
+    saved: float = 7.5
     log_price: float = math.log(30.0)
 
     # A day of a budget of 1 % is 14 minutes. Not all of the budget is aimed at: what nobody foresees comes on top.
-    MOST = 20.0
+    MOST = 15.0
     LEAST = -60.0
-    AIM = 0.88
+    AIM = 0.9
     SWING = 4.0
     STEER = 0.0005
     LOWEST = 0.0
@@ -71,7 +71,7 @@ class ActionBudget:
 
     MOST = 15.0
     LEAST = -40.0
-    SWING = 2.5
+    SWING = 1.5
     RATE = 1.05
     # A change that saves so many replica-minutes is worth two of the usual ones.
     GOOD = 25.0
@@ -87,5 +87,5 @@ class ActionBudget:
 
     @property
     def dearness(self) -> float:
-        """By what the usual price of a change is multiplied: 1/12 with the most saved up, 12 with as many owed."""
+        """By what the usual price of a change is multiplied: 1/4.5 with the most saved up, 4.5 with as many owed."""
         return math.exp(-self.SWING * self.saved / self.MOST)

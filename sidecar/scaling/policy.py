@@ -174,8 +174,8 @@ class Scaler:
         planned = max(*self._planned, self.limits.minimum)
         exact = len(self._planned) == 1
         found = ahead(self.plan, planned, need, current, exact=exact, action_price=self._price(STAY))
-        peak = self._needed(self._peaks.largest)
-        if self.violations.spent and peak > found.wanted:
+        if self.violations.spent:
+            peak = max(self._needed(self._peaks.largest), found.wanted)
             return Choice(
                 peak, "guard", f"the violation budget is spent, so the recent peak of {peak} is held"
             )

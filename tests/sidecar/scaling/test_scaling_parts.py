@@ -72,7 +72,7 @@ def test_violations_get_dearer_as_their_budget_empties() -> None:
         budget.pass_by(1.0, 1.0)
     assert prices == sorted(prices)
     assert budget.spent
-    budget.pass_by(2000.0, 0.0)
+    budget.pass_by(4000.0, 0.0)
     assert budget.saved == budget.MOST
 
 
