@@ -267,6 +267,11 @@ def main() -> None:
     print(f"\n{len(trials)} traces")
     for aim in aims(trials):
         print(aim.line)
+    steps, sizes = [it.step_us for it in trials], [it.memory_mb for it in trials]
+    print(
+        f"{statistics.median(steps):.0f} us a decision in the median, {max(steps):.0f} on the slowest trace"
+    )
+    print(f"{sizes[0]:.0f} MB resident after the first trace, {max(sizes):.0f} at most")
 
 
 if __name__ == "__main__":
