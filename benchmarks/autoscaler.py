@@ -138,9 +138,9 @@ def aims(trials: Sequence[Trial]) -> list[Aim]:
     """Every number of the autoscaler's, over these traces."""
     more_than_one = [it for it in trials if it.mean_needed > 1.0]
     rivalled = [it for it in more_than_one if "hpa_hindsight" in it.policies]
-    holding = [it for it in trials if it.policies["hpa70"].violations <= ALLOWED]
-    # A service that never needs more than its minimum cannot be served cheaper by anybody.
-    holding = [it for it in holding if it.mean_needed > 1.05]
+    holding = [it for it in more_than_one if it.policies["hpa70"].violations <= ALLOWED]
+    # Where nothing is needed beyond the minimum for nearly all of the time, hindsight itself saves less than that.
+    winnable = [it for it in holding if it.ratio("hpa70", "clairvoyant") <= 0.85]
     possible = [it.saved_of_possible for it in trials if it.saved_of_possible is not None]
     daily = [it.saved_of_possible for it in trials if it.daily >= DAILY and it.saved_of_possible is not None]
     actions = [_actions(it) for it in trials]
@@ -158,8 +158,10 @@ def aims(trials: Sequence[Trial]) -> list[Aim]:
         Aim(f"cost over the hindsight HPA's, dearest of {len(rivalled)}",
             _over(max, [it.ratio("hpa_hindsight") for it in rivalled]), 1.01),
         Aim("the same, median", _over(statistics.median, [it.ratio("hpa_hindsight") for it in rivalled]), 0.93),
-        Aim(f"cost over HPA at 70 %, dearest of {len(holding)} where it holds 1 % and more is needed than 1",
+        Aim(f"cost over HPA at 70 %, dearest of {len(holding)} where it holds 1 % and more than 1 is needed",
             _over(max, [it.ratio("hpa70") for it in holding]), 0.85),
+        Aim(f"the same, dearest of {len(winnable)} where the clairvoyant is 15 % cheaper",
+            _over(max, [it.ratio("hpa70") for it in winnable]), 0.85),
         Aim("actions over those of HPA at 70 %, median", _over(statistics.median, actions), 1.2),
         Aim("the same, most", _over(max, actions), 2.5),
     ]  # fmt: skip
@@ -265,6 +267,11 @@ def main() -> None:
     print(f"\n{len(trials)} traces")
     for aim in aims(trials):
         print(aim.line)
+    steps, sizes = [it.step_us for it in trials], [it.memory_mb for it in trials]
+    print(
+        f"{statistics.median(steps):.0f} us a decision in the median, {max(steps):.0f} on the slowest trace"
+    )
+    print(f"{sizes[0]:.0f} MB resident after the first trace, {max(sizes):.0f} at most")
 
 
 if __name__ == "__main__":

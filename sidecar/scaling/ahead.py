@@ -1,16 +1,13 @@
-"""What the coming sample should find, and whether the present one may be borne: the plan put beside the moment."""
+"""What the coming sample should find: the plan put beside the moment."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .budget import ViolationBudget
 from .planner import Plan
 
 # Of what going down must save, what going up ahead of demand must.
 UP = 0.5
-# An overload of more than this is never left alone (Kubernetes tolerates as much), nor any with less budget saved.
-BORNE, FULL = 1.1, 0.8
 
 
 @dataclass(frozen=True)
@@ -49,20 +46,3 @@ def ahead(plan: Plan, planned: int, need: int, current: int, *, exact: bool, act
         f"{min(100 * plan.level, 99.9):.1f} % of cases"
     )
     return Choice(wanted, "forecast", reason)
-
-
-def borne(
-    plan: Plan, violations: ViolationBudget, use: float, need: int, current: int, *,
-    minutes: float, late: float, action_price: float,
-) -> bool:  # fmt: skip
-    """Whether a slight overload until the next sample costs less left alone, at what a violation is worth now.
-
-    Parameters
-    ----------
-    minutes : until the next sample
-    late : of these, how many are violated whatever is done
-    """
-    if violations.saved <= FULL * violations.MOST or use > BORNE * current or need >= len(plan.costs):
-        return False
-    stay = violations.price * max(minutes - late, 0.0) + float(plan.costs[current])
-    return stay < (need - current) * minutes + float(plan.costs[need]) + action_price

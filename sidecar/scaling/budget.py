@@ -71,7 +71,7 @@ class ActionBudget:
 
     MOST = 15.0
     LEAST = -40.0
-    SWING = 2.5
+    SWING = 1.5
     RATE = 1.05
     # A change that saves so many replica-minutes is worth two of the usual ones.
     GOOD = 25.0
@@ -87,5 +87,5 @@ class ActionBudget:
 
     @property
     def dearness(self) -> float:
-        """By what the usual price of a change is multiplied: 1/12 with the most saved up, 12 with as many owed."""
+        """By what the usual price of a change is multiplied: 1/4.5 with the most saved up, 4.5 with as many owed."""
         return math.exp(-self.SWING * self.saved / self.MOST)

@@ -1,11 +1,11 @@
-"""The largest demand of the last day, in constant memory: what the guard holds."""
+"""The largest demand of the last hours, in constant memory: what the guard holds."""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
 
-HOURS = 24
+HOURS = 2
 
 
 class Peaks:
@@ -26,7 +26,7 @@ class Peaks:
 
     @property
     def largest(self) -> float:
-        """Of the last day and the hour before it; 0 without any."""
+        """Of these hours and the present one; 0 without any."""
         return max((value for _, value in self._hours), default=0.0)
 
     def state(self) -> list[list[float]]:

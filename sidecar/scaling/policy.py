@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from .ahead import Choice, ahead, borne
+from .ahead import Choice, ahead
 from .budget import ActionBudget, ViolationBudget
 from .patterns import UNKNOWN, Pattern, pattern
 from .peaks import Peaks
@@ -135,21 +135,20 @@ class Scaler:
     def _settle(self, signals: Signals, use: float, current: int, later: bool) -> Choice:
         need = self._needed(use)
         idle = self._until_last_call(signals.at)
-        if need > current and self._borne(signals.at, use, need, current):
-            need = current
         now = Choice(need, "reactive", f"demand needs {need}")
         pressed, why = pressure(signals, self.limits, need)
         if pressed > need:
             now = Choice(pressed, "reactive", why)
         coming = self._coming(need, current)
-        # A forecast waits for the last look that is in time; guard and reactive rule do not know when.
-        acts = idle <= 0.0 or coming.by != "forecast"
+        # A forecast waits for the last look that is in time, and lets go until then; guard and reactive rule hold.
+        holds = coming.by != "forecast"
+        acts = idle <= 0.0 or holds
         urgent = coming if coming.wanted > now.wanted and acts else now
         if urgent.wanted > current:
             self._excess = 0.0
             return urgent
         saved = (current - now.wanted) * idle
-        if saved >= self._price(DROP):
+        if saved >= self._price(DROP) and not holds:
             self._excess = 0.0
             reason = f"{now.reason}; {saved:.0f} replica-minutes are saved until the next sample"
             return Choice(now.wanted, now.by, reason, saved)
@@ -166,15 +165,6 @@ class Scaler:
             return 0.0
         return (due - self.limits.startup_s - at) / 60.0
 
-    def _borne(self, at: float, use: float, need: int, current: int) -> bool:
-        due = self.rhythm.next_at
-        if self.plan is None or due is None or not self.trusted:
-            return False
-        return borne(
-            self.plan, self.violations, use, need, current,
-            minutes=max(due - at, 0.0) / 60.0, late=self.limits.startup_s / 60.0, action_price=self._price(STAY),
-        )  # fmt: skip
-
     def _coming(self, need: int, current: int) -> Choice:
         """What the coming sample should find: by forecast, guard, or the reactive rule where there is no trust."""
         if self.plan is None or not self.trusted:
@@ -184,10 +174,10 @@ class Scaler:
         planned = max(*self._planned, self.limits.minimum)
         exact = len(self._planned) == 1
         found = ahead(self.plan, planned, need, current, exact=exact, action_price=self._price(STAY))
-        peak = self._needed(self._peaks.largest)
-        if self.violations.spent and peak > found.wanted:
+        if self.violations.spent:
+            peak = max(self._needed(self._peaks.largest), found.wanted)
             return Choice(
-                peak, "guard", f"the violation budget is spent, so the last day's peak of {peak} is held"
+                peak, "guard", f"the violation budget is spent, so the recent peak of {peak} is held"
             )
         return found
 

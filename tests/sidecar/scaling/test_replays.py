@@ -92,7 +92,7 @@ def test_the_rules_fast_path_changes_nothing(monkeypatch: pytest.MonkeyPatch) ->
         assert (quick.cost, quick.violations, quick.actions) == (slow.cost, slow.violations, slow.actions)
 
 
-@pytest.mark.parametrize("step", [1, 5, 30, 60])
+@pytest.mark.parametrize("step", [pytest.param(1, marks=pytest.mark.slow), 5, 30, 60])
 def test_ours_stays_within_its_budget_and_beats_what_holds_it(step: int) -> None:
     demand = days(10, step, seed=3)
     found = setting(demand, math.ceil(0.15 * len(demand)))
@@ -103,6 +103,7 @@ def test_ours_stays_within_its_budget_and_beats_what_holds_it(step: int) -> None
     assert own.actions <= 2.5 * replay.hpa(found, 0.7).actions
 
 
+@pytest.mark.slow
 def test_a_larger_budget_costs_less_and_a_smaller_one_is_kept() -> None:
     demand = days(10, 5, seed=5)
     found = setting(demand, math.ceil(0.15 * len(demand)))

@@ -67,12 +67,12 @@ def test_a_season_knows_the_days_before_across_gaps() -> None:
 def test_violations_get_dearer_as_their_budget_empties() -> None:
     budget = ViolationBudget(0.01)
     prices = []
-    for _ in range(10):
+    for _ in range(12):
         prices.append(budget.price)
         budget.pass_by(1.0, 1.0)
     assert prices == sorted(prices)
     assert budget.spent
-    budget.pass_by(2000.0, 0.0)
+    budget.pass_by(4000.0, 0.0)
     assert budget.saved == budget.MOST
 
 
