@@ -126,9 +126,10 @@ def figure_readings(record: Mapping[str, Any]) -> list[Reading]:
     found = []
     for metric, names in (("loss", LOSSES), ("auc", SCORES)):
         name = next((it for it in names if it in figures), None)
+        # A series of its own for each figure: noise hides an AUC in one round and not in the next.
         if name is not None:
-            figure = figures[name]
-            found.append(Reading(metric, at, figure.value, figure.error))
+            figure, series = figures[name], name if name == "accuracy" else metric
+            found.append(Reading(series, at, figure.value, figure.error))
     return found
 
 
@@ -137,7 +138,7 @@ def _figures(metrics: Mapping[str, Any]) -> dict[str, Figure]:
     for name, it in metrics.items():
         value = it.get("value")
         # JSON has no other way to say that it is no number.
-        found[name] = Figure(math.nan if value is None else float(value), _number(it.get("error")))
+        found[name] = Figure(math.nan if value is None else float(value), _number(it.get("error")), name)
     return found
 
 

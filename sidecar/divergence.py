@@ -210,7 +210,12 @@ def _compared(
             f"the loss of {which}, {now.value:.4g}, is {z:.1f} standard errors above {usual.value:.4g} before"
         )
         return z, Divergence(_good(before, usual, rule), words, evidence)
-    high, low = level([it.score for it in before], rule), level([it.score for it in group], None)
+    # Noise hides an AUC in one round and not in the next, and then another figure stands in its place.
+    named = {it.score.name for it in group if it.score is not None}
+    if len(named) != 1:
+        return 0.0, None
+    alike = [it.score for it in before if it.score is not None and it.score.name in named]
+    high, low = level(alike, rule), level([it.score for it in group], None)
     if high is None or low is None:
         return 0.0, None
     fall = high.value - low.value

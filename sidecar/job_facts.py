@@ -9,16 +9,20 @@ from typing import Literal
 
 FailureKind = Literal["not-finite", "dropped", "other"]
 
-# Figures that are looked at, first found counts, whatever the label is.
+# Figures that are looked at, whatever the label is; first found counts.
 LOSSES, SCORES = ("log_loss", "rmse"), ("auc", "accuracy")
 
 
 @dataclass(frozen=True)
 class Figure:
-    """A released figure; `error` is its standard error, None where no noise was added."""
+    """A released figure; `error` is its standard error, None where no noise was added.
+
+    `name` says which figure it is, so that an AUC is compared with none but another.
+    """
 
     value: float
     error: float | None = None
+    name: str = ""
 
 
 @dataclass(frozen=True)

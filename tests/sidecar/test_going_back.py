@@ -62,6 +62,19 @@ def test_several_rounds_that_are_each_within_noise_are_seen_together() -> None:
     assert first.evidence["rounds"] == 2
 
 
+def test_an_auc_is_not_compared_with_the_accuracy_that_stands_where_noise_hid_another_auc() -> None:
+    job = Job()
+    for number in range(12):
+        hidden = number % 3 == 0
+        score = Figure(0.95, 0.01, "accuracy") if hidden else Figure(0.7, 0.02, "auc")
+        job.round(loss=Figure(0.4 + 0.5 * ERROR * number / 12, ERROR), score=score)
+        assert job.recover() is None
+    job.round(loss=Figure(0.4 + 1.5 * ERROR, ERROR), score=Figure(0.68, 0.02, "auc"))
+    assert job.decided() is None
+    job.round(loss=Figure(0.4 + 3.0 * ERROR, ERROR), score=Figure(0.4, 0.02, "auc"))
+    assert isinstance(job.decided(), RollBack)
+
+
 def test_a_score_that_collapsed_counts_where_the_loss_is_no_better() -> None:
     job = Job()
     for number in range(12):
