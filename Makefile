@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SCENARIO ?= consortium
 
-.PHONY: install up test unit lint types slow e2e compose clean
+.PHONY: install up test unit lint types slow e2e compose long clean
 
 install: $(VENV)/.installed
 
@@ -36,15 +36,19 @@ types: install
 
 # What takes more than a few seconds, in one process or a few.
 slow: install
-	$(BIN)/pytest -n 2 -m 'slow and not e2e and not alone'
+	$(BIN)/pytest -n 2 -m 'slow and not e2e and not alone and not long'
 
 # Real processes with TLS and node authentication, kills, and what is measured: nothing else runs beside them.
 e2e: install
-	$(BIN)/pytest -m 'e2e or alone'
+	$(BIN)/pytest -m '(e2e or alone) and not long'
 
 # Needs a working Docker engine with Compose v2.
 compose: install
 	$(BIN)/pytest -m compose tests/e2e
+
+# A minute and more each: stock Flower, every lie of many members. Before a release.
+long: install
+	$(BIN)/pytest -m long
 
 clean:
 	rm -rf $(VENV) .hansa build *.egg-info

@@ -27,7 +27,7 @@ from hansa.contract.signatures import read_charter
 from hansa.contract.typed import read_toml
 from hansa.contract.wire import check_signature, reply_header, unpack
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.e2e, pytest.mark.long, pytest.mark.timeout(600)]
 
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent

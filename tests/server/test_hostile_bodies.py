@@ -136,6 +136,7 @@ def test_no_reply_of_a_member_ends_a_run(lie: Any, arrays: Segments | None, when
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(600)
 @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
 @given(lie=lies(), arrays=segments, when=when_lied)
