@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import json
 import logging
+import math
 import os
 import signal
 import subprocess
@@ -23,7 +24,7 @@ import psutil
 from hansa.sidecar.saved import save_json
 
 from .replicas import ActuatorError, Load, Replicas
-from .workers import MARK, Worker, marked
+from .workers import MARK, Worker, marked, since_boot, start_of
 
 log = logging.getLogger("hansa.scaler")
 
@@ -65,7 +66,7 @@ class Processes:
         cpus: float = 1.0,
         memory: int | None = None,
         observe: bool = False,
-        now: Callable[[], float] = time.time,
+        now: Callable[[], float] = since_boot,
     ) -> None:
         self._name, self._command, self._folder = name, tuple(command), folder
         self._env = dict(env or {})
@@ -190,22 +191,25 @@ class Processes:
             if it.leaving is None:
                 path = self._folder / f"{self._name}-{it.slot}.log"
                 log.warning("%s ended by itself; what it said is in %s", it.name, path)
-        told = [it.told for it in self._workers]
+        told = [(it.told, it.last_call) for it in self._workers]
         self._workers = [it for it in self._workers if it not in gone]
         for it in self._workers:
             self._tell(it)
-        if gone or told != [it.told for it in self._workers]:
+        if gone or told != [(it.told, it.last_call) for it in self._workers]:
             self._save()
 
     def _tell(self, it: Worker) -> None:
         if it.leaving is None:
             return
-        over = self._now() - it.leaving - self._drain_s
-        if over >= LAST_GRACE_S:
-            it.signal(signal.SIGKILL)
-        elif over >= 0 and it.told != signal.SIGTERM:
+        now = self._now()
+        if it.last_call is not None:
+            # Looks may be minutes apart: what counts is how long ago it was told.
+            if now - it.last_call >= LAST_GRACE_S:
+                it.signal(signal.SIGKILL)
+        elif now - it.leaving >= self._drain_s:
+            it.last_call = now
             it.signal(signal.SIGTERM)
-        elif over < 0:
+        else:
             # Again and again: one that was only starting may not have listened yet.
             it.signal(self._drain)
 
@@ -243,9 +247,10 @@ class Processes:
         """Find the process of a worker that was about to be started when its starter ended."""
         lost = {it.name: it for it in self._workers if it.pid == 0}
         if lost:
-            for name, pid in marked():
+            for name, pid in sorted(marked(), key=lambda it: start_of(it[1]) or math.inf):
+                # The earliest: what it started carries its mark, too.
                 if name in lost:
-                    lost[name].started_as(pid)
+                    lost.pop(name).started_as(pid)
         self._tend()
 
     def _save(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,11 +23,12 @@ class Worker:
     ----------
     name : of it alone
     slot : number from 0 that no other living worker has
-    asked : when it was asked for, seconds since the epoch
+    asked : when it was asked for, seconds since boot
     pid : 0 until it is started
     ticks : start of the process in the kernel's clock ticks since boot
     boot : the kernel's name for this boot
     leaving : when it was told to end; None while it is not
+    last_call : when its time to drain was over and it was sent SIGTERM
     told : the last of the signals that it was sent
     """
 
@@ -38,6 +40,7 @@ class Worker:
     boot: str = ""
     leaving: float | None = None
     told: int = 0
+    last_call: float | None = None
 
     @property
     def alive(self) -> bool:
@@ -71,6 +74,11 @@ class Worker:
     def as_json(self) -> dict[str, Any]:
         """Plain data."""
         return asdict(self)
+
+
+def since_boot() -> float:
+    """Seconds since boot, sleep among them: no correction of the wall clock moves it."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 def boot() -> str:

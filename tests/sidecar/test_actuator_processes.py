@@ -17,7 +17,7 @@ import pytest
 
 from hansa.sidecar.actuators import ActuatorError, Replicas
 from hansa.sidecar.actuators.processes import LAST_GRACE_S, Processes
-from hansa.sidecar.actuators.workers import MARK, Worker, marked, start_of
+from hansa.sidecar.actuators.workers import MARK, Worker, marked, since_boot, start_of
 from hansa.sidecar.saved import save_json
 
 # Serves once it says so; told to drain it works on for as long as its first argument says, then ends.
@@ -32,13 +32,13 @@ while not ends or time.monotonic() < ends[0]: time.sleep(0.01)
 
 
 class Clock:
-    """Seconds since the epoch that a test moves."""
+    """Seconds since boot that a test moves."""
 
     def __init__(self) -> None:
         self.ahead = 0.0
 
     def __call__(self) -> float:
-        return time.time() + self.ahead
+        return since_boot() + self.ahead
 
 
 @pytest.fixture
@@ -114,6 +114,70 @@ def test_one_that_does_not_end_in_time_is_told_twice_more_and_then_killed(
     clock.ahead = 61.0 + LAST_GRACE_S
     until(actuator, leaving=0)
     assert worker.told == signal.SIGKILL
+
+
+def test_looks_that_are_minutes_apart_leave_out_no_signal(make: Callable[..., Processes]) -> None:
+    clock = Clock()
+    actuator = make(work_s=1000.0, kind="stubborn", now=clock)
+    actuator.scale(1)
+    until(actuator, ready=1)
+    [worker] = actuator._workers
+    actuator.scale(0)
+    told = []
+    for _ in range(3):
+        clock.ahead += 120.0
+        actuator.read()
+        told.append(worker.told)
+    assert told == [signal.SIGTERM, signal.SIGKILL, signal.SIGKILL]
+
+
+def test_a_wall_clock_that_is_set_ends_nobody(
+    make: Callable[..., Processes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    actuator = make(work_s=1000.0)
+    actuator.scale(1)
+    until(actuator, ready=1)
+    [worker] = actuator._workers
+    actuator.scale(0)
+    real = time.time
+    monkeypatch.setattr(time, "time", lambda: real() + 90_000.0)
+    assert actuator.read().leaving == 1
+    assert worker.told == signal.SIGUSR1
+
+
+def test_of_a_worker_and_what_it_started_in_sessions_of_their_own_the_worker_is_adopted(
+    make: Callable[..., Processes], tmp_path: Path
+) -> None:
+    program = (
+        "import subprocess, sys, time\n"
+        "subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'], start_new_session=True)\n"
+        "print('both', flush=True)\n"
+        "time.sleep(60)"
+    )
+    name = "w-0123abcd"
+    parent = subprocess.Popen(
+        [sys.executable, "-c", program],
+        env={**os.environ, MARK: name},
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+    )
+    child = None
+    try:
+        assert parent.stdout is not None
+        assert parent.stdout.readline() == b"both\n"
+        [child] = psutil.Process(parent.pid).children()
+        end = time.monotonic() + 10
+        while {pid for it, pid in marked() if it == name} != {parent.pid, child.pid}:
+            assert time.monotonic() < end
+            time.sleep(0.02)
+        save_json(tmp_path / "w.workers.json", [Worker(name, 0, since_boot()).as_json()])
+        [adopted] = make()._workers
+        assert adopted.pid == parent.pid
+    finally:
+        for it in (parent, child):
+            if it is not None:
+                it.kill()
+        parent.wait(10)
 
 
 def test_another_scaler_over_the_same_folder_adopts_the_workers(make: Callable[..., Processes]) -> None:
