@@ -239,13 +239,14 @@ async def _body(scope: Scope, receive: Receive, limit: int) -> bytes:
     length = _header(scope, b"content-length")
     if length and int(length) > limit:
         raise Refused(413, f"a body of {int(length)} bytes; at most {limit} are taken")
-    message = await receive()
-    body: bytes = message.get("body", b"")
-    if not message.get("more_body"):
-        return body
-    parts, size = [body], len(body)
     try:
+        # The first part, too: whoever sends a head and nothing more holds a place meanwhile.
         async with asyncio.timeout(_BODY_S):
+            message = await receive()
+            body: bytes = message.get("body", b"")
+            if not message.get("more_body"):
+                return body
+            parts, size = [body], len(body)
             while message.get("more_body"):
                 message = await receive()
                 if message["type"] == "http.disconnect":

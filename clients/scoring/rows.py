@@ -15,6 +15,8 @@ from hansa.contract.features import Column, FeatureContract, NumericColumn
 
 # Rows of JSON, and of numbers, that are worked on before other requests get their turn: about a millisecond.
 CHUNK, NUMBERS = 512, 2048
+# Rows of one JSON batch; split, each is an object of some 60 bytes beside its text.
+MOST_ROWS = 500_000
 
 
 class NotJson(DataError):
@@ -57,6 +59,14 @@ class RowReader:
 
     def many(self, body: bytes) -> Iterator[Sequence[tuple[Value, ...]]]:
         """Rows of a JSON array, some at a time; errors as `one`, with the row's number from 1."""
+        # Before it is split: what is split off costs many times its two or three bytes.
+        rows = body.count(b"{")
+        if rows > MOST_ROWS:
+            raise DataError(
+                f"{rows} rows; a batch of JSON has at most {MOST_ROWS}: send the others in another one"
+            )
+        if body.count(b",") > rows * len(self._features.columns) + 1:
+            raise DataError("expected a JSON array of rows, each an object of the contract's columns")
         try:
             raw = self._raw.decode(body)
         except (msgspec.MsgspecError, UnicodeDecodeError):

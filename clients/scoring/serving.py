@@ -144,8 +144,12 @@ class Desk:
                 wait.cancel()
             again = nudged.is_set()
             nudged.clear()
-            self.tally.look()
-            await asyncio.to_thread(self.look, again=again)
+            try:
+                self.tally.look()
+                await asyncio.to_thread(self.look, again=again)
+            except Exception:
+                # Files may have run out for a moment: a watch that ended would never swap again.
+                log.exception("the model's file could not be looked at; trying again")
 
     def _made(self) -> Serving:
         file = read_model(self._path)

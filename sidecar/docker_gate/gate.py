@@ -55,7 +55,7 @@ class Gate:
             return Answer(403, {"message": str(refusal)})
         except Unsafe as unsafe:
             return Answer(409, {"message": f"no other container is made like that one: {unsafe}"})
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             log.warning("%s: %s: %s", wish.action, type(error).__name__, error)
             return Answer(
                 502, {"message": f"Docker does not answer at {self._engine}, or not as an engine does"}

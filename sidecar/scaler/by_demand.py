@@ -28,13 +28,14 @@ class ByDemand:
         self._seen = signals.at
         self._cost += hours * current * limits.price
         by, wanted, reason = "hold", current, "demand is not known; the replicas stay as they are"
-        if signals.demand is not None:
+        if signals.demand is not None and math.isfinite(signals.demand):
             self._looks += 1
             self._violations += signals.demand > signals.ready * limits.capacity
             needed = math.ceil(signals.demand / limits.capacity)
             by, wanted = "reactive", needed
             reason = f"demand {signals.demand:g} at {limits.capacity:g} a replica needs {needed}"
-        rested = self._acted is None or signals.at - self._acted >= limits.cooldown_s
+        # A clock that went back says nothing of how long ago that was.
+        rested = self._acted is None or not 0 <= signals.at - self._acted < limits.cooldown_s
         if wanted < current and not rested:
             by, wanted, reason = (
                 "cooldown",

@@ -10,6 +10,7 @@ from __future__ import annotations
 import fcntl
 import json
 import logging
+import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
@@ -163,8 +164,10 @@ class Journal:
         path = self.folder / "history.jsonl"
         if path.exists() and path.stat().st_size > MOST_BYTES:
             path.replace(self.folder / "history.1.jsonl")
-        with path.open("a") as file:
-            file.write(json.dumps(entry.as_json()) + "\n")
+        with path.open("ab") as file:
+            # A line that a kill cut short must not take this one with it.
+            whole = file.tell() == 0 or _last_byte(path) == b"\n"
+            file.write((b"" if whole else b"\n") + json.dumps(entry.as_json()).encode() + b"\n")
 
     def history(self, service: str | None = None, *, last: int = 1000) -> list[Entry]:
         """The newest entries, the newest last; lines that were cut short are passed over."""
@@ -223,3 +226,9 @@ class Journal:
 def paused_because(paused: dict[str, str], service: str) -> str | None:
     """Why a service is held still; None where it is not."""
     return paused.get(service, paused.get(ALL))
+
+
+def _last_byte(path: Path) -> bytes:
+    with path.open("rb") as file:
+        file.seek(-1, os.SEEK_END)
+        return file.read(1)

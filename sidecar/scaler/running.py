@@ -72,7 +72,9 @@ class RunningScaler:
         """Wait for the look under way; the workers go on."""
         self._ended.set()
         self._thread.join(timeout=30)
-        self._journal.close()
+        if not self._thread.is_alive():
+            # A look that goes on holds the folder: nobody else may begin over it.
+            self._journal.close()
 
     def _run(self) -> None:
         self._shell.finish()

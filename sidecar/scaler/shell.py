@@ -123,6 +123,8 @@ class ScalerShell:
                 self._journal.save(name, memory)
             except (ActuatorError, HansaError, OSError) as error:
                 self._say(name, str(error))
+            except Exception:
+                log.exception("service %s: what was decided before the restart could not be done", name)
 
     def _look_at(self, name: str, parts: Parts) -> Entry:
         memory, policy = self._memories[name], self._policies[name]

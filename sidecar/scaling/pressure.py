@@ -16,7 +16,7 @@ def pressure(signals: Signals, limits: ServiceLimits, need: int) -> tuple[int, s
     """Replicas that these signals ask for, and why; 0 where they ask for nothing. At most twice those that serve."""
     asked, why = 0, ""
     for name, share in (("CPU", signals.cpu), ("memory", signals.memory)):
-        if share is None or math.isnan(share) or share <= _HOT:
+        if share is None or not math.isfinite(share) or share <= _HOT:
             continue
         wanted = min(math.ceil(signals.ready * share / _WARM), 2 * signals.ready)
         if wanted > asked:

@@ -133,8 +133,8 @@ def test_the_recorded_series_are_watched_as_well_as_the_page_says() -> None:
 
 @pytest.mark.slow
 def test_round_metrics_are_watched_as_well_as_the_page_says() -> None:
-    found = NAB.measure_rounds(curves=30, seed=3)
-    # Of 6,000 rounds and 30 curves each: what chance does not hide.
+    found = NAB.measure_rounds(curves=60, seed=3)
+    # Of 12,000 rounds and 60 curves each: what chance does not hide.
     assert found["false_alarms_per_1000"] <= 1.5
     assert found["steps_seen"] >= 0.85
     assert found["spikes_seen"] >= 0.9

@@ -279,7 +279,7 @@ def test_a_line_that_was_cut_short_hides_no_other(tmp_path: Path) -> None:
     it = Scaled(tmp_path)
     it.look(5.0)
     with (tmp_path / "history.jsonl").open("a") as file:
-        file.write('{"at": 1\n')
+        file.write('{"at": 1')
     it.look(5.0)
     assert len(it.journal.history()) == 2
 

@@ -246,3 +246,44 @@ def test_a_failure_of_our_own_logs_no_value(
     assert answer.status_code == 500
     assert "ZeroDivisionError at" in caplog.text
     assert "44.125" not in caplog.text
+
+
+def test_a_head_without_a_body_holds_no_place_for_long(
+    app: ScoringApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hansa.clients.scoring.app._BODY_S", 0.05)
+
+    async def silent() -> Any:
+        await asyncio.sleep(60)
+
+    async def call() -> int:
+        said: list[Any] = []
+
+        async def send(message: Any) -> None:
+            said.append(message)
+
+        headers = [(b"authorization", f"Bearer {TOKEN.decode()}".encode()), (b"content-length", b"9")]
+        scope = {"type": "http", "method": "POST", "path": "/v1/score/batch", "headers": headers}
+        await asyncio.wait_for(app(scope, silent, send), 10)
+        return int(said[0]["status"])
+
+    assert asyncio.run(call()) == 408
+
+
+@pytest.mark.parametrize("body", [b"[" + b"0," * 5000 + b"0]", b"[" + b"[]," * 5000 + b"[]]"])
+def test_a_batch_of_what_are_no_rows_is_refused_before_it_is_split(
+    app: ScoringApp, body: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(app.desk.reader, "_raw", None)
+    answer = asked(app, "POST", "/v1/score/batch", content=body)
+    assert answer.status_code == 422
+    assert "array of rows" in answer.text
+
+
+def test_a_batch_of_too_many_rows_says_how_many_it_may_have(
+    app: ScoringApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hansa.clients.scoring.rows.MOST_ROWS", 3)
+    answer = asked(app, "POST", "/v1/score/batch", json=[ROW] * 4)
+    assert answer.status_code == 422
+    assert "at most 3" in answer.text

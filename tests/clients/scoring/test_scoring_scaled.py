@@ -12,9 +12,6 @@ from pathlib import Path
 
 import httpx
 import pytest
-
-pytest.importorskip("hansa.clients.scoring")
-
 from scoring_side import ROW, publish
 
 from hansa.sidecar.actuators.processes import Processes

@@ -91,3 +91,29 @@ def test_a_nudge_has_the_file_read_at_once(path: Path) -> None:
         await watching
 
     asyncio.run(nudge())
+
+
+def test_a_watch_that_could_not_look_once_looks_again(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    desk = Desk(path)
+    first, looked = desk.serving, desk.tally.look
+    monkeypatch.setattr("hansa.clients.scoring.serving.LOOK_EVERY_S", 0.02)
+
+    def without_files() -> None:
+        monkeypatch.setattr(desk.tally, "look", looked)
+        raise OSError(24, "Too many open files")
+
+    async def watched() -> None:
+        ended = asyncio.Event()
+        watch = asyncio.create_task(desk.watch(ended, asyncio.Event()))
+        await asyncio.sleep(0.1)
+        publish(path, seed=2)
+        for _ in range(200):
+            if desk.serving.digest != first.digest:
+                break
+            await asyncio.sleep(0.02)
+        ended.set()
+        await watch
+
+    monkeypatch.setattr(desk.tally, "look", without_files)
+    asyncio.run(watched())
+    assert desk.serving.digest != first.digest
