@@ -30,6 +30,10 @@ DROP, STAY = 8.0, 10.0
 # A look that comes much later than the last one says nothing of the time between.
 _LONGEST_S = 600.0
 _PATTERN_S = 1800.0
+# So many looks after a jump of the clock it is believed.
+_REMEMBERED = 2000
+# So many looks in a row that are far behind are believed, too.
+_BELIEVED = 10
 
 
 class Scaler:
@@ -57,13 +61,17 @@ class Scaler:
         self._excess = 0.0
         self._peaks = Peaks()
         self._pattern, self._pattern_at = UNKNOWN, -math.inf
+        # What it was before the clock last ran far ahead, and the looks since.
+        self._before: dict[str, Any] | None = None
+        self._looks = self._behind = 0
 
     def decide(self, signals: Signals) -> ScalingDecision:
         """What is wanted now.
 
         A look that is not later than the last one (the clock went back) is answered from the present demand, teaches
-        nothing and books nothing.
+        nothing and books nothing. Where it had run far ahead and is right again, all is as before that.
         """
+        self._tell_time(signals.at)
         use = self._use(signals)
         current = signals.ready + signals.starting
         later = self._at is None or signals.at > self._at
@@ -87,6 +95,35 @@ class Scaler:
         return self.planner is not None and self.planner.trusted
 
     # What happened
+
+    def _tell_time(self, at: float) -> None:
+        """Notice a clock that runs far ahead, and forget what it brought once it is right again."""
+        if self._at is None:
+            return
+        self._looks += 1
+        if at - self._at > _LONGEST_S:
+            self._before, self._looks = {**self.state(), "before": None}, 0
+        elif at >= self._at - _LONGEST_S:
+            self._behind = 0
+            if self._looks > _REMEMBERED:
+                self._before = None
+        else:
+            self._behind += 1
+            before = self._before
+            possible = _LONGEST_S + 3.0 * self._looks * max(self._look_s, 60.0)
+            if before is not None and 0.0 <= at - before["at"] <= possible:
+                vars(self).update(vars(Scaler.from_state(before, self.limits)))
+            elif self._behind >= _BELIEVED:
+                self._begin_again()
+
+    def _begin_again(self) -> None:
+        """Nothing that was learned has a time that can be trusted; what was spent stays."""
+        self.rhythm, self.planner, self.plan, self._planned = Rhythm(), None, None, deque()
+        self._peaks, self._pattern, self._pattern_at = Peaks(), UNKNOWN, -math.inf
+        self.regret = Regret.from_state({**self.regret.state(), "open": []})
+        self.reactive = Reactive(self.limits.minimum, self.limits.maximum, self.limits.startup_s)
+        self._at = self._acted = self._before = None
+        self._behind = 0
 
     def _use(self, signals: Signals) -> float | None:
         """Demand in replicas, not above what may be had by half: more says nothing more."""
@@ -259,7 +296,8 @@ class Scaler:
             "planner": self.planner.state() if self.planner else None,
             "plan": stored_plan(self.plan) if self.plan else None, "planned": list(self._planned),
             "at": self._at, "look_s": self._look_s, "acted": self._acted, "excess": self._excess,
-            "peaks": self._peaks.state(),
+            "peaks": self._peaks.state(), "before": self._before, "looks": self._looks,
+            "behind": self._behind,
             "pattern": self._pattern.state(),
             "pattern_at": self._pattern_at if math.isfinite(self._pattern_at) else None,
         }  # fmt: skip
@@ -284,6 +322,8 @@ class Scaler:
         found._planned.extend(state["planned"])
         found._at, found._look_s, found._acted = state["at"], state["look_s"], state["acted"]
         found._excess = state["excess"]
+        found._before, found._looks = state.get("before"), state.get("looks", 0)
+        found._behind = state.get("behind", 0)
         found._peaks = Peaks.from_state(state["peaks"])
         found._pattern = Pattern.from_state(state["pattern"])
         if state["pattern_at"] is not None:

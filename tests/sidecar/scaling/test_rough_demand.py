@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
 from demands import LIMITS, days, run
 
 from hansa.sidecar.scaling import Scaler, ServiceLimits, Signals
+from hansa.sidecar.scaling.fleet import Fleet
 
 
 def late(demand: np.ndarray, decisions: list, first: int) -> float:  # type: ignore[type-arg]
@@ -52,11 +54,49 @@ def test_a_value_that_is_no_demand_is_no_error(value: float | None) -> None:
 def test_a_clock_that_goes_back_teaches_nothing_and_books_nothing() -> None:
     scaler = Scaler(LIMITS)
     run(days(1, 5), scaler=scaler)
-    before = json.dumps({**scaler.state(), "acted": None, "actions": None, "excess": None})
+    counts = {"acted": None, "actions": None, "excess": None, "looks": 0, "behind": 0}
+    before = json.dumps({**scaler.state(), **counts})
     decision = scaler.decide(Signals(3600.0, 95.0, 2))
     assert decision.wanted >= 10
-    assert json.dumps({**scaler.state(), "acted": None, "actions": None, "excess": None}) == before
+    assert json.dumps({**scaler.state(), **counts}) == before
     assert scaler.decide(Signals(1440 * 60.0, 20.0, 10)).wanted >= 2
+
+
+def jumped(demand: np.ndarray, ahead_s: float, first: int, looks: int, restart: bool) -> tuple[list, Scaler]:  # type: ignore[type-arg]
+    """Decisions where the clock runs ahead for some looks, and what is left of the scaler."""
+    scaler, fleet, found = Scaler(LIMITS), Fleet(1, LIMITS.startup_s), []
+    for minute, value in enumerate(demand.tolist()):
+        at = 60.0 * minute
+        fleet.pass_to(at)
+        told = at + (ahead_s if first <= minute < first + looks else 0.0)
+        found.append(scaler.decide(Signals(told, value, fleet.ready, fleet.starting)))
+        fleet.want(at, found[-1].wanted)
+        if restart and minute == first + looks - 1:
+            scaler = Scaler.from_state(json.loads(json.dumps(scaler.state())))
+    return found, scaler
+
+
+@pytest.mark.parametrize(("ahead_s", "looks"), [(30 * 86_400.0, 1), (30 * 86_400.0, 45), (7200.0, 3)])
+@pytest.mark.parametrize("restart", [False, True])
+def test_a_clock_that_ran_ahead_and_is_right_again_changes_little(
+    ahead_s: float, looks: int, restart: bool
+) -> None:
+    demand = days(5, 5)
+    plain, right = jumped(demand, 0.0, 4000, looks, restart=False)
+    found, scaler = jumped(demand, ahead_s, 4000, looks, restart)
+    assert late(demand, found, 4100) <= late(demand, plain, 4100) + 0.01
+    assert scaler.regret.spent == pytest.approx(right.regret.spent, rel=0.1)
+    changes = [sum(a.wanted != b.wanted for a, b in pairwise(it[4100:])) for it in (plain, found)]
+    assert changes[1] <= 1.5 * changes[0] + 10
+
+
+def test_a_clock_that_stays_behind_is_believed_after_a_while() -> None:
+    scaler = Scaler(LIMITS)
+    run(days(3, 5), scaler=scaler, start=400 * 86_400.0)
+    demand = days(4, 5)
+    decisions = run(demand, scaler=scaler)
+    assert late(demand, decisions, 3000) <= 0.03
+    assert scaler.trusted
 
 
 def test_a_sidecar_that_slept_goes_on() -> None:
