@@ -88,16 +88,17 @@ def boot() -> str:
 
 def start_of(pid: int) -> int | None:
     """When a process was started, in clock ticks since boot; None where there is none, or only its remains."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return None
-    return None if fields[0] in "ZX" else int(fields[19])
+    fields = _stat(pid)
+    return None if not fields or fields[0] in "ZX" else int(fields[19])
 
 
 def marked() -> Iterator[tuple[str, int]]:
-    """Names and process ids of living processes that lead a session and carry the mark."""
-    prefix = f"{MARK}=".encode()
+    """Names and process ids of living processes that lead a session and carry the mark, one for each name.
+
+    What a worker starts inherits the mark and may lead a session, too. The worker is the one whose parent does not
+    carry the same; where such a parent has ended, the one that was started first.
+    """
+    found: dict[str, tuple[int, int]] = {}
     for entry in os.scandir("/proc"):
         if not entry.name.isdigit():
             continue
@@ -105,9 +106,29 @@ def marked() -> Iterator[tuple[str, int]]:
         try:
             if os.getsid(pid) != pid:
                 continue
-            variables = Path(entry.path, "environ").read_bytes().split(b"\0")
         except OSError:
             continue
-        for it in variables:
-            if it.startswith(prefix) and start_of(pid) is not None:
-                yield it[len(prefix) :].decode(errors="replace"), pid
+        name, ticks, fields = _mark(pid), start_of(pid), _stat(pid)
+        if name is None or ticks is None or not fields or _mark(int(fields[1])) == name:
+            continue
+        found[name] = min(found.get(name, (ticks, pid)), (ticks, pid))
+    yield from ((name, pid) for name, (_, pid) in found.items())
+
+
+def _mark(pid: int) -> str | None:
+    prefix = f"{MARK}=".encode()
+    try:
+        variables = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    except OSError:
+        return None
+    return next(
+        (it[len(prefix) :].decode(errors="replace") for it in variables if it.startswith(prefix)), None
+    )
+
+
+def _stat(pid: int) -> list[str]:
+    """The kernel's fields of a process from its state on; none where there is no process."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return []
