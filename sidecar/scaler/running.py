@@ -59,7 +59,7 @@ class RunningScaler:
             self._journal.close()
             raise
         told = control if tell else None
-        self._shell = ScalerShell(parts, self._journal, act=act, told=told)
+        self._shell = ScalerShell(parts, self._journal, act=act, told=told, every_s=self._wanted.every_s)
         self._thread = threading.Thread(target=self._run, name="scaler", daemon=True)
         self._thread.start()
 

@@ -24,6 +24,8 @@ log = logging.getLogger("hansa.scaler")
 
 # Entries that control is told at once.
 _BATCH = 100
+# A wish that is older is not done after a restart: demand has moved on since.
+_YOUNG_PERIODS = 2.0
 
 
 class Policy(Protocol):
@@ -74,6 +76,7 @@ class ScalerShell:
     services : by name
     act : whether anything is started or stopped; without it decisions are only written down
     told : control, or None
+    every_s : seconds between two looks
     now : seconds since the epoch
     """
 
@@ -84,9 +87,11 @@ class ScalerShell:
         *,
         act: bool,
         told: Told | None = None,
+        every_s: float = 60.0,
         now: Callable[[], float] = time.time,
     ) -> None:
         self._services, self._journal, self._act, self._told, self._now = services, journal, act, told, now
+        self._young_s = _YOUNG_PERIODS * every_s
         self._memories = {name: journal.load(name) for name in services}
         self._policies = {
             name: make_policy(name, it.policy, self._memories[name]) for name, it in services.items()
@@ -110,13 +115,16 @@ class ScalerShell:
         return entries
 
     def finish(self) -> None:
-        """What a scaler before this one had decided on and perhaps not done; call it once, before the first look."""
+        """What a scaler before this one decided on just now and perhaps did not do; the next look settles older wishes.
+
+        Call it once, before the first look.
+        """
         for name, parts in self._services.items():
             memory = self._memories[name]
             if memory.pending is None or not self._act:
                 continue
             try:
-                if paused_because(self._journal.paused(), name) is None:
+                if self._young(memory) and paused_because(self._journal.paused(), name) is None:
                     parts.actuator.scale(memory.pending)
                     log.info("%s: %d replicas, as was decided before the restart", name, memory.pending)
                 memory.pending = None
@@ -125,6 +133,11 @@ class ScalerShell:
                 self._say(name, str(error))
             except Exception:
                 log.exception("service %s: what was decided before the restart could not be done", name)
+
+    def _young(self, memory: ServiceMemory) -> bool:
+        # One of later than now is of a clock that was set since: nobody knows how old it is.
+        newest = memory.newest
+        return newest is not None and 0 <= self._now() - newest.decision.at < self._young_s
 
     def _look_at(self, name: str, parts: Parts) -> Entry:
         memory, policy = self._memories[name], self._policies[name]
