@@ -21,7 +21,7 @@ def pressure(signals: Signals, limits: ServiceLimits, need: int) -> tuple[int, s
         wanted = min(math.ceil(signals.ready * share / _WARM), 2 * signals.ready)
         if wanted > asked:
             asked, why = wanted, f"{name} is at {100 * share:.0f} %"
-    if signals.queue is not None and signals.queue > 0.0:
+    if signals.queue is not None and math.isfinite(signals.queue) and signals.queue > 0.0:
         # A queue that the present demand leaves behind within the time needs nothing more.
         wanted = need + math.ceil(min(signals.queue / (limits.capacity * _DRAIN_MINUTES), max(need, 1)) - 0.1)
         if wanted > max(asked, need):
