@@ -118,8 +118,8 @@ class Gate:
         labels = [f"{_PROJECT}={self._project}", f"{_SERVICE}={service}", f"{_ONEOFF}=False"]
         filters = quote(json.dumps({"label": labels}), safe="")
         found: list[dict[str, Any]] = self._ask("GET", f"/containers/json?all=true&filters={filters}")
-        # The engine's filter is not relied on alone.
-        return [it for it in found if self._is_own(it["Labels"])]
+        # The engine's filter is not relied on alone; of a container without labels it may say null.
+        return [it for it in found if self._is_own(it["Labels"] or {})]
 
     def _own(self, container: str) -> dict[str, Any]:
         """The engine's word on a container of one of the services.

@@ -427,6 +427,23 @@ def test_a_gate_that_is_away_and_an_engine_that_is_away_are_said(it: Setting, tm
     assert gate.answer(Wish("list")).status == 502
 
 
+def test_containers_without_labels_and_answers_of_another_shape_do_not_end_it(
+    it: Setting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = it.engine.answer
+
+    def unlabelled(method: str, target: str, body: Any) -> tuple[int, Any]:
+        status, found = real(method, target, body)
+        return status, [*found, {**found[0], "Id": ID, "Labels": None}]
+
+    monkeypatch.setattr(it.engine, "answer", unlabelled)
+    status, found = it.ask("GET", "/containers/json")
+    assert (status, [entry["Id"] for entry in found]) == (200, [it.first, it.second])
+    for answer in (["no container"], [{"Labels": ["a", "list"]}]):
+        monkeypatch.setattr(it.engine, "answer", lambda *_, answer=answer: (200, answer))
+        assert it.ask("GET", "/containers/json")[0] == 502
+
+
 def test_its_socket_is_not_for_everybody_and_nothing_else_is_overwritten(tmp_path: Path) -> None:
     path = tmp_path / "gate.sock"
     listen(path).close()
