@@ -17,6 +17,8 @@ from hansa.sidecar.server_api import Away, Refused
 _TIMEOUT_S = 2.0
 _MOST_BYTES = 1024 * 1024
 _AT_ONCE = 8
+# Addresses come and go with their replicas: so long after its last answer a place is forgotten.
+_FORGOTTEN_S = 600.0
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,8 @@ class MetricsSource:
         self._path = parts.path or "/metrics"
         self._requests, self._in_flight, self._without = requests, in_flight, without
         self._now = now
-        self._counted: dict[tuple[str, int], float] = {}
+        # What each place counted, and when it said so last.
+        self._counted: dict[tuple[str, int], tuple[float, float]] = {}
         self._at: float | None = None
 
     def read(self) -> Demand:
@@ -109,15 +112,16 @@ class MetricsSource:
             return Demand(None, problem=f"no replica at {self._url} counts {self._requests}")
         before, since = self._counted, self._at
         # One that did not answer this time is not new when it does again.
-        self._counted, self._at = {**before, **counted}, now
+        kept = {place: it for place, it in before.items() if now - it[1] <= _FORGOTTEN_S}
+        self._counted, self._at = {**kept, **{place: (value, now) for place, value in counted.items()}}, now
         if since is None or now <= since:
             return Demand(None, waiting)
-        # A counter that fell belongs to a replica that began anew, as does one that was not there: from 0 on.
-        grown = sum(
-            value - before[place] if value >= before.get(place, math.inf) else value
-            for place, value in counted.items()
-        )
-        return Demand(60.0 * grown / (now - since), waiting)
+        rate = 0.0
+        for place, value in counted.items():
+            # A counter that fell belongs to a replica that began anew, as does one that was not there: from 0 on.
+            old, seen = before.get(place, (0.0, since))
+            rate += 60.0 * (value - old if value >= old else value) / (now - seen)
+        return Demand(rate, waiting)
 
     def _pages(self) -> dict[tuple[str, int], str]:
         try:

@@ -115,11 +115,36 @@ def test_requests_of_all_replicas_are_a_rate_a_minute() -> None:
         # One is begun anew: its counter fell.
         first.count, second.count, now[0] = 7, 50, 190.0
         assert source.read() == Demand(10.0, 4.0)
-        # One does not answer for a while: what it counted meanwhile is counted once.
+        # One does not answer for a while: what it counted meanwhile is counted once, as the rate that it was.
         second.status, now[0] = 500, 250.0
         assert source.read() == Demand(0.0, 2.0)
-        second.status, second.count, now[0] = 200, 80, 310.0
-        assert source.read() == Demand(30.0, 4.0)
+        second.status, first.count, second.count, now[0] = 200, 27, 80, 310.0
+        assert source.read() == Demand(20.0 + 15.0, 4.0)
+
+
+def test_places_are_forgotten_once_nobody_answered_there_for_ten_minutes() -> None:
+    now = [0.0]
+    with replicas() as (first, second):
+        source = MetricsSource(
+            f"http://127.0.0.1:{first.port}/metrics",
+            ports=2,
+            requests="hansa_scoring_requests_total",
+            in_flight="hansa_scoring_in_flight",
+            now=lambda: now[0],
+        )
+        source.read()
+        second.status = 500
+        for now[0] in (60.0, 600.0):
+            source.read()
+            assert len(source._counted) == 2
+        now[0] = 660.0
+        source.read()
+        assert [port for _, port in source._counted] == [first.port]
+        # While none answers at all nothing is forgotten: their counters would be taken for new ones.
+        first.status, now[0] = 500, 1400.0
+        assert source.read().demand is None
+        first.status, first.count, now[0] = 200, 26, 1440.0
+        assert source.read() == Demand(2.0, 2.0)
 
 
 def test_no_replica_that_answers_is_no_demand_known() -> None:
