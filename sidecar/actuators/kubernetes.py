@@ -169,14 +169,17 @@ class Kubernetes:
             )
         if status == 404:
             raise ActuatorError(f"{where}: there is none; correct 'deployment' and 'namespace'")
+        reason = "no Scale object with its version"
         try:
             scale = json.loads(answer)
-            if status == 200 and scale["kind"] == "Scale":
+            if status != 200:
+                reason = str(scale.get("message", ""))[:200]
+            # Without a version it would be written over whatever somebody else wrote.
+            elif scale["kind"] == "Scale" and scale["metadata"]["resourceVersion"]:
                 _wanted(scale)
                 return scale
-            reason = str(scale.get("message", ""))[:200]
         except (ValueError, KeyError, TypeError, AttributeError):
-            reason = "no Scale object"
+            pass
         raise ActuatorError(f"{where}: the cluster answered {status}: {reason}")
 
 

@@ -127,6 +127,23 @@ def test_an_answer_that_is_no_scale_is_said(it: Setting, monkeypatch: pytest.Mon
             it.actuator().read()
 
 
+@pytest.mark.parametrize("metadata", [None, {}, {"resourceVersion": ""}])
+def test_a_scale_without_its_version_is_not_written(
+    it: Setting, monkeypatch: pytest.MonkeyPatch, metadata: Any
+) -> None:
+    answer = it.cluster.scale() | {"metadata": metadata}
+    methods: list[str] = []
+
+    def answered(method: str, *_: Any) -> tuple[int, Any]:
+        methods.append(method)
+        return 200, answer
+
+    monkeypatch.setattr(it.cluster, "answer", answered)
+    with pytest.raises(ActuatorError, match="the cluster answered 200: no Scale object with its version"):
+        it.actuator().scale(3)
+    assert methods == ["GET"]
+
+
 def test_outside_of_a_pod_the_cluster_has_to_be_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
     with pytest.raises(ActuatorError, match="this is no pod: name 'server'"):
