@@ -145,41 +145,6 @@ def test_a_wall_clock_that_is_set_ends_nobody(
     assert worker.told == signal.SIGUSR1
 
 
-def test_of_a_worker_and_what_it_started_in_sessions_of_their_own_the_worker_is_adopted(
-    make: Callable[..., Processes], tmp_path: Path
-) -> None:
-    program = (
-        "import subprocess, sys, time\n"
-        "subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'], start_new_session=True)\n"
-        "print('both', flush=True)\n"
-        "time.sleep(60)"
-    )
-    name = "w-0123abcd"
-    parent = subprocess.Popen(
-        [sys.executable, "-c", program],
-        env={**os.environ, MARK: name},
-        stdout=subprocess.PIPE,
-        start_new_session=True,
-    )
-    child = None
-    try:
-        assert parent.stdout is not None
-        assert parent.stdout.readline() == b"both\n"
-        [child] = psutil.Process(parent.pid).children()
-        end = time.monotonic() + 10
-        while {pid for it, pid in marked() if it == name} != {parent.pid, child.pid}:
-            assert time.monotonic() < end
-            time.sleep(0.02)
-        save_json(tmp_path / "w.workers.json", [Worker(name, 0, since_boot()).as_json()])
-        [adopted] = make()._workers
-        assert adopted.pid == parent.pid
-    finally:
-        for it in (parent, child):
-            if it is not None:
-                it.kill()
-        parent.wait(10)
-
-
 def test_another_scaler_over_the_same_folder_adopts_the_workers(make: Callable[..., Processes]) -> None:
     first = make()
     first.scale(2)

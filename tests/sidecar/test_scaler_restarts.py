@@ -36,3 +36,20 @@ def test_a_wish_is_done_after_a_restart_while_it_is_young(
     # Demand decides anew; what is wanted then is done.
     it.look(22.0)
     assert it.actuator.replicas == (4 if asked else 3)
+
+
+def test_what_nobody_foresaw_neither_ends_the_scaler_nor_is_kept_quiet(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    it = killed(tmp_path)
+    real = it.actuator.scale
+
+    def fail(to: int) -> Replicas:
+        raise KeyError("resourceVersion")
+
+    it.actuator.scale = fail  # type: ignore[method-assign]
+    it.start().finish()
+    assert "resourceVersion" in caplog.text
+    it.actuator.scale = real  # type: ignore[method-assign]
+    it.look()
+    assert it.actuator.asked == [4]
