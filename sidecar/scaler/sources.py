@@ -102,28 +102,29 @@ class MetricsSource:
         if not pages:
             return Demand(None, problem=f"no replica answers at {self._url}")
         counted, waiting = {}, 0.0
-        for place, page in pages.items():
+        for place, (page, at) in pages.items():
             found = samples(page, self._without)
             # A replica that nobody asked anything yet has no sample of its counter.
             if self._requests in found or self._in_flight in found:
-                counted[place] = found.get(self._requests, 0.0)
+                counted[place] = (found.get(self._requests, 0.0), at)
             waiting += found.get(self._in_flight, 0.0)
         if not counted:
             return Demand(None, problem=f"no replica at {self._url} counts {self._requests}")
         before, since = self._counted, self._at
         # One that did not answer this time is not new when it does again.
         kept = {place: it for place, it in before.items() if now - it[1] <= _FORGOTTEN_S}
-        self._counted, self._at = {**kept, **{place: (value, now) for place, value in counted.items()}}, now
+        self._counted, self._at = {**kept, **counted}, now
         if since is None or now <= since:
             return Demand(None, waiting)
         rate = 0.0
-        for place, value in counted.items():
+        for place, (value, at) in counted.items():
             # A counter that fell belongs to a replica that began anew, as does one that was not there: from 0 on.
             old, seen = before.get(place, (0.0, since))
-            rate += 60.0 * (value - old if value >= old else value) / (now - seen)
+            rate += 60.0 * (value - old if value >= old else value) / max(at - seen, 1e-3)
         return Demand(rate, waiting)
 
-    def _pages(self) -> dict[tuple[str, int], str]:
+    def _pages(self) -> dict[tuple[str, int], tuple[str, float]]:
+        """What each place answered, and when: one that is slow to answer has counted until then."""
         try:
             known = socket.getaddrinfo(self._host, None, type=socket.SOCK_STREAM)
         except OSError:
@@ -135,7 +136,7 @@ class MetricsSource:
             pages = list(pool.map(self._page, places))
         return {place: page for place, page in zip(places, pages, strict=True) if page is not None}
 
-    def _page(self, place: tuple[str, int]) -> str | None:
+    def _page(self, place: tuple[str, int]) -> tuple[str, float] | None:
         connection = http.client.HTTPConnection(*place, timeout=_TIMEOUT_S)
         try:
             connection.request("GET", self._path, headers={"Host": f"{self._host}:{place[1]}"})
@@ -147,7 +148,7 @@ class MetricsSource:
             connection.close()
         if response.status != 200 or len(content) > _MOST_BYTES:
             return None
-        return content.decode(errors="replace")
+        return content.decode(errors="replace"), self._now()
 
 
 def samples(page: str, without: str = "") -> dict[str, float]:

@@ -168,7 +168,7 @@ def test_a_check_recovers_most_of_what_too_wide_ranges_cost() -> None:
         return Dataset(X, y, np.array([f"{seed}-{row}".encode() for row in range(rows)]))
 
     def reached(wide: float, check: bool) -> float:
-        records = {name: part(700, seed, wide) for seed, name in enumerate(made.records)}
+        records = {name: part(2000, seed, wide) for seed, name in enumerate(made.records)}
         parts = {name: split(it, secret=name.encode(), holdout=0.2) for name, it in records.items()}
         plan = {"check": check, "share": 1.0, "evaluate_every": 8}
         job = MaskedJob(simulated=replace(made, records=parts), rounds=8, plan=plan)
@@ -178,7 +178,7 @@ def test_a_check_recovers_most_of_what_too_wide_ranges_cost() -> None:
         return float(np.mean([auc(predict(task.model, features, arrays, it.X), it.y) for it in held_out]))
 
     fits, wide, checked = reached(1.0, False), reached(8.0, False), reached(8.0, True)
-    assert wide < fits - 0.1
+    assert wide < fits - 0.03
     assert checked - wide > 0.5 * (fits - wide)
 
 

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from statistics import median
 
 import httpx
 import pytest
@@ -101,11 +102,11 @@ def test_replicas_follow_requests_up_and_down_and_every_request_is_answered(
     def look_until(condition: Callable[[Entry], bool]) -> Entry:
         end = time.monotonic() + 60
         while True:
+            time.sleep(2.0)
             [entry] = shell.look()
             if condition(entry):
                 return entry
             assert time.monotonic() < end, entry
-            time.sleep(2.0)
 
     actuator.scale(1)
     callers = Callers(ready)
@@ -114,9 +115,10 @@ def test_replicas_follow_requests_up_and_down_and_every_request_is_answered(
         callers.rate = 60.0
         # 3600 a minute at 1500 each: three replicas.
         busy = look_until(lambda it: it.ready == 3)
-        steady = look_until(lambda it: it.demand is not None and it.decision.wanted == 3)
-        assert steady.demand == pytest.approx(3600.0, rel=0.25)
-        assert (busy.did, steady.problem) == ("nothing", "")
+        # Two seconds are few: a replica's start takes the callers' processor, and they catch up afterwards.
+        steady = [look_until(lambda it: it.demand is not None and it.decision.wanted == 3) for _ in range(5)]
+        assert median(it.demand for it in steady if it.demand) == pytest.approx(3600.0, rel=0.25)
+        assert (busy.did, steady[-1].problem) == ("nothing", "")
         callers.rate = 10.0
         look_until(lambda it: it.ready == 1 and it.leaving == 0)
         answered = callers.answers
