@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -139,7 +140,7 @@ def resume(
 ) -> None:
     """Go on with a paused, stopped or failed job, from its last round."""
     with reach(control, instance, "write") as desk:
-        _say(desk.resume(_unfinished(desk, job)), as_json)
+        _say(desk.resume(_unfinished(desk, job, ("paused", "stopped", "failed"))), as_json)
 
 
 @app.command()
@@ -158,7 +159,7 @@ def rollback(
     from hansa.cli.listing import print_json
 
     with reach(control, instance, "write") as desk:
-        done = desk.roll_back(_unfinished(desk, job), to, reason)
+        done = desk.roll_back(_unfinished(desk, job, ("paused",)), to, reason)
     if as_json:
         print_json(done)
         return
@@ -291,8 +292,8 @@ def approve(
     typer.echo(f"{member.config.name} {does} in job {job}{why}; {approved(answer)}")
 
 
-def _unfinished(desk: Control, job: str | None) -> str:
-    found = choose_job(desk, job)
+def _unfinished(desk: Control, job: str | None, rather: Sequence[str] = ("running",)) -> str:
+    found = choose_job(desk, job, rather)
     if found.status == "finished":
         raise HansaError(f"job {found.job[:8]} is finished; a new one starts with: hansa jobs submit")
     return found.job

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from hansa.cli.reach import ControlOption, InstanceOption, JsonOption, choose_job, reach
+from hansa.contract.errors import InputError
 
 if TYPE_CHECKING:
     from hansa.contract.decisions import Decision
+    from hansa.server.replies import MemberState
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Members of the consortium.")
 
@@ -54,8 +57,11 @@ def hold(
 ) -> None:
     """Hold a member out of selection, from the next attempt on."""
     with reach(control, instance, "write") as desk:
-        it = desk.hold(name, reason)
+        it = desk.hold(name, _given(reason))
+        left = who_is_left(desk.members(), desk.charter().minimum_cohort)
     typer.echo(f"{it.name} is held out: {it.held}")
+    if left:
+        typer.echo(left, err=True)
 
 
 @app.command()
@@ -67,8 +73,11 @@ def quarantine(
 ) -> None:
     """Hold a member out because of what it sends, until it is released."""
     with reach(control, instance, "write") as desk:
-        it = desk.hold(name, f"quarantined: {reason}")
+        it = desk.hold(name, f"quarantined: {_given(reason)}")
+        left = who_is_left(desk.members(), desk.charter().minimum_cohort)
     typer.echo(f"{it.name} is held out: {it.held}; let it in again with: hansa members release {it.name}")
+    if left:
+        typer.echo(left, err=True)
 
 
 @app.command()
@@ -84,13 +93,17 @@ def audit(
     instance: InstanceOption = None,
 ) -> None:
     """Look for a member that pulls against the others, where the charter has audit_groups: by sums of groups."""
-    from hansa.contract.errors import InputError
     from hansa.sidecar.members import AUDIT_SENTENCE
+    from hansa.strategies.audit_groups import QUARANTINED_FROM
 
     with reach(control, instance, "write") as desk:
         charter, found = desk.charter(), choose_job(desk, job)
+        reason = _given(reason)
         if charter.audit_groups is None:
-            raise InputError("the charter allows no audit: it has no protection.audit_groups")
+            raise InputError(
+                "the charter allows no audit: it has no protection.audit_groups, the least size of a group; "
+                "members sign it, a demo's stands in its scenario.toml"
+            )
         if found.status in ("finished", "stopped", "failed"):
             raise InputError(f"job {found.job[:8]} is {found.status}; there is nothing to audit any more")
         first = found.round + 1
@@ -100,6 +113,27 @@ def audit(
     typer.echo(
         f"rounds {first} to {first + rounds - 1} of job {found.job[:8]} are audited, in groups of at least "
         f"{charter.audit_groups}; what is found: hansa tuner explain --by audit\n{AUDIT_SENTENCE}"
+    )
+    if charter.members < QUARANTINED_FROM:
+        typer.echo(
+            f"of fewer than {QUARANTINED_FROM} members it holds none out: what it finds is a suggestion"
+        )
+
+
+def _given(reason: str) -> str:
+    if not reason.strip():
+        raise InputError("--reason: expected some words; they stand in the log")
+    return reason
+
+
+def who_is_left(members: Sequence[MemberState], minimum: int) -> str:
+    """What holding a member out comes to: empty, or that too few controllers are left for a round."""
+    left = {it.controller for it in members if it.held is None}
+    if len(left) >= minimum:
+        return ""
+    return (
+        f"{len(left)} of the charter's controllers are left and a round needs {minimum}: no round is run "
+        "until one is released"
     )
 
 

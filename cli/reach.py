@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -63,8 +64,12 @@ def reach(url: str | None, instance: Path | None, scope: str = "read") -> Contro
     return Control(url.rstrip("/"), tokens[scope])
 
 
-def choose_job(control: Control, job: str | None) -> JobRecord:
-    """The job that is meant: by id, by its beginning, or the one that runs, or the newest.
+def choose_job(control: Control, job: str | None, rather: Sequence[str] = ("running",)) -> JobRecord:
+    """The job that is meant: by id, by its beginning, or the one that is as asked for, or the newest.
+
+    Parameters
+    ----------
+    rather : of jobs in one of these states, the one that changed last is meant where none is named
 
     Raises
     ------
@@ -75,4 +80,5 @@ def choose_job(control: Control, job: str | None) -> JobRecord:
     jobs = control.jobs()
     if not jobs:
         raise InputError("there is no job yet; submit one with: hansa jobs submit")
-    return next((it for it in jobs if it.status == "running"), jobs[-1])
+    fitting = [it for it in jobs if it.status in rather]
+    return max(fitting, key=lambda it: it.updated) if fitting else jobs[-1]

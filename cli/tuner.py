@@ -89,11 +89,17 @@ def explain(
     as_json: JsonOption = False,
 ) -> None:
     """What was decided, on which figures, and why; the newest last."""
-    from hansa.cli.listing import print_json, print_table, shown_numbers, shown_time
+    from typing import get_args
 
+    from hansa.cli.listing import print_json, print_table, shown_numbers, shown_time
+    from hansa.contract.decisions import Decider
+
+    if by is not None and by not in get_args(Decider):
+        raise InputError(f"--by {by}: expected one of {', '.join(get_args(Decider))}")
     with reach(control, instance) as desk:
         found = choose_job(desk, job)
-        decisions = [it for it in desk.decisions(found.job) if by in (None, it.by)][-last:]
+        decisions = [it for it in desk.decisions(found.job) if by in (None, it.by)]
+    earlier, decisions = len(decisions[:-last]), decisions[-last:]
     if as_json:
         print_json(decisions)
         return
@@ -101,6 +107,8 @@ def explain(
         (str(it.round), it.by, shown_numbers(it.knobs), it.sentence, shown_time(it.at)) for it in decisions
     )
     nothing = f"nothing was decided about job {found.job[:8]} yet"
+    if earlier:
+        typer.echo(f"{earlier} earlier ones are not shown; all of them: --last {earlier + last}")
     print_table(("round", "by", "set", "because", "at"), rows, nothing=nothing)
 
 
@@ -144,8 +152,8 @@ def _pin(
 ) -> None:
     with reach(control, instance, "write") as desk:
         found = choose_job(desk, job)
-        if found.status in ("finished", "stopped", "failed"):
-            raise InputError(f"job {found.job[:8]} is {found.status}; its knobs do nothing any more")
+        if found.status == "finished":
+            raise InputError(f"job {found.job[:8]} is finished; its knobs do nothing any more")
         knobs = desk.pin(found.job, names, pinned, reason)
     held = [it.name for it in knobs if it.pinned]
     free = [it.name for it in knobs if not it.pinned]

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from hansa.contract.errors import HansaError
 
+from .alone import hold_alone
 from .looking import Sidecar
 from .memory import Memories
 from .server_api import ServerApi
@@ -41,6 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         token = _token(options.tokens)
         api = ServerApi(options.control, token)
+        lock = hold_alone(options.state / "sidecar.lock", "sidecar")
         memories = Memories(options.state)
         scaler = _scaler(options, token)
     except (OSError, ValueError, HansaError) as error:
@@ -56,6 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if scaler is not None:
         scaler.end()
     api.close()
+    lock.close()
     return 0
 
 

@@ -10,7 +10,6 @@ from hansa.server.control.problems import RESPONSES, Conflict, NotThere
 from hansa.server.control.submission import check_knob
 from hansa.server.records import KnobRecord, MemberRecord
 from hansa.server.replies import OPERATOR, CharterFacts, Hold, KnobChange, KnobState, MemberState, Pins
-from hansa.server.store.jobs import OVER
 
 reading = APIRouter(prefix="/v1", dependencies=[Depends(may_read)], responses=RESPONSES)
 writing = APIRouter(prefix="/v1", dependencies=[Depends(may_write)], responses=RESPONSES)
@@ -27,7 +26,8 @@ def list_knobs(job: str, desk: Desk) -> list[KnobState]:
 def set_knobs(job: str, change: KnobChange, desk: Desk) -> list[KnobState]:
     """All or none; they hold from the next attempt on."""
     found = desk.job(job)
-    if found.status in OVER:
+    # A stopped or failed one may be resumed, with what was set meanwhile.
+    if found.status == "finished":
         raise Conflict(f"job {found.job} is {found.status}; its knobs do nothing any more")
     for name, value in change.values.items():
         check_knob(name, value, desk.charter, field=f"values.{name}")

@@ -7,15 +7,15 @@ STATE/paused.json         services that a person holds still, by name; "*" is al
 
 from __future__ import annotations
 
-import fcntl
 import json
 import logging
 import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from hansa.contract.errors import InputError
+from hansa.sidecar.alone import hold_alone
 from hansa.sidecar.saved import save_json
 from hansa.sidecar.scaling.signals import Band, ScalingDecision
 
@@ -124,19 +124,7 @@ class Journal:
 
     def __init__(self, folder: Path, *, alone: bool = False) -> None:
         self.folder = folder
-        self._lock: TextIO | None = None
-        if not alone:
-            return
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            self._lock = (folder / "scaler.lock").open("w")
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise InputError(
-                f"{folder}: another scaler works over this folder; stop it, or name another one"
-            ) from None
-        except OSError as error:
-            raise InputError(f"{folder}: cannot be used ({error.strerror})") from None
+        self._lock = hold_alone(folder / "scaler.lock", "scaler") if alone else None
 
     def close(self) -> None:
         """Let go of the folder."""

@@ -22,6 +22,7 @@ from hansa.cli import agent_client, attention, control_client, instance
 from hansa.cli.control_client import Control
 from hansa.cli.follow import Followed, look
 from hansa.cli.progress import PlainProgress
+from hansa.contract.decisions import Decision
 from hansa.contract.jobs import AttemptResult, MetricValue, Participation
 from hansa.server.control.desk import ControlDesk
 from hansa.strategies.apply import ModelState
@@ -238,6 +239,49 @@ def test_members_are_listed_held_and_released(run: Run, desk: ControlDesk) -> No
     assert "drifts" in run("members", "list")[1]
     assert run("members", "release", "b")[0] == 0
     assert desk.store.members.all()[0].held is None
+
+
+def test_holding_too_many_says_that_no_round_is_run(run: Run, desk: ControlDesk) -> None:
+    code, _, err = run("members", "hold", "a", "--reason", " ")
+    assert (code, desk.store.members.all()) == (2, []) and "--reason" in err
+    for name in COHORT[: len(COHORT) - desk.charter.minimum_cohort]:
+        assert run("members", "hold", name, "--reason", "drifts")[2] == ""
+    code, _, err = run("members", "quarantine", COHORT[-1], "--reason", "drifts")
+    assert code == 0
+    assert f"a round needs {desk.charter.minimum_cohort}" in err
+
+
+def test_of_several_jobs_the_one_that_may_be_resumed_is_meant(run: Run, desk: ControlDesk) -> None:
+    work(desk, 2, status="paused")
+    run("jobs", "submit", "--name", "later")
+    assert desk.store.jobs.all()[-1].name == "later"
+    assert run("jobs", "rollback", "--to", "1", "--reason", "it diverged")[0] == 0
+    assert run("jobs", "resume")[0] == 0
+    assert desk.job(JOB).status == "queued"
+
+
+def test_knobs_of_a_stopped_job_may_be_pinned_and_of_a_finished_one_not(run: Run, desk: ControlDesk) -> None:
+    work(desk, 1, status="stopped")
+    assert "pinned: server_rate" in run("tuner", "pin", "server_rate")[1]
+    assert run("tuner", "unpin")[0] == run("jobs", "knobs", "--set", "server_rate=0.4")[0] == 0
+    run("jobs", "resume")
+    desk.store.claim(JOB, "run 2").set_status("finished")
+    code, _, err = run("tuner", "pin", "server_rate")
+    assert (code, "is finished" in err) == (2, True)
+
+
+def test_decisions_are_chosen_by_who_made_them_and_what_is_left_out_is_counted(
+    run: Run, desk: ControlDesk
+) -> None:
+    work(desk, 1, status="running")
+    code, _, err = run("tuner", "explain", "--by", "nonsense")
+    assert (code, "expected one of probe, tuner" in err) == (2, True)
+    for number in range(5):
+        decision = Decision(key=f"k{number}", by="watch", round=1, sentence=f"said {number}")
+        desk.store.decisions.keep(JOB, decision)
+    assert "earlier" not in run("tuner", "explain")[1]
+    out = run("tuner", "explain", "--by", "watch", "--last", "2")[1]
+    assert "3 earlier ones are not shown" in out and "said 4" in out and "said 2" not in out
 
 
 def test_knobs_are_shown_and_set(run: Run, desk: ControlDesk) -> None:

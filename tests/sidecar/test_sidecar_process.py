@@ -65,6 +65,17 @@ def test_it_watches_acts_and_ends_with_code_0(tmp_path: Path) -> None:
         assert running.wait(10) == 0
 
 
+def test_a_second_one_over_the_same_folder_is_refused(tmp_path: Path) -> None:
+    with watched(tmp_path) as job, process(job, "--ready-file", str(tmp_path / "ready")):
+        end = time.monotonic() + 30
+        while not (tmp_path / "ready").exists() and time.monotonic() < end:
+            time.sleep(0.05)
+        with process(job) as second:
+            assert second.wait(30) == 2
+            assert second.stderr is not None
+            assert "another sidecar works over this folder" in second.stderr.read()
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
