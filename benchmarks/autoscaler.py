@@ -167,6 +167,21 @@ def aims(trials: Sequence[Trial]) -> list[Aim]:
     ]  # fmt: skip
 
 
+def bounds(trials: Sequence[Trial]) -> list[str]:
+    """What knowing the future gains over the two rivals: an aim below it asks for more than foresight."""
+    lines = []
+    for rival, title in (("hpa_hindsight", "the hindsight HPA's"), ("hpa70", "HPA at 70 %'s")):
+        found = [
+            it.ratio(rival, "clairvoyant") for it in trials if rival in it.policies and it.mean_needed > 1.0
+        ]
+        if found:
+            each = ", ".join(f"{it:.3f}" for it in sorted(found))
+            lines.append(
+                f"the clairvoyant's own cost over {title}: median {statistics.median(found):.3f}x ({each})"
+            )
+    return lines
+
+
 def _actions(it: Trial) -> float:
     """Ours over the HPA's; one that never acted counts as having acted once."""
     return it.policies["ours"].actions / max(it.policies["hpa70"].actions, 1)
@@ -267,6 +282,8 @@ def main() -> None:
     print(f"\n{len(trials)} traces")
     for aim in aims(trials):
         print(aim.line)
+    for line in bounds(trials):
+        print(line)
     steps, sizes = [it.step_us for it in trials], [it.memory_mb for it in trials]
     print(
         f"{statistics.median(steps):.0f} us a decision in the median, {max(steps):.0f} on the slowest trace"

@@ -92,7 +92,9 @@ class ScoringApp:
             return
         began, tally = perf_counter(), self.desk.tally
         path = {"/v1/score": _SINGLE, "/v1/score/batch": _BATCH}.get(scope["path"], _OTHER)
-        tally.add("in_flight")
+        # Probes and scrapes are no work that a scaler should add replicas for.
+        counted = 0.0 if path == _OTHER else 1.0
+        tally.add("in_flight", counted)
         try:
             status, headers, content = await self._answer(path, scope, receive)
         except Exception as error:
@@ -100,7 +102,7 @@ class ScoringApp:
             # What a caller sent may stand in it: one line, and text.
             headers, content = _JSON_HEADERS, msgspec.json.encode({"error": clipped(sentence)})
         finally:
-            tally.add("in_flight", -1.0)
+            tally.add("in_flight", -counted)
         headers = [*headers, (b"content-length", b"%d" % len(content))]
         # What is not read of a body would be taken for the next request.
         if self.draining or status in (401, 408, 413):

@@ -14,7 +14,7 @@ from hansa.sidecar.actuators.docker import MADE_HERE
 from hansa.sidecar.actuators.unix_http import ask
 
 from .rules import LONGEST_STOP_S, Forbidden, Wish
-from .template import NUMBER, Unsafe, create_body
+from .template import NUMBER, Unsafe, check_volume, create_body, volumes
 
 log = logging.getLogger("hansa.gate")
 
@@ -103,7 +103,10 @@ class Gate:
             )
         pattern = min(made_by_compose, key=_number)
         number = max(_number(it) for it in there) + 1
-        body = create_body(self._own(pattern["Id"]), number)
+        inspected = self._own(pattern["Id"])
+        body = create_body(inspected, number)
+        for volume in volumes(inspected):
+            check_volume(self._ask("GET", f"/volumes/{quote(volume, safe='')}"))
         name = quote(f"{self._project}-{service}-{number}", safe="")
         status, document = ask(
             self._engine, "POST", f"/containers/create?name={name}", body, timeout_s=_TIMEOUT_S

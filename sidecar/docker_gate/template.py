@@ -12,6 +12,7 @@ NUMBER = "com.docker.compose.container-number"
 _CONFIG = ("User", "Env", "Cmd", "Entrypoint", "WorkingDir", "Healthcheck", "StopSignal", "StopTimeout")
 _HOST = (
     *("ReadonlyRootfs", "CapDrop", "SecurityOpt", "Tmpfs", "Memory", "NanoCpus", "CpuQuota", "CpuPeriod"),
+    *("MemorySwap", "MemoryReservation", "CpuShares", "CpusetCpus", "Ulimits", "OomScoreAdj", "ExtraHosts"),
     *("PidsLimit", "RestartPolicy", "Init", "LogConfig", "ShmSize", "Binds", "Mounts", "NetworkMode"),
 )
 _VOLUME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")
@@ -45,6 +46,20 @@ def create_body(inspected: Mapping[str, Any], number: int) -> dict[str, Any]:
         "EndpointsConfig": {name: {"Aliases": _aliases(it, inspected)} for name, it in networks.items()}
     }
     return body
+
+
+def volumes(inspected: Mapping[str, Any]) -> list[str]:
+    """Names of the volumes that such a container would mount: whoever made one may have pointed it at the host."""
+    host = inspected["HostConfig"]
+    bound = [it.partition(":")[0] for it in host.get("Binds") or []]
+    mounted = [str(it.get("Source")) for it in host.get("Mounts") or [] if it.get("Type") == "volume"]
+    return sorted({*bound, *(it for it in mounted if it)})
+
+
+def check_volume(volume: Mapping[str, Any]) -> None:
+    """Raises `Unsafe` for a volume whose driver was told where its files lie, as `device` does."""
+    if volume.get("Driver") != "local" or volume.get("Options"):
+        raise Unsafe(f"volume {volume.get('Name')} has a driver with options: it may be a folder of the host")
 
 
 def _aliases(network: Mapping[str, Any], inspected: Mapping[str, Any]) -> list[str]:

@@ -176,17 +176,27 @@ class ScalerShell:
         if self._told is None:
             memory.untold.clear()
             return
+        size = _BATCH
         try:
             while memory.untold:
-                batch = memory.untold[:_BATCH]
-                self._told.enter_scaling(batch)
+                batch = memory.untold[:size]
+                try:
+                    self._told.enter_scaling(batch)
+                except (Refused, ValueError) as refusal:
+                    if isinstance(refusal, Refused) and refusal.status in (401, 403):
+                        raise
+                    if len(batch) > 1:
+                        # One of them: the others are told one by one.
+                        size = 1
+                        continue
+                    log.warning("%s: control does not take a decision: %s", name, refusal)
                 del memory.untold[: len(batch)]
         except Away:
             # It is told later; the other part of the sidecar says that control is away.
             return
-        except (Refused, ValueError) as refusal:
+        except Refused as refusal:
             log.warning("%s: control does not take its decisions: %s", name, refusal)
-            memory.untold.clear()
+            return
         self._journal.save(name, memory)
 
     def _say(self, name: str, problem: str) -> None:

@@ -26,7 +26,7 @@ from .season import parts
 from .signals import Band, ScalingDecision, ServiceLimits, Signals
 
 # Replica-minutes that a change must save: at once, and over time. The action budget makes both dearer or cheaper.
-DROP, STAY = 8.0, 10.0
+DROP, STAY = 8.0, 8.0
 # A look that comes much later than the last one says nothing of the time between.
 _LONGEST_S = 600.0
 _PATTERN_S = 1800.0

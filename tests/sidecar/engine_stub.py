@@ -32,6 +32,8 @@ class EngineStub:
         self.containers: dict[str, dict[str, Any]] = {}
         self.requests: list[tuple[str, str, Any]] = []
         self.made = 0
+        # Options of drivers by volume; others have none.
+        self.volume_options: dict[str, dict[str, str]] = {}
 
     def add(self, name: str, own: dict[str, str], state: str = "running", **host: Any) -> str:
         self.made += 1
@@ -87,6 +89,9 @@ class EngineStub:
             if any(it["Name"] == f"/{name}" for it in self.containers.values()):
                 return 409, {"message": f'Conflict. The container name "/{name}" is already in use'}
             return 201, {"Id": self.add(name, body["Labels"], "created"), "Warnings": []}
+        if words[0] == "volumes":
+            name = unquote(words[1])
+            return 200, {"Name": name, "Driver": "local", "Options": self.volume_options.get(name)}
         # The engine takes names and beginnings of ids; the gate must not rely on that.
         found = next((it for it in self.containers.values() if it["Id"] == words[1]), None)
         if found is None:

@@ -120,6 +120,10 @@ def test_a_new_container_is_made_as_compose_made_the_first(it: Setting) -> None:
     assert body["NetworkingConfig"]["EndpointsConfig"] == {"hansa_inner": {"Aliases": ["executor"]}}
     assert body["HostConfig"]["Binds"] == ["hansa_server:/instance/server:ro"]
     assert body["HostConfig"]["CapDrop"] == ["ALL"]
+    bounds = {"MemorySwap": 256, "Ulimits": [{"Name": "nofile", "Soft": 64, "Hard": 64}], "CpusetCpus": "0"}
+    it.engine.containers[it.first]["HostConfig"].update(bounds)
+    it.ask("POST", "/containers/create?service=executor")
+    assert bounds.items() <= it.changes[-1][2]["HostConfig"].items()
 
 
 def test_nothing_secret_comes_out(it: Setting) -> None:
@@ -359,6 +363,13 @@ def test_a_service_with_privileges_is_not_multiplied(it: Setting, host: dict[str
     assert status == 409
     assert said in answer["message"]
     assert it.changes == []
+
+
+def test_a_volume_that_is_a_folder_of_the_host_is_not_mounted_again(it: Setting) -> None:
+    it.engine.volume_options["hansa_server"] = {"type": "none", "o": "bind", "device": "/etc"}
+    status, answer = it.ask("POST", "/containers/create?service=executor")
+    assert (status, it.changes) == (409, [])
+    assert "volume hansa_server has a driver with options" in answer["message"]
 
 
 def test_the_actuator_scales_up_and_down_through_it(it: Setting) -> None:

@@ -221,10 +221,14 @@ class Control:
     def __init__(self) -> None:
         self.entries: list[Mapping[str, Any]] = []
         self.error: Exception | None = None
+        # Of such an entry alone it takes no word.
+        self.odd: set[float] = set()
 
     def enter_scaling(self, entries: Sequence[Mapping[str, Any]]) -> None:
         if self.error is not None:
             raise self.error
+        if any(entry["at"] in self.odd for entry in entries):
+            raise Refused(422, "no such field")
         self.entries += entries
 
 
@@ -241,6 +245,19 @@ def test_control_is_told_of_everything_once_it_is_back(tmp_path: Path) -> None:
     assert it.journal.load("web").untold == []
     control.error = Refused(422, "no such field")
     it.look(32.0)
+    assert it.journal.load("web").untold == []
+
+
+def test_one_entry_that_control_does_not_take_costs_no_other(tmp_path: Path) -> None:
+    control = Control()
+    it = Scaled(tmp_path, told=control)
+    control.error, control.odd = Refused(401, "wrong token"), {120.0}
+    for _ in range(3):
+        it.look(32.0)
+    assert len(it.journal.load("web").untold) == 3
+    control.error = None
+    it.look(32.0)
+    assert [entry["at"] for entry in control.entries] == [60.0, 180.0, 240.0]
     assert it.journal.load("web").untold == []
 
 

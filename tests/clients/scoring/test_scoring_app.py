@@ -170,7 +170,7 @@ def test_who_looks_sees_the_model_and_the_counts(app: ScoringApp) -> None:
     assert figures["hansa_scoring_rows_total"] == "3"
     assert figures['hansa_scoring_clipped_values_total{column="age"}'] == "1"
     assert figures['hansa_scoring_absent_values_total{column="ward"}'] == "1"
-    assert figures["hansa_scoring_in_flight"] == "1"
+    assert figures["hansa_scoring_in_flight"] == "0"
     assert f'model="{model["model"]}"' in text
 
 
