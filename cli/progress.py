@@ -51,6 +51,7 @@ class PlainProgress:
         self._status = self._reason = ""
         self._waiting = ""
         self._first_seen: float | None = None
+        self._back = _GoneBack()
 
     def __enter__(self) -> Self:
         return self
@@ -74,6 +75,8 @@ class PlainProgress:
             self._round = followed.lines[-_CAUGHT_UP].round
             self.note(f"rounds 1 to {self._round} are over; see: hansa rounds list")
         self._round = min(self._round, followed.job.round)
+        for sentence in self._back.new(followed):
+            self.note(sentence)
         for line in followed.lines:
             # A round's figures come with the attempt after it.
             settled = line.metrics or line.round < followed.job.round or followed.over
@@ -99,6 +102,7 @@ class LiveProgress:
         self._notes: deque[str] = deque(maxlen=_SHOWN_NOTES)
         self._followed: Followed | None = None
         self._began = time.monotonic()
+        self._back = _GoneBack()
         self._live = Live(get_renderable=self._render, console=console, refresh_per_second=5, transient=True)
 
     def __enter__(self) -> Self:
@@ -115,6 +119,8 @@ class LiveProgress:
     def seen(self, followed: Followed) -> None:
         """Drawn with the next refresh."""
         self._followed = followed
+        for sentence in self._back.new(followed):
+            self.note(sentence)
 
     def _render(self) -> Group:
         from rich.console import Group
@@ -141,6 +147,25 @@ class LiveProgress:
             return waiting
         done, planned = followed.job.round, followed.job.plan.rounds
         return f"round {done} of {planned}, {len(followed.present)} members, {followed.job.status}"
+
+
+class _GoneBack:
+    """Who took the job back and why, each said once; what was before the first look is in the event log."""
+
+    def __init__(self) -> None:
+        self._newest: int | None = None
+
+    def new(self, followed: Followed) -> list[str]:
+        """Sentences that were not there at the last look."""
+        since, events = self._newest, followed.events
+        self._newest = events[-1].id if events else since or 0
+        if since is None:
+            return []
+        return [
+            it.sentence
+            for it in events
+            if it.id > since and it.kind == "rolled-back" and it.job == followed.job.job
+        ]
 
 
 def _waiting_for(followed: Followed) -> str:

@@ -214,7 +214,8 @@ def choose(
         # Such a first step is as long as any, and momentum goes on along it for about 1 / (1 - beta1) rounds.
         scale *= 1.0 - rule.beta1
     value = knob.at(knob.value * scale)
-    return Choice(factor, knob.name, value, _sentence(factor, tried, start, knob, value))
+    moved = _followed(factor, scale, knob, value)
+    return Choice(factor, knob.name, value, _sentence(factor, tried, start, moved))
 
 
 def outer_share(histogram: Sequence[float], noise_sd: float, records: float) -> tuple[float, float]:
@@ -318,7 +319,15 @@ def _moves(knob: Knob, value: float) -> str:
     return f"{knob.name} {knob.value:.3g} -> {value:.3g}"
 
 
-def _sentence(factor: float, tried: Sequence[Trial], start: Trial | None, knob: Knob, value: float) -> str:
+def _followed(factor: float, scale: float, knob: Knob, value: float) -> str:
+    """How the rate follows a factor: not by all of it where a probe is narrow or momentum goes on, nor out of its range."""
+    part = "" if scale == factor else f", the rate follows by {scale:.3g}"
+    inside = knob.pinned or math.isclose(value, knob.value * scale, rel_tol=1e-9)
+    end = "" if inside else ", the end of its range"
+    return f"{part}, {_moves(knob, value)}{end}"
+
+
+def _sentence(factor: float, tried: Sequence[Trial], start: Trial | None, moved: str) -> str:
     seen = [it for it in tried if _finite(it)]
     before = "" if start is None else f" (before: {_loss(start):.4g})"
     lowest = min(seen, key=_loss) if seen else None
@@ -327,7 +336,7 @@ def _sentence(factor: float, tried: Sequence[Trial], start: Trial | None, knob: 
     )
     return (
         f"losses of {len(tried)} lengths from {tried[0].factor:.3g} to {tried[-1].factor:.3g}: {found}{before}; "
-        f"weighed by their errors {factor:.3g} is taken, {_moves(knob, value)}"
+        f"weighed by their errors {factor:.3g} is taken{moved}"
     )
 
 

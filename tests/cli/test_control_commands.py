@@ -203,7 +203,9 @@ def test_whoever_follows_a_job_sees_the_rounds_that_came_in_place_of_undone_ones
         look(control, followed)
         printer.seen(followed)
     assert followed.rounds[4].attempt == 5
-    assert capsys.readouterr().out.count("round 4: 4 members") == 2
+    out = capsys.readouterr().out
+    assert out.count("round 4: 4 members") == 2
+    assert out.count("it diverged") == 1
 
 
 def test_a_job_goes_back_to_its_best_round_by_default(run: Run, desk: ControlDesk) -> None:

@@ -214,6 +214,16 @@ def test_a_rule_that_normalises_its_steps_goes_on_with_less() -> None:
     normalised = choose(curve(1.0), base=before(), knob=KNOB, rule=ServerRule(name="fedadam", beta1=0.8))
     assert normalised.factor == plain.factor
     assert normalised.value == pytest.approx(0.2 * plain.value)
+    assert f"the rate follows by {0.2 * plain.factor:.3g}" in normalised.sentence
+    assert "follows" not in plain.sentence
+
+
+def test_a_sentence_says_that_a_rate_is_at_the_end_of_its_range() -> None:
+    longer = choose(curve(100.0), base=before(), knob=Knob("server_rate", 1.0, 0.1, 2.0))
+    assert longer.value == 2.0
+    assert longer.sentence.endswith("server_rate 1 -> 2, the end of its range")
+    pinned = choose(curve(100.0), base=before(), knob=Knob("server_rate", 1.0, 0.1, 2.0, pinned=True))
+    assert pinned.sentence.endswith("server_rate stays 1")
 
 
 def test_a_factor_speaks_of_the_client_rate_where_members_walk_and_the_rule_keeps_its_length() -> None:
