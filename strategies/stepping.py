@@ -320,7 +320,7 @@ def _moves(knob: Knob, value: float) -> str:
 
 
 def _followed(factor: float, scale: float, knob: Knob, value: float) -> str:
-    """How the rate follows a factor: not by all of it where a probe is narrow or momentum goes on, nor out of its range."""
+    """How the rate follows a factor: in part where a probe is narrow or momentum goes on, and not out of its range."""
     part = "" if scale == factor else f", the rate follows by {scale:.3g}"
     inside = knob.pinned or math.isclose(value, knob.value * scale, rel_tol=1e-9)
     end = "" if inside else ", the end of its range"
