@@ -15,6 +15,11 @@ COMMANDS = {
     "down": ("hansa.cli.down", "Stop a federation started with `up --detach`."),
     "status": ("hansa.cli.status", "What runs here, and what needs attention."),
     "simulate": ("hansa.cli.simulate", "The same strategy and agents in one process."),
+    "federated": (
+        "hansa.cli.federated",
+        "Every organisation of a scenario as real processes, with a summary.",
+    ),
+    "training": ("hansa.cli.training", "Federated, adaptive and scaling, with one summary."),
     "adaptive": (
         "hansa.cli.adaptive",
         "Ten trainings in which something goes wrong, and what is done about it.",
