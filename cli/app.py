@@ -20,6 +20,7 @@ COMMANDS = {
         "Every organisation of a scenario as real processes, with a summary.",
     ),
     "training": ("hansa.cli.training", "Federated, adaptive and scaling, with one summary."),
+    "enterprise": ("hansa.cli.enterprise", "Everything the suite has, with a report in Markdown and HTML."),
     "adaptive": (
         "hansa.cli.adaptive",
         "Ten trainings in which something goes wrong, and what is done about it.",
