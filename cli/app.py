@@ -15,6 +15,12 @@ COMMANDS = {
     "down": ("hansa.cli.down", "Stop a federation started with `up --detach`."),
     "status": ("hansa.cli.status", "What runs here, and what needs attention."),
     "simulate": ("hansa.cli.simulate", "The same strategy and agents in one process."),
+    "federated": (
+        "hansa.cli.federated",
+        "Every organisation of a scenario as real processes, with a summary.",
+    ),
+    "training": ("hansa.cli.training", "Federated, adaptive and scaling, with one summary."),
+    "enterprise": ("hansa.cli.enterprise", "Everything the suite has, with a report in Markdown and HTML."),
     "adaptive": (
         "hansa.cli.adaptive",
         "Ten trainings in which something goes wrong, and what is done about it.",
@@ -34,7 +40,7 @@ COMMANDS = {
     "provision": ("hansa.cli.provision", "Make keys, certificates and a signed charter."),
     "charter": ("hansa.cli.charter", "Sign, verify and show a charter."),
     "scenario": ("hansa.cli.scenario", "List scenarios or make one from CSV files."),
-    "data": ("hansa.cli.data", "Check a table against the feature contract."),
+    "data": ("hansa.cli.data", "The feature contract, made-up rows of it, and tables checked against it."),
 }
 
 

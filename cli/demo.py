@@ -34,11 +34,22 @@ class Demo:
     replaced: bool = False
 
 
-def prepare(scenario: str | None, *, instance: Path | None, settings: Sequence[str], keep: bool) -> Demo:
+def prepare(
+    scenario: str | None,
+    *,
+    instance: Path | None,
+    settings: Sequence[str],
+    keep: bool,
+    place: Path | None = None,
+) -> Demo:
     """Find or make the instance, on ports that are free.
 
     An instance that `hansa up` made for an earlier run is replaced, with new keys, unless `keep`;
     one that somebody provisioned is used as it is.
+
+    Parameters
+    ----------
+    place : where it is made where no instance is named, in place of `.hansa/SCENARIO`
 
     Raises
     ------
@@ -49,7 +60,7 @@ def prepare(scenario: str | None, *, instance: Path | None, settings: Sequence[s
         return _go_on(Instance(instance), settings)
     folder = scenario_folder(scenario or "consortium")
     described, features = read_scenario(folder)
-    found = Instance(instance or DEFAULT_ROOT / described.name)
+    found = Instance(instance or place or DEFAULT_ROOT / described.name)
     if found.exists:
         _check_not_running(found)
         if keep or not found.facts.passing or instance is not None:

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from hansa.cli.scaling_shown import Served
 
 app = typer.Typer(
     add_completion=False,
     invoke_without_command=True,
     help="Forecasts, decisions and cost of predictive scaling.",
 )
+
+# Of the made-up day, where nothing else is said.
+BUDGET, STARTUP_S = 0.01, 120.0
 
 BudgetOption = Annotated[
     float, typer.Option(min=0.0, max=0.5, help="Share of minutes in which demand may exceed capacity.")
@@ -31,8 +37,8 @@ JsonOption = Annotated[bool, typer.Option("--json", help="One object, for progra
 def scaling(
     context: typer.Context,
     seed: Annotated[int, typer.Option(min=0, help="Of the made-up demand.")] = 0,
-    budget: BudgetOption = 0.01,
-    startup: StartupOption = 120.0,
+    budget: BudgetOption = BUDGET,
+    startup: StartupOption = STARTUP_S,
     price: PriceOption = 1.0,
     cooldown: CooldownOption = 0.0,
     out: OutOption = None,
@@ -46,13 +52,8 @@ def scaling(
     if context.invoked_subcommand is not None:
         return
     from hansa.cli import scaling_shown as shown
-    from hansa.sidecar.scaling import replay
-    from hansa.sidecar.scaling.made import business_days
 
-    trace = business_days(8, seed)
-    setting = replay.Setting.of(trace, startup, warm_up=7.0 / 8.0)
-    limits = replay.limits_for(setting, budget, cooldown, price)
-    served = shown.serve(trace.name, setting, limits, compare=True, cpu=0.8)
+    served = day(seed=seed, budget=budget, startup=startup, price=price, cooldown=cooldown)
     if out is not None:
         shown.draw(served, out)
     if as_json:
@@ -67,14 +68,26 @@ def scaling(
     shown.verdict(served)
 
 
+def day(*, seed: int, budget: float, startup: float, price: float, cooldown: float = 0.0) -> Served:
+    """Eight made-up days, served by ours and the others; the last is counted."""
+    from hansa.cli import scaling_shown as shown
+    from hansa.sidecar.scaling import replay
+    from hansa.sidecar.scaling.made import business_days
+
+    trace = business_days(8, seed)
+    setting = replay.Setting.of(trace, startup, warm_up=7.0 / 8.0)
+    limits = replay.limits_for(setting, budget, cooldown, price)
+    return shown.serve(trace.name, setting, limits, compare=True, cpu=0.8)
+
+
 @app.command("replay")
 def replayed(
     trace: Annotated[Path, typer.Argument(help="A CSV with the columns timestamp and value.")],
     compare: Annotated[
         bool, typer.Option("--compare", help="Beside it: static, Kubernetes' rule, hindsight.")
     ] = False,
-    budget: BudgetOption = 0.01,
-    startup: StartupOption = 120.0,
+    budget: BudgetOption = BUDGET,
+    startup: StartupOption = STARTUP_S,
     price: PriceOption = 1.0,
     cooldown: CooldownOption = 0.0,
     out: OutOption = None,

@@ -190,11 +190,11 @@ def draw(served: Served, out: Path) -> None:
         raise InputError(f"--out {out}: give a name that ends in .svg, or a folder")
     try:
         if single:
-            out.write_text(_day(served))
+            out.write_text(drawn_day(served))
             typer.echo(f"drawn: {out}", err=True)
             return
         out.mkdir(parents=True, exist_ok=True)
-        (out / "capacity.svg").write_text(_day(served))
+        (out / "capacity.svg").write_text(drawn_day(served))
         if served.tried:
             (out / "frontiers.svg").write_text(_frontiers(served))
     except OSError as error:
@@ -202,7 +202,8 @@ def draw(served: Served, out: Path) -> None:
     typer.echo(f"drawn: {', '.join(sorted(str(it) for it in out.glob('*.svg')))}", err=True)
 
 
-def _day(served: Served) -> str:
+def drawn_day(served: Served) -> str:
+    """Demand, capacity and forecast of the counted minutes, an SVG."""
     setting, own = served.setting, served.own
     counted = slice(setting.scored, None)
     capacity = served.limits.capacity

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -46,29 +47,51 @@ def simulate(
     verbose: Annotated[bool, typer.Option("--verbose", help="Log every round.")] = False,
 ) -> None:
     """Run a scenario's job in this process and print what it reached."""
+    from hansa.cli import comparison
+
+    logging.basicConfig(level=logging.INFO if verbose else logging.ERROR, format="%(name)s %(message)s")
+    federation, done = simulated(
+        scenario, rounds=rounds, settings=settings or (), members=members, masked=masked, split=split
+    )
+    compared = comparison.compare(federation, done.released, done.job.plan.seed) if compare else None
+    _show(federation, done, compared, as_json=as_json)
+
+
+def simulated(
+    scenario: str,
+    *,
+    rounds: int | None = None,
+    settings: Sequence[str] = (),
+    members: int | None = None,
+    masked: bool = False,
+    split: int = 0,
+) -> tuple[SimulatedFederation, SimulatedJob]:
+    """A scenario's job in this process, as the command runs it.
+
+    Raises
+    ------
+    InputError : an unknown scenario, a setting or a job that does not fit
+    """
     import secrets
     from datetime import UTC, datetime
 
-    from hansa.cli import comparison, simulation
+    from hansa.cli import simulation
     from hansa.cli.overrides import override
     from hansa.contract.jobs import JobPlan
     from hansa.contract.library import scenario_folder
     from hansa.contract.scenario import read_scenario
     from hansa.server.control.submission import check_plan
 
-    logging.basicConfig(level=logging.INFO if verbose else logging.ERROR, format="%(name)s %(message)s")
     folder = scenario_folder(scenario)
     read, features = read_scenario(folder)
-    changed = override(read, [*(settings or []), *([f"rounds={rounds}"] if rounds else [])])
+    changed = override(read, [*settings, *([f"rounds={rounds}"] if rounds else [])])
     changed = many(changed, members) if members else changed
     changed = changed if masked else in_the_clear(changed)
     federation = simulation.federation(changed, features, folder=folder, split_seed=split)
     plan = JobPlan(job=secrets.token_hex(16), name=changed.name, **dict(changed.job))
     # What control would not take is not simulated either.
     check_plan(plan, federation.charter, datetime.now(UTC))
-    done = simulation.run(federation, plan)
-    compared = comparison.compare(federation, done.released, plan.seed) if compare else None
-    _show(federation, done, compared, as_json=as_json)
+    return federation, simulation.run(federation, plan)
 
 
 def in_the_clear(scenario: Scenario) -> Scenario:

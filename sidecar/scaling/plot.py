@@ -14,6 +14,10 @@ from .traces import Minutes
 WIDTH, HEIGHT = 960, 420
 _LEFT, _RIGHT, _TOP, _BOTTOM = 64, 20, 44, 44
 _COLOURS = ("#c0392b", "#1f6f8b", "#7d8a2e", "#7b4b94")
+_STYLE = (
+    "<style>.paper{fill:#fff}text{fill:#333}.grid{stroke:#e4e4e4}"
+    "@media(prefers-color-scheme:dark){.paper{fill:#16181c}text{fill:#d6d9dd}.grid{stroke:#33373d}}</style>"
+)
 # More points than pixels draw nothing more.
 _MOST_POINTS = 1600
 
@@ -75,7 +79,7 @@ def day(
     parts.append(_line(_points(demand, across, up), _COLOURS[0], 1.2))
     parts.append(_line(_points(serving, across, up, hold=True), _COLOURS[1], 1.6))
     parts += _legend(("demand", "capacity that serves"))
-    return _page(parts)
+    return page(parts)
 
 
 def frontiers(title: str, curves: Sequence[Curve], least: float) -> str:
@@ -106,7 +110,7 @@ def frontiers(title: str, curves: Sequence[Curve], least: float) -> str:
         'stroke-dasharray="4 4"/>'
     )
     parts += _legend([curve.name for curve in curves])
-    return _page(parts)
+    return page(parts)
 
 
 def _points(values: Minutes, across: Scale, up: Scale, hold: bool = False) -> list[str]:
@@ -128,16 +132,13 @@ def _points(values: Minutes, across: Scale, up: Scale, hold: bool = False) -> li
 
 def _frame(title: str, unit: str, up: Scale) -> list[str]:
     parts = [
-        f'<rect width="{WIDTH}" height="{HEIGHT}" fill="#ffffff"/>',
         f'<text x="{_LEFT}" y="22" font-size="15" font-weight="600">{escape(title)}</text>',
         _text(_LEFT - 8, _TOP - 8, unit, "start"),
     ]
     for tick in up.ticks():
         y = up.place(tick)
         if _TOP <= y <= HEIGHT - _BOTTOM:
-            parts.append(
-                f'<line x1="{_LEFT}" x2="{WIDTH - _RIGHT}" y1="{y:.1f}" y2="{y:.1f}" stroke="#e4e4e4"/>'
-            )
+            parts.append(f'<line class="grid" x1="{_LEFT}" x2="{WIDTH - _RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
             parts.append(_text(_LEFT - 8, y + 4, f"{tick:g}", "end"))
     return parts
 
@@ -156,11 +157,14 @@ def _line(points: Sequence[str], colour: str, width: float) -> str:
 
 
 def _text(x: float, y: float, text: str, anchor: str) -> str:
-    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" fill="#444">{escape(text)}</text>'
+    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(text)}</text>'
 
 
-def _page(parts: Sequence[str]) -> str:
+def page(parts: Sequence[str], width: int = WIDTH, height: int = HEIGHT) -> str:
+    """A whole drawing, light or dark as the reader's screen is; grid lines have the class `grid`."""
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" font-family="sans-serif" '
-        f'font-size="12">\n' + "\n".join(parts) + "\n</svg>\n"
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" font-family="sans-serif" '
+        f'font-size="12">\n{_STYLE}\n<rect class="paper" width="{width}" height="{height}"/>\n'
+        + "\n".join(parts)
+        + "\n</svg>\n"
     )

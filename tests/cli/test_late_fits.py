@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from hansa.cli.demo_run import late_fits
 from hansa.cli.instance import MemberFolder
-from hansa.cli.up import late_fits
 from hansa.clients.personal import personal_path
 
 JOB = "ab" * 16

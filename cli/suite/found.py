@@ -1,0 +1,97 @@
+"""What a part of the suite found: plain values, from which summary, report and JSON are made."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+Status = Literal["waiting", "done", "failed", "interrupted"]
+
+
+@dataclass(frozen=True)
+class Fact:
+    """One figure: a number with its unit, or a word."""
+
+    name: str
+    value: float | str
+    unit: str = ""
+
+    @property
+    def shown(self) -> str:
+        """For people."""
+        if isinstance(self.value, str):
+            return self.value
+        text = f"{self.value:d}" if isinstance(self.value, int) else f"{self.value:.4g}"
+        return f"{text} {self.unit}".strip()
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A table."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """An SVG; `name` becomes its file's."""
+
+    name: str
+    title: str
+    svg: str
+
+
+@dataclass(frozen=True)
+class Found:
+    """What one part leaves behind.
+
+    Parameters
+    ----------
+    sentences : what a reader should know before the figures, what was left out among it
+    headline : the figures that a summary of several parts shows
+    data : the part's own object, as its command prints it with `--json`
+    """
+
+    sentences: tuple[str, ...] = ()
+    headline: tuple[Fact, ...] = ()
+    tables: tuple[Rows, ...] = ()
+    drawings: tuple[Drawing, ...] = ()
+    data: Mapping[str, Any] = field(default_factory=dict)
+    # A part that ran to its end and found that something does not hold.
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One part as it stands."""
+
+    name: str
+    title: str
+    # What one types for this part alone.
+    command: str
+    status: Status = "waiting"
+    seconds: float = 0.0
+    reason: str = ""
+    found: Found = Found()
+
+    def ended(self, status: Status, seconds: float, reason: str = "", found: Found | None = None) -> Outcome:
+        """The same part, over."""
+        return replace(
+            self, status=status, seconds=seconds, reason=reason, found=self.found if found is None else found
+        )
+
+    def as_json(self) -> dict[str, Any]:
+        """As it stands in `parts`."""
+        return {
+            "part": self.name,
+            "command": self.command,
+            "status": self.status,
+            "reason": self.reason,
+            "seconds": round(self.seconds, 3),
+            "headline": {it.name: it.value for it in self.found.headline},
+            "result": dict(self.found.data),
+        }

@@ -1,0 +1,95 @@
+"""Parts one after the other: what fails is said, what was there before is kept, Ctrl-C ends it."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pytest
+from rich.console import Console
+
+from hansa.cli.interrupts import Interruption
+from hansa.cli.suite import summary
+from hansa.cli.suite.found import Fact, Found, Outcome
+from hansa.cli.suite.running import Stage, exit_code, run_parts
+from hansa.cli.suite.serving import ScalingPart
+from hansa.contract.errors import HansaError
+
+
+@dataclass
+class Scripted:
+    """A part that does what a test says."""
+
+    name: str
+    raises: BaseException | None = None
+    kill: bool = False
+    problem: str = ""
+    title: str = "a part"
+    command: str = "hansa part"
+
+    def run(self, stage: Stage) -> Found:
+        found = Found(headline=(Fact("steps", 1),), problem=self.problem)
+        if self.kill:
+            os.kill(os.getpid(), signal.SIGINT)
+            stage.check(lambda: found)
+        if self.raises is not None:
+            raise self.raises
+        return found
+
+
+def run(parts: Sequence[Scripted]) -> tuple[list[Outcome], int, list[list[str]]]:
+    seen: list[list[str]] = []
+    with Interruption() as interruption:
+        stage = Stage(interruption, Console(file=io.StringIO()))
+        outcomes = run_parts(parts, stage, lambda all_: seen.append([it.status for it in all_]))
+        return outcomes, exit_code(outcomes, interruption), seen
+
+
+def test_a_part_that_fails_does_not_end_the_others() -> None:
+    outcomes, code, seen = run(
+        [
+            Scripted("a", raises=HansaError("a disk is full")),
+            Scripted("b", raises=KeyError("x")),
+            Scripted("c"),
+        ]
+    )
+    assert [it.status for it in outcomes] == ["failed", "failed", "done"]
+    assert [it.reason for it in outcomes] == ["a disk is full", "KeyError: 'x'", ""]
+    assert code == 1
+    assert seen[0] == ["waiting"] * 3
+    assert seen[1] == ["failed", "waiting", "waiting"]
+
+
+def test_what_does_not_hold_fails_and_keeps_its_figures() -> None:
+    [outcome], code, _ = run([Scripted("a", problem="a ledger is damaged")])
+    assert (outcome.status, outcome.reason, code) == ("failed", "a ledger is damaged", 1)
+    assert outcome.found.headline[0].value == 1
+
+
+def test_an_interruption_keeps_what_there_is_and_begins_nothing_more() -> None:
+    outcomes, code, _ = run([Scripted("a"), Scripted("b", kill=True), Scripted("c")])
+    assert [it.status for it in outcomes] == ["done", "interrupted", "waiting"]
+    assert outcomes[1].found.headline[0].value == 1
+    assert code == 130
+
+
+def test_the_object_for_programs_has_every_part(capsys: pytest.CaptureFixture[str]) -> None:
+    code = summary.run_and_show([Scripted("a"), Scripted("b", raises=HansaError("no"))], as_json=True)
+    printed = capsys.readouterr()
+    found = json.loads(printed.out.splitlines()[-1])
+    assert code == 1
+    assert found["status"] == "failed"
+    assert [(it["part"], it["status"]) for it in found["parts"]] == [("a", "done"), ("b", "failed")]
+    assert "hansa: b: no; alone: hansa part" in printed.err
+
+
+def test_a_day_is_scaled_and_its_figures_are_those_of_the_command(capsys: pytest.CaptureFixture[str]) -> None:
+    code = summary.run_and_show([ScalingPart(seed=3)], as_json=True)
+    [part] = json.loads(capsys.readouterr().out.splitlines()[-1])["parts"]
+    assert code == 0
+    assert part["headline"]["cost"] == part["result"]["policies"]["ours"]["money"]
+    assert part["command"] == "hansa scaling --seed 3"
