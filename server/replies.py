@@ -52,6 +52,13 @@ class KnobChange(Frozen):
     by: By = OPERATOR
 
 
+class JobText(Frozen):
+    """A job as it stands in a file, and the job that it is like, whose name it takes where it has none."""
+
+    toml: Annotated[str, Field(max_length=20_000)]
+    like: str | None = None
+
+
 class Rollback(Frozen):
     """Which round a job is to go back to, by default the best evaluated one that is kept, and why."""
 

@@ -8,17 +8,24 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import uvicorn
-
 from hansa.server.control.app import build_app
 from hansa.server.control.desk import ControlDesk
+from hansa.server.control.serving import ControlServer
+
+
+class _InThread(ControlServer):
+    """Signals are the main thread's."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
 
 
 @contextmanager
 def serve(desk: ControlDesk) -> Iterator[str]:
     """The URL under which the desk is served."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        server = uvicorn.Server(uvicorn.Config(build_app(desk), log_config=None, ws="none", lifespan="off"))
+        server = _InThread(build_app(desk))
         thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
         thread.start()
         while not server.started:

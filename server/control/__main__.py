@@ -6,22 +6,18 @@ import argparse
 import json
 import logging
 import os
-import signal
 import socket
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Sequence
+from contextlib import closing
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 from hansa.contract.errors import HansaError, InputError
 from hansa.contract.typed import write_atomically
 from hansa.server.config import read_server_config
 
 log = logging.getLogger("hansa.control")
-
-_KEEP_ALIVE_S = 75
-_SHUTDOWN_S = 3
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -43,10 +39,9 @@ def serve(options: argparse.Namespace) -> None:
     superlink = options.superlink or config.superlink
     # The port first: one that is in use is known before anything else is opened.
     with closing(_listen(options.control or config.control)) as listener:
-        import uvicorn
-
         from hansa.server.control.app import build_app
         from hansa.server.control.desk import open_desk
+        from hansa.server.control.serving import ControlServer
 
         job = options.config.parent / "job.toml"
         own_job = job if not options.keep and job.is_file() else None
@@ -58,49 +53,19 @@ def serve(options: argparse.Namespace) -> None:
                 from hansa.server.keeper import Keeper, keep
 
                 end_keeper = keep(Keeper(desk.store, FlowerRuns(superlink), parallel=options.parallel_jobs))
-            settings = uvicorn.Config(
-                build_app(desk),
-                log_config=None,
-                access_log=False,
-                proxy_headers=False,
-                server_header=False,
-                ws="none",
-                timeout_keep_alive=_KEEP_ALIVE_S,
-                timeout_graceful_shutdown=_SHUTDOWN_S,
-            )
-            _server(settings, listener, options.ready_file).run(sockets=[listener])
+            ready = partial(_say_ready, listener, options.ready_file)
+            ControlServer(build_app(desk), ready).run(sockets=[listener])
         finally:
             if end_keeper is not None:
                 end_keeper()
             desk.store.close()
 
 
-def _server(settings: Any, listener: socket.socket, ready_file: Path | None) -> Any:
-    import uvicorn
-
-    class Server(uvicorn.Server):
-        """Says where it serves once it does, and returns when it is told to end."""
-
-        @contextmanager
-        def capture_signals(self) -> Iterator[None]:
-            # uvicorn's own would end the process by the same signal, before the keeper's last look.
-            before = {
-                number: signal.signal(number, self.handle_exit) for number in (signal.SIGTERM, signal.SIGINT)
-            }
-            try:
-                yield
-            finally:
-                for number, handler in before.items():
-                    signal.signal(number, handler)
-
-        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-            await super().startup(sockets)
-            address = "{}:{}".format(*listener.getsockname()[:2])
-            log.info("control ready: http://%s", address)
-            if ready_file is not None:
-                write_atomically(ready_file, json.dumps({"control": address, "pid": os.getpid()}).encode())
-
-    return Server(settings)
+def _say_ready(listener: socket.socket, ready_file: Path | None) -> None:
+    address = "{}:{}".format(*listener.getsockname()[:2])
+    log.info("control ready: http://%s", address)
+    if ready_file is not None:
+        write_atomically(ready_file, json.dumps({"control": address, "pid": os.getpid()}).encode())
 
 
 def _listen(address: str) -> socket.socket:

@@ -14,11 +14,17 @@ _bearer = HTTPBearer(auto_error=False, description="A token of tokens.json")
 _Given = Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
 
 
-def _require(request: Request, given: HTTPAuthorizationCredentials | None, scope: Scope) -> None:
+def scope_of(request: Request, given: _Given) -> Scope:
+    """Dependency: what the request's token stands for."""
     tokens: Tokens = request.app.state.desk.tokens
     found = tokens.scope_of(given.credentials) if given else None
     if found is None:
         raise Unauthorized("a valid bearer token is needed: Authorization: Bearer TOKEN")
+    return found
+
+
+def _require(request: Request, given: HTTPAuthorizationCredentials | None, scope: Scope) -> None:
+    found = scope_of(request, given)
     if scope not in ALLOWS[found]:
         raise Forbidden(f"the '{found}' token does not allow this; it takes the '{scope}' token")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fastapi import FastAPI, Request
-from fastapi.responses import HTMLResponse, RedirectResponse
+from fastapi.responses import HTMLResponse
 
 from hansa import __version__
 from hansa.server.control import (
@@ -19,6 +19,8 @@ from hansa.server.control.body_limit import BodyLimit
 from hansa.server.control.desk import ControlDesk
 from hansa.server.control.page import POLICY, render
 from hansa.server.control.problems import answer_problems
+from hansa.server.control.web import routes as web
+from hansa.server.control.web.hub import Hub
 
 _ROUTERS = (
     health_routes.router,
@@ -33,6 +35,8 @@ _ROUTERS = (
     scaling_routes.reading,
     scaling_routes.writing,
     sign_routes.router,
+    web.files,
+    web.stream,
 )
 
 
@@ -47,6 +51,7 @@ def build_app(desk: ControlDesk) -> FastAPI:
         redoc_url=None,
     )
     app.state.desk = desk
+    app.state.hub = Hub(desk)
     app.add_middleware(BodyLimit)
     answer_problems(app)
     for router in _ROUTERS:
@@ -56,9 +61,5 @@ def build_app(desk: ControlDesk) -> FastAPI:
     def _docs(request: Request) -> HTMLResponse:
         headers = {"Content-Security-Policy": POLICY, "X-Content-Type-Options": "nosniff"}
         return HTMLResponse(render(request.app.openapi()), headers=headers)
-
-    @app.get("/", include_in_schema=False)
-    def _root() -> RedirectResponse:
-        return RedirectResponse("docs")
 
     return app

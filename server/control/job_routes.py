@@ -13,9 +13,9 @@ from hansa.server.control.access import may_read, may_steer, may_write
 from hansa.server.control.desk import ControlDesk, Desk
 from hansa.server.control.problems import RESPONSES, Conflict
 from hansa.server.control.release import describe, tensors
-from hansa.server.control.submission import check_knob
+from hansa.server.control.submission import check_knob, read_plan
 from hansa.server.records import DecisionRecord, JobRecord, RunRecord
-from hansa.server.replies import OPERATOR, Decided, Recovered, Release, Rollback, RolledBack, Wish
+from hansa.server.replies import OPERATOR, Decided, JobText, Recovered, Release, Rollback, RolledBack, Wish
 from hansa.server.store.jobs import OVER
 from hansa.strategies.audit_groups import MOST_ROUNDS
 
@@ -37,6 +37,13 @@ def list_jobs(desk: Desk, limit: Annotated[int, Query(ge=1, le=10_000)] = 1000) 
 def submit(plan: JobPlan, desk: Desk) -> JobRecord:
     """Queue a job. The same plan sent again, after an answer that was lost, is the same job."""
     return desk.submit(plan)
+
+
+@writing.post("/text", status_code=201, summary="Submit a job as it stands in a file")
+def submit_text(body: JobText, desk: Desk) -> JobRecord:
+    """TOML with the fields of a scenario's job, and its name and pins; without a name that of the job it is like."""
+    like = None if body.like is None else desk.job(body.like)
+    return desk.submit(read_plan(body.toml, like.name if like else desk.charter.name, desk.charter))
 
 
 @reading.get("/{job}", summary="One job")

@@ -26,6 +26,10 @@ class Conflict(HansaError):
     """What was asked does not fit the state things are in."""
 
 
+class Full(HansaError):
+    """As many of something as may be are there; later there may be room."""
+
+
 class Unauthorized(HansaError):
     """No token, or an unknown one."""
 
@@ -40,6 +44,7 @@ _STATUS: tuple[tuple[type[HansaError], int], ...] = (
     (NotThere, 404),
     (InputError, 422),
     (ConnectionFailed, 503),
+    (Full, 503),
     (HansaError, 409),
 )
 

@@ -3,11 +3,36 @@
 from __future__ import annotations
 
 from datetime import datetime
+from uuid import uuid4
 
 from hansa.contract.charter import Charter, unbuilt
 from hansa.contract.errors import InputError
 from hansa.contract.jobs import JobPlan
 from hansa.contract.plan import check_mechanism, check_privacy, check_rule, check_tuning
+from hansa.contract.scenario import ScenarioJob
+from hansa.contract.typed import Slug, parse_document, parse_toml
+
+
+def read_plan(text: str, name: str, charter: Charter) -> JobPlan:
+    """A plan with a new id, from TOML as it stands in a file; what it does not say is as in a scenario.
+
+    Raises
+    ------
+    InputError : not TOML, or a field that a job does not have or may not have so
+    """
+    told = parse_toml(text.encode(), _Told, "the job")
+    document = told.model_dump(mode="json")
+    if "evaluate_every" not in told.model_fields_set:
+        document["evaluate_every"] = charter.metrics.every
+    document |= {"job": uuid4().hex, "name": told.name or name}
+    return parse_document(document, JobPlan, "the job")
+
+
+class _Told(ScenarioJob):
+    """A job as a person writes it."""
+
+    name: Slug | None = None
+    pinned: dict[Slug, float] = {}
 
 
 def check_plan(plan: JobPlan, charter: Charter, now: datetime) -> None:

@@ -28,6 +28,13 @@ class Decisions:
         with self._database.read() as connection:
             return [_record(row) for row in connection.execute(query.order_by(decisions.c.id).limit(limit))]
 
+    def newest(self, job: str, *, after: int = 0, limit: int) -> list[DecisionRecord]:
+        """A job's newest decisions with an id above `after`, oldest first."""
+        query = select(decisions).where(decisions.c.job == job, decisions.c.id > after)
+        with self._database.read() as connection:
+            rows = connection.execute(query.order_by(decisions.c.id.desc()).limit(limit)).all()
+        return [_record(row) for row in reversed(rows)]
+
     def find(self, job: str, key: str) -> DecisionRecord | None:
         """One decision by its key, or None."""
         with self._database.read() as connection:

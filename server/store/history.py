@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from numpy.typing import NDArray
-from sqlalchemy import ColumnElement, Connection, Row, and_, select
+from sqlalchemy import ColumnElement, Connection, Row, and_, func, select
 
 from hansa.contract.jobs import MetricValue, Participation
 from hansa.server.records import AttemptRecord, EventRecord, MetricRecord, RoundRecord
@@ -55,10 +55,21 @@ class History:
         with self._database.read() as connection:
             return connection.execute(newest).scalar()
 
-    def rounds(self, job: str, *, after: int = 0, limit: int = 1000) -> list[RoundRecord]:
-        """Rounds above `after`, oldest first, each with the figures of its model."""
+    def settled_attempt(self, job: str) -> int:
+        """Number of the newest attempt below all that are not over; 0 before the first."""
+        own, unsettled = attempts.c.job == job, attempts.c.status.in_(("open", "summed"))
         with self._database.read() as connection:
-            rows = connection.execute(_rounds(job, rounds.c.round > after).limit(limit)).all()
+            first = connection.execute(select(func.min(attempts.c.attempt)).where(own, unsettled)).scalar()
+            newest = connection.execute(select(func.max(attempts.c.attempt)).where(own)).scalar()
+        return (newest or 0) if first is None else first - 1
+
+    def rounds(
+        self, job: str, *, after: int = 0, above_attempt: int = 0, limit: int = 1000
+    ) -> list[RoundRecord]:
+        """Rounds above `after` made by attempts above another number, oldest first, with their models' figures."""
+        which = and_(rounds.c.round > after, rounds.c.attempt > above_attempt)
+        with self._database.read() as connection:
+            rows = connection.execute(_rounds(job, which).limit(limit)).all()
             parts = _participation(connection, job, [row.attempt for row in rows])
             figures = _figures(connection, job, [row.round for row in rows])
         return [_round(row, parts.get(row.attempt, ()), figures.get(row.round, {})) for row in rows]
@@ -69,10 +80,18 @@ class History:
         return found[0] if found and found[0].round == number else None
 
     def metrics(
-        self, job: str, *, after: int = -1, name: str | None = None, limit: int = 10_000
+        self,
+        job: str,
+        *,
+        after: int = -1,
+        above_attempt: int = 0,
+        name: str | None = None,
+        limit: int = 10_000,
     ) -> list[MetricRecord]:
-        """Figures of the models after round `after`, oldest first."""
-        query = select(metrics).where(metrics.c.job == job, metrics.c.round > after)
+        """Figures of the models after round `after`, measured by attempts above another number, oldest first."""
+        query = select(metrics).where(
+            metrics.c.job == job, metrics.c.round > after, metrics.c.attempt > above_attempt
+        )
         if name is not None:
             query = query.where(metrics.c.name == name)
         with self._database.read() as connection:
