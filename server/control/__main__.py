@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from hansa.contract.errors import HansaError, InputError
+from hansa.contract.logs import add_log_options, say_failure, start_logging
 from hansa.contract.typed import write_atomically
 from hansa.server.config import read_server_config
 
@@ -27,12 +28,11 @@ _SHUTDOWN_S = 3
 def main(argv: Sequence[str] | None = None) -> int:
     """Serve until SIGTERM or SIGINT. Returns 0, or 2 with one line on stderr when the input is wrong."""
     options = _parse(argv)
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    logging.getLogger("hansa").setLevel(options.log_level.upper())
+    start_logging("control", options.log_level, options.log_format)
     try:
         serve(options)
     except HansaError as error:
-        print(f"hansa control: {error}", file=sys.stderr)
+        say_failure("control", error, error.exit_code)
         return error.exit_code
     return 0
 
@@ -124,7 +124,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--ready-file", type=Path, help="written, as JSON, once control serves")
     add("--parallel-jobs", type=int, default=1, metavar="N", help="jobs that may run at a time")
     add("--no-keeper", dest="keep", action="store_false", help="start no runs; they come from flwr run")
-    add("--log-level", default="info", choices=["debug", "info", "warning", "error"])
+    add_log_options(parser)
     return parser.parse_args(argv)
 
 
