@@ -147,7 +147,7 @@ def _build(
     now = datetime.now(UTC)
     own = (
         *(instance.ca, instance.server, instance.control, instance.operator),
-        *(instance.store, instance.sidecar),
+        *(instance.store, instance.sidecar, instance.monitoring),
     )
     for folder in (*own, instance.members_folder):
         private_folder(folder)
