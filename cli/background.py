@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
 from datetime import datetime
@@ -15,9 +16,12 @@ from hansa.cli.interrupts import Interruption
 from hansa.cli.run_record import RunRecord, read_record
 from hansa.cli.stopping import stop_record
 from hansa.contract.errors import HansaError, InputError
+from hansa.contract.logs import form_of_environment, say_failure, start_logging
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+log = logging.getLogger("hansa.supervisor")
 
 _LOOK_EVERY_S = 0.05
 
@@ -70,6 +74,7 @@ def _failure(record: RunRecord) -> HansaError:
 
 def main(argv: list[str] | None = None) -> int:
     """Supervise until SIGTERM."""
+    start_logging("supervisor")
     (folder,) = argv if argv is not None else sys.argv[1:]
     instance = find_instance(Path(folder))
     with Interruption() as interruption:
@@ -85,12 +90,15 @@ def main(argv: list[str] | None = None) -> int:
                 if supervisor.wait_ready(START_S, lambda: interruption.requested):
                     interruption.wait()
         except HansaError as error:
-            print(f"hansa up: {error}", file=sys.stderr)
+            say_failure("up", error, error.exit_code)
             return error.exit_code
     return 0
 
 
 def _report(sentence: str) -> None:
+    if form_of_environment() == "json":
+        log.warning("%s", sentence)
+        return
     print(f"{datetime.now().isoformat(timespec='seconds')} {sentence}", file=sys.stderr)
 
 

@@ -9,6 +9,7 @@ carry a mark in their environment, by which `sweep` finds whatever is left.
 from __future__ import annotations
 
 import ctypes
+import json
 import os
 import signal
 import subprocess
@@ -125,11 +126,26 @@ def last_line(log: Path, start: int = 0) -> str:
             lines = [line.strip() for line in file.read().decode(errors="replace").splitlines()]
     except OSError:
         return ""
-    lines = [line for line in lines if line]
+    lines = [_in_words(line) for line in lines if line]
     said = [line for line in lines if line.startswith("hansa ") and ": " in line]
     if said:
         return said[-1].partition(": ")[2]
     return lines[-1] if lines else ""
+
+
+def _in_words(line: str) -> str:
+    """A line of JSON as the text that it would have been otherwise."""
+    if not line.startswith("{"):
+        return line
+    try:
+        said = json.loads(line)
+    except ValueError:
+        return line
+    if not isinstance(said, dict) or "message" not in said:
+        return line
+    return (
+        f"hansa {said.get('process', '')}: {said['message']}" if "exit_code" in said else str(said["message"])
+    )
 
 
 def _is_zombie(pid: int) -> bool:

@@ -8,6 +8,7 @@
       operator/              who works with control: its tokens to read and to write, job.toml
       sidecar/               what the sidecar remembers of jobs; it works with the operator's tokens;
                              scaler.toml, where somebody wrote one: the services that it scales
+      monitoring/            read.token: what Prometheus needs of control
       store/                 jobs, rounds, metrics, checkpoints; both of the above write there
       members/NAME/          the agent: keys, charter, pin, member.toml, its own records of what it did
       members/NAME/node/     the node: its key and the CA's certificate, nothing else
@@ -136,6 +137,11 @@ class Instance:
     @property
     def store(self) -> Path:
         return self.folder / "store"
+
+    @property
+    def monitoring(self) -> Path:
+        """Prometheus' token to read control's figures."""
+        return self.folder / "monitoring"
 
     @property
     def sidecar(self) -> Path:

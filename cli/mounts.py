@@ -13,7 +13,7 @@ from hansa.contract.scenario import read_scenario
 
 # Of two containers that are not the same user; they share a group.
 FOR_GROUP = ("gate",)
-SHARED = ("ca", "server", "control", "operator", "store", "sidecar")
+SHARED = ("ca", "server", "control", "operator", "store", "sidecar", "monitoring")
 
 
 def mount_points(root: Path) -> list[Path]:

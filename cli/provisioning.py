@@ -147,7 +147,7 @@ def _build(
     now = datetime.now(UTC)
     own = (
         *(instance.ca, instance.server, instance.control, instance.operator),
-        *(instance.store, instance.sidecar),
+        *(instance.store, instance.sidecar, instance.monitoring),
     )
     for folder in (*own, instance.members_folder):
         private_folder(folder)
@@ -223,6 +223,8 @@ def _write_server(instance: Instance, scenario: Scenario, addresses: Addresses, 
     write_atomically(instance.operator / "tokens.json", _json(desk), mode=0o600)
     # The sidecar steers what runs; it submits, stops and releases nothing.
     write_atomically(instance.sidecar / "tokens.json", _json({"steer": tokens["steer"]}), mode=0o600)
+    # Prometheus reads control's figures, and nothing else of anybody's.
+    write_atomically(instance.monitoring / "read.token", tokens["read"].encode(), mode=0o600)
     for folder in (instance.control, instance.operator):
         write_atomically(folder / "job.toml", to_toml(scenario.job))
 

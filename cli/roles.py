@@ -52,6 +52,7 @@ def superlink(config_path: Path, run: Path) -> ProcessSpec:
             argv += [option, str(folder / path)]
     if config.tls_certificate is None:
         argv.append("--insecure")
+    argv += ["--metrics", config.superlink_metrics or figures_file(run, "superlink")]
     return ProcessSpec("superlink", tuple(argv), _environment(run), run / "superlink.ready")
 
 
@@ -69,6 +70,9 @@ def sidecar(config_path: Path, tokens: Path, state: Path, run: Path) -> ProcessS
     ready = run / "sidecar.ready"
     argv = [*_PYTHON, "hansa.sidecar", "--control", f"http://{config.control}", "--tokens", str(tokens)]
     argv += ["--state", str(state), "--ready-file", str(ready)]
+    argv += ["--metrics", config.sidecar_metrics or figures_file(run, "sidecar")]
+    for name, place in (("superlink", config.superlink_metrics), ("executor", config.executor_metrics)):
+        argv += ["--watch", place or figures_file(run, name)]
     if (services := state / "scaler.toml").is_file():
         argv += ["--scaler", str(services)]
     return ProcessSpec(
@@ -80,7 +84,9 @@ def executor(config_path: Path, run: Path) -> ProcessSpec:
     """Starts a ServerApp for each run that the SuperLink holds."""
     config = read_server_config(config_path)
     secret = config_path.parent / config.superexec_secret
-    argv = (*_PYTHON, "hansa.server.executor", "--address", config.superlink, "--secret", str(secret))
+    argv: tuple[str, ...] = (*_PYTHON, "hansa.server.executor", "--address", config.superlink)
+    argv += ("--secret", str(secret))
+    argv += ("--metrics", config.executor_metrics or figures_file(run, "executor"))
     preload: tuple[str, ...] = ("--preload", "hansa.server.app")
     if config.executors > 1:
         preload += ("--capacity", "1")
@@ -104,11 +110,17 @@ def node(member: MemberFolder, run: Path, after: tuple[str, ...] = ()) -> Proces
     argv += ["--work-socket", str(member.folder / config.work_socket)]
     if config.root_certificates is not None:
         argv += ["--ca", str(member.folder / config.root_certificates)]
+    argv += ["--metrics", config.node_metrics or figures_file(run, f"node-{config.name}")]
     environment = _environment(run)
     if config.proxy is not None:
         # It may hold a password, and every user of a machine sees every command line.
         environment |= dict.fromkeys(_PROXY, config.proxy)
     return ProcessSpec(f"node-{config.name}", tuple(argv), environment, after=after)
+
+
+def figures_file(run: Path, name: str) -> str:
+    """Where a process shows its figures when no address is named: no port that another instance may have."""
+    return str(run.resolve() / "metrics" / f"{name}.prom")
 
 
 def check_files(config_path: Path, config: ServerConfig) -> None:

@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING
 
 from hansa.clients.isolation import enter_empty_network
 from hansa.clients.lock import only_process
-from hansa.contract.errors import HansaError
+from hansa.contract.errors import HansaError, InputError
+from hansa.contract.logs import add_log_options, say_always, say_failure, start_logging
 from hansa.contract.scenario import MemberConfig
 from hansa.contract.typed import read_toml, write_atomically
 
@@ -197,31 +198,45 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--folder", type=Path, required=True, help="the member's folder, with member.toml")
     parser.add_argument("--ready-file", type=Path, help="written once both sockets answer")
+    parser.add_argument(
+        "--metrics",
+        type=Path,
+        metavar="FILE",
+        help="figures for node_exporter, a file that ends in .prom; default: as member.toml has it",
+    )
+    add_log_options(parser)
     options = parser.parse_args(argv)
     # Replies that are kept, scores and models are this organisation's alone, whatever its folder's mode is.
     os.umask(0o077)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    start_logging("agent", options.log_level, options.log_format)
     try:
-        return serve(options.folder, options.ready_file)
+        return serve(options.folder, options.ready_file, options.metrics)
     except HansaError as error:
-        print(f"hansa agent: {error}", file=sys.stderr)
+        say_failure("agent", error, error.exit_code)
         return error.exit_code
 
 
-def serve(folder: Path, ready_file: Path | None) -> int:
+def serve(folder: Path, ready_file: Path | None, metrics: Path | None = None) -> int:
     """Run one member's agent in this process."""
     config = read_toml(folder / "member.toml", MemberConfig)
+    say_always(member=config.name)
+    metrics = metrics or folder / config.agent_metrics
+    if metrics.suffix != ".prom":
+        # An agent listens to no network: it writes what others may read.
+        raise InputError(f"--metrics {metrics}: expected a file that ends in .prom")
     with only_process(folder):
-        return _serve(folder, config, ready_file)
+        return _serve(folder, config, ready_file, metrics)
 
 
-def _serve(folder: Path, config: MemberConfig, ready_file: Path | None) -> int:
+def _serve(folder: Path, config: MemberConfig, ready_file: Path | None, metrics: Path) -> int:
     table = _read_over_network(config, folder)
     isolated = enter_empty_network() if config.network == "none" else False
     if not isolated:
         log.warning("agent not isolated: this process can reach a network")
 
     from hansa.clients.admin import MAX_COMMAND_BYTES, Administration
+    from hansa.clients.agent_figures import agent_meter, counting, timed
+    from hansa.contract.exposing import Exposure
     from hansa.contract.frames import serve_frames
     from hansa.contract.shown import privacy_sentence, protection_warnings
 
@@ -230,12 +245,15 @@ def _serve(folder: Path, config: MemberConfig, ready_file: Path | None) -> int:
         signal.signal(number, lambda *_: stopped.set())
     agent = build(folder, config, isolated=isolated, table=table)
     administration = Administration(agent, owner=os.getuid())
+    meter = agent_meter(agent)
+    agent.counted = counting(meter)
     work_mode = 0o660
     largest = agent.largest_request
     with (
+        Exposure(meter, str(metrics)),
         serve_frames(
             folder / config.work_socket,
-            lambda payload, _: agent.handle(payload),
+            lambda payload, _: timed(agent.handle, payload, meter),
             mode=work_mode,
             limit=largest,
         ),

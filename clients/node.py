@@ -18,7 +18,11 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from hansa.contract.errors import ConnectionFailed, HansaError, InputError, MessageError
+from hansa.contract.exposing import expose
+from hansa.contract.exposition import Meter
 from hansa.contract.frames import WorkSocket
+from hansa.contract.logs import add_log_options, places_of, say_failure, start_logging
+from hansa.contract.process_figures import process_figures
 
 os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
 
@@ -35,6 +39,7 @@ from hansa.clients.fleet import (
     UntrustedServerError,
     load_private_key,
 )
+from hansa.clients.node_figures import BYTES, MESSAGES, ONLINE, ONLINES, SECONDS
 from hansa.contract.content import unwrap, wrap
 
 log = logging.getLogger("hansa.node")
@@ -58,9 +63,19 @@ class Node:
     connection : the way to the server
     answer : asked for every message; may raise, which is answered with an error message
     answer_s : longest time one answer may take, seconds; a message's own deadline also holds
+    meter : counts in it
     """
 
-    def __init__(self, connection: FleetConnection, answer: Answer, *, answer_s: float = 3600.0) -> None:
+    def __init__(
+        self,
+        connection: FleetConnection,
+        answer: Answer,
+        *,
+        answer_s: float = 3600.0,
+        meter: Meter | None = None,
+    ) -> None:
+        self._meter = Meter() if meter is None else meter
+        self._meter.declare(MESSAGES, SECONDS, BYTES, ONLINE, ONLINES)
         self._connection = connection
         self._answer = answer
         self._answer_s = answer_s
@@ -127,6 +142,8 @@ class Node:
                 problem = str(error)
             else:
                 log.info("online at %s as node %d", self._connection.server, node_id)
+                self._meter.add(ONLINES)
+                self._meter.set(ONLINE, to=1)
                 self._beat_now.set()
                 return True
             if problem != said:
@@ -157,11 +174,13 @@ class Node:
                 if not lost:
                     log.warning("%s; trying again until it works", error)
                 lost = True
+                self._meter.set(ONLINE, to=0)
                 self._stop.wait(next(pauses, _BACK_OFF_S[1]))
                 continue
             if lost:
                 log.info("connected again")
                 lost, pauses = False, self._back_off()
+                self._meter.set(ONLINE, to=1)
                 self._beat_now.set()
             if pulled is not None:
                 idle_s = _IDLE_S[0]
@@ -178,28 +197,36 @@ class Node:
             left = _seconds_left(pulled)
             if left <= 0:
                 # Nobody could take the reply, and the agent would pay for it.
+                self._meter.add(MESSAGES, "expired")
                 log.warning("a message expired %.0f s ago and is dropped; do the clocks agree?", -left)
                 return
             reply = self._reply_to(pulled, left)
             self._push(reply, time.monotonic() - started)
-        except Exception:
-            log.exception("a message could not be answered")
+        except Exception as error:
+            log.error("a message could not be answered: %s", places_of(error))
         finally:
             self._places.release()
 
     def _reply_to(self, pulled: Pulled, left: float) -> Message:
         try:
             payload = unwrap(pulled.message().content)
-            return Message(wrap(self._answer(payload, min(left, self._answer_s))), reply_to=pulled.header)
+            began = time.monotonic()
+            answer = self._answer(payload, min(left, self._answer_s))
+            self._meter.observe(SECONDS, time.monotonic() - began)
+            self._meter.add(BYTES, "down", by=len(payload))
+            self._meter.add(BYTES, "up", by=len(answer))
+            self._meter.add(MESSAGES, "answered")
+            return Message(wrap(answer), reply_to=pulled.header)
         except ConnectionFailed as error:
             log.warning("%s", error)
-            reason = f"agent-unavailable: {error}"
+            outcome, reason = "agent unavailable", f"agent-unavailable: {error}"
         except MessageError as error:
             log.warning("%s", error)
-            reason = f"malformed: {error}"
+            outcome, reason = "malformed", f"malformed: {error}"
         except Exception as error:
-            log.exception("the answer failed")
-            reason = f"node-failed: {type(error).__name__}"
+            log.error("the answer failed: %s", places_of(error))
+            outcome, reason = "failed", f"node-failed: {type(error).__name__}"
+        self._meter.add(MESSAGES, outcome)
         return Message(
             Error(code=ErrorCode.CLIENT_APP_RAISED_EXCEPTION, reason=reason), reply_to=pulled.header
         )
@@ -214,6 +241,7 @@ class Node:
                 return None
             except HansaError as error:
                 if tries == _PUSH_TRIES:
+                    self._meter.add(MESSAGES, "lost")
                     log.warning("an answer was lost: %s", error)
                     return None
             self._stop.wait(pause)
@@ -256,8 +284,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     2: this node's key, its files or the server's certificate are wrong; trying again would not help.
     """
     options = _parse(argv)
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    logging.getLogger("hansa").setLevel(options.log_level.upper())
+    start_logging("node", options.log_level, options.log_format)
     if options.proxy:
         os.environ["HTTPS_PROXY"] = os.environ["HTTP_PROXY"] = options.proxy
     try:
@@ -267,15 +294,22 @@ def main(argv: Sequence[str] | None = None) -> int:
             ca=_read_ca(options.ca),
             insecure=options.insecure,
         )
-        node = Node(connection, WorkSocket(options.work_socket).ask, answer_s=options.answer_seconds)
+        meter = Meter([process_figures("node")])
+        ask = WorkSocket(options.work_socket).ask
+        node = Node(connection, ask, answer_s=options.answer_seconds, meter=meter)
         if options.once_check:
             print(f"{options.server} admits this node as {node.check()}")
             return 0
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: node.stop())
-        node.run()
+        exposure = expose(meter, options.metrics)
+        try:
+            node.run()
+        finally:
+            if exposure is not None:
+                exposure.close()
     except HansaError as error:
-        print(f"hansa node: {error}", file=sys.stderr)
+        say_failure("node", error, error.exit_code)
         return error.exit_code
     return 0
 
@@ -300,7 +334,8 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--proxy", help="URL of the HTTPS proxy; one with a password belongs in HTTPS_PROXY")
     add("--answer-seconds", type=float, default=3600.0, help="longest time the agent may take")
     add("--once-check", action="store_true", help="come online once, say so, and exit")
-    add("--log-level", default="info", choices=["debug", "info", "warning", "error"])
+    add("--metrics", metavar="WHERE", help="figures: HOST:PORT, or a file that ends in .prom; default: none")
+    add_log_options(parser)
     return parser.parse_args(argv)
 
 

@@ -47,6 +47,7 @@ from hansa.contract.blind_messages import (
 from hansa.contract.errors import MessageError, RefusalError
 from hansa.contract.jobs import JobPlan
 from hansa.contract.keys import to_text
+from hansa.contract.logs import about, now_about, places_of
 from hansa.contract.messages import (
     FACT_CHARACTERS,
     PREKEYS,
@@ -64,6 +65,7 @@ from hansa.contract.messages import (
     RefusalReply,
     Reply,
     ReplyHeader,
+    Request,
     Seen,
     TrainRequest,
     UnmaskReply,
@@ -113,6 +115,16 @@ def _clipped_facts(facts: Mapping[str, str | int]) -> dict[str, str | int]:
     return {key: clipped(it, FACT_CHARACTERS) if isinstance(it, str) else it for key, it in facts.items()}
 
 
+def _subject(body: Request) -> dict[str, str | int | None]:
+    """What lines about a request are about."""
+    order = getattr(body, "order", None)
+    if order is not None:
+        return {"job": order.job, "attempt": order.attempt, "round": order.base}
+    plan = getattr(body, "plan", None)
+    job = plan.job if plan is not None else getattr(body, "job", None)
+    return {"job": job, "attempt": getattr(body, "attempt", None)}
+
+
 class Agent:
     """Answers requests for one member; safe to call from several threads, one attempt of a job at a time."""
 
@@ -151,6 +163,8 @@ class Agent:
         # This agent's start, and who signed it; None where a member needs nobody's word.
         self.starts: Starts | None = ring or starts
         self.isolated = isolated
+        # Told of each new answer: the type of its body, or the code of a refusal.
+        self.counted: Callable[[str], None] = lambda answer: None
         self.started = now().timestamp()
         self._work = work
         self._monotonic = monotonic
@@ -200,7 +214,7 @@ class Agent:
     def handle(self, request: bytes) -> bytes:
         """Answer one request. Never raises: what cannot be obeyed is refused, typed and signed."""
         asked = digest(request)
-        with self._jobs.answer() as turn:
+        with about(), self._jobs.answer() as turn:
             return self._answer(request, asked, turn)
 
     def _answer(self, request: bytes, asked: str, turn: Turn) -> bytes:
@@ -217,9 +231,9 @@ class Agent:
         except MessageError as error:
             self._strangers.note(error)
             reply = RefusalReply(code="bad-size", sentence=clipped(str(error)))
-        except Exception:
-            # What failed may quote a record; the details stay in this member's own log.
-            log.exception("an attempt failed")
+        except Exception as error:
+            # Its message may quote a record: no log has those, this member's own one neither.
+            log.error("an attempt failed: %s", places_of(error))
             reply = RefusalReply(
                 code="training-failed",
                 sentence="the agent failed; its own log says why",
@@ -238,6 +252,7 @@ class Agent:
             header.charter, membership.charter_hash, membership.charter, self._now(), membership.superseded
         )
         body = header.body
+        now_about(**_subject(body))
         if isinstance(body, HelloRequest):
             if self._masked is None or body.prekeys == 0:
                 return self._reply(asked, *self._hello(body))
@@ -556,6 +571,7 @@ class Agent:
             )
 
     def _reply(self, asked: str, body: Reply, segments: Segments) -> bytes:
+        self.counted(body.code if isinstance(body, RefusalReply) else body.type)
         header = ReplyHeader(
             charter=self.membership.charter_hash,
             sender=self.membership.name,

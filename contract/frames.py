@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hansa.contract.errors import ConnectionFailed, InputError, MessageError
+from hansa.contract.logs import places_of
 
 MAX_FRAME_BYTES = 1 << 30
 _CHUNK = 1 << 20
@@ -148,9 +149,9 @@ class FrameServer:
                 _send(connection, answer, deadline=None)
         except (OSError, MessageError) as error:
             log.info("%s: connection dropped: %s", self.path.name, error)
-        except Exception:
+        except Exception as error:
             # The caller sees the connection close; what went wrong is the owner's to read.
-            log.exception("%s: the handler failed", self.path.name)
+            log.error("%s: the handler failed: %s", self.path.name, places_of(error))
         finally:
             self._places.release()
 

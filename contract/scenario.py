@@ -151,6 +151,10 @@ class MemberConfig(Frozen):
     grant: FirstGrant | None = None
     # `none`: the agent enters an empty network namespace where the kernel allows it.
     network: Literal["none", "host"] = "none"
+    # Where its node shows its figures: HOST:PORT of this machine; default: a file, run/metrics/node-NAME.prom.
+    node_metrics: str | None = None
+    # Where its agent does, which has no network: a file that ends in .prom.
+    agent_metrics: str = "metrics/agent.prom"
     work_socket: str = "work.sock"
     admin_socket: str = "admin.sock"
     # Keep exact held-out scores in this folder for a result table; only sensible in a demo.

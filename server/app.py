@@ -16,6 +16,7 @@ from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
 from hansa.contract.errors import HansaError, InputError
+from hansa.contract.logs import now_about, say_always
 
 log = logging.getLogger("hansa.serverapp")
 
@@ -30,6 +31,7 @@ def main(grid: Grid, context: Context) -> None:
     """Run the job that the run's configuration names."""
     logging.getLogger("hansa").setLevel(logging.INFO)
     job = str(context.run_config.get("job", ""))
+    say_always(process="serverapp")
     run_job(grid, job, holder=f"run {context.run_id}")
 
 
@@ -53,6 +55,7 @@ def run_job(grid: Grid, job: str, *, holder: str) -> None:
     )
     store = open_store(config.store, path.parent)
     journal = store.claim(job or operator.default_job(), holder)
+    now_about(job=journal.plan.job)
     strategy = ConsortiumStrategy(
         charter=verified.charter,
         charter_hash=verified.hash,

@@ -34,6 +34,11 @@ class ServerConfig(Frozen):
     operator_key: str = "operator.key"
     # JSON: bearer tokens {"read": ..., "write": ..., "sign": ...}, mode 0600.
     tokens: str = "tokens.json"
+    # Where the processes show their figures: HOST:PORT; by default each in a file of its own, run/metrics/NAME.prom.
+    # Control's are a route of its API.
+    superlink_metrics: str | None = None
+    executor_metrics: str | None = None
+    sidecar_metrics: str | None = None
     # Flower's database; its default, memory, is right: what must last is in the store.
     flower_database: str | None = None
 

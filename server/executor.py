@@ -28,6 +28,10 @@ from typing import NoReturn
 import httpx
 
 from hansa.contract.errors import HansaError, InputError
+from hansa.contract.exposing import expose
+from hansa.contract.exposition import Meter
+from hansa.contract.logs import add_log_options, log_prints, say_failure, start_logging
+from hansa.contract.process_figures import process_figures
 
 os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
 
@@ -37,6 +41,8 @@ from flwr.supercore.interceptors import RuntimeVersionHttpInterceptor, SuperExec
 from flwr.supercore.logger import mirror_output_to_queue
 from flwr.supercore.runtime import RuntimeHttpClient
 from flwr.superlink.runtime import run_serverapp
+
+from hansa.server.executor_figures import CAPACITY, ENDED, REACHED, RUNNING, TASKS, serverapp_memory
 
 log = logging.getLogger("hansa.executor")
 
@@ -58,6 +64,7 @@ class Executor:
     ca : PEM of the CA when the inner listener speaks TLS; plain HTTP without
     ready : a file that is there while it takes tasks
     give_up_s : end after so long without a SuperLink; None: never, whoever started it sees to that
+    meter : counts in it
     """
 
     def __init__(
@@ -69,13 +76,18 @@ class Executor:
         capacity: int = 4,
         ready: Path | None = None,
         give_up_s: float | None = None,
+        meter: Meter | None = None,
     ) -> None:
+        self._meter = Meter() if meter is None else meter
+        self._meter.declare(TASKS, ENDED, RUNNING, REACHED)
+        self._meter.set(CAPACITY, to=capacity)
         self._address = address
         self._ca = ca
         self._capacity = capacity
         self._ready, self._give_up_s = ready, give_up_s
         self._draining = False
         self._children: set[int] = set()
+        self._meter.sources.append(serverapp_memory(lambda: tuple(self._children)))
         interceptors: list[object] = [RuntimeVersionHttpInterceptor(component_name="SuperExec")]
         if secret:
             interceptors.append(
@@ -122,17 +134,21 @@ class Executor:
                     if reachable:
                         log.warning("%s: %s; trying again until it works", self._address, problem)
                     reachable = False
+                    self._meter.set(REACHED, to=0)
                     if self._give_up_s is not None and time.monotonic() - reached > self._give_up_s:
                         raise HansaError(f"{self._address}: no SuperLink for {self._give_up_s:g} s")
                     time.sleep(_RETRY_S)
                     continue
                 reachable, reached = True, time.monotonic()
+                self._meter.set(REACHED, to=1)
                 if self._ready is not None and not self._draining:
                     self._ready.touch()
                 # A task that is given out while the signal comes is this executor's: nobody else gets it.
                 if answer.token:
                     log.info("task %d of run %d", answer.task.task_id, answer.task.run_id)
                     self._children.add(self._fork(answer.token))
+                    self._meter.add(TASKS)
+                    self._meter.set(RUNNING, to=len(self._children))
                 elif time.monotonic() - asked < _IDLE_S:
                     time.sleep(_IDLE_S)
         finally:
@@ -177,6 +193,7 @@ class Executor:
         # Whoever drains a group of processes means the executor.
         signal.signal(signal.SIGUSR1, signal.SIG_IGN)
         _die_with(parent)
+        log_prints("flwr")
         lines: Queue[str | None] = Queue()
         mirror_output_to_queue(lines)
         run_serverapp(
@@ -190,8 +207,11 @@ class Executor:
 
     def _reap(self) -> None:
         for child in list(self._children):
-            if os.waitpid(child, os.WNOHANG)[0]:
+            ended, status = os.waitpid(child, os.WNOHANG)
+            if ended:
                 self._children.discard(child)
+                self._meter.add(ENDED, "done" if status == 0 else "failed")
+                self._meter.set(RUNNING, to=len(self._children))
 
     def _end_children(self) -> None:
         for number, patience in ((signal.SIGTERM, _GRACE_S), (signal.SIGKILL, _GRACE_S)):
@@ -225,27 +245,34 @@ def _die_with(parent: int) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run an executor until SIGTERM or SIGINT; 2 when the secret or a file is wrong."""
     options = _parse(argv)
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    logging.getLogger("hansa").setLevel(options.log_level.upper())
+    start_logging("executor", options.log_level, options.log_format)
     logging.getLogger("flwr").setLevel(logging.WARNING)
+    meter = Meter([process_figures("executor")])
     try:
         secret = _read(options.secret)
         ca = _read(options.ca)
         for name in options.preload:
             importlib.import_module(name)
-        Executor(
+        executor = Executor(
             options.address,
             secret=secret,
             ca=ca,
             capacity=options.capacity,
             ready=options.ready_file,
             give_up_s=options.give_up,
-        ).run()
+            meter=meter,
+        )
+        exposure = expose(meter, options.metrics)
+        try:
+            executor.run()
+        finally:
+            if exposure is not None:
+                exposure.close()
     except HansaError as error:
-        print(f"hansa executor: {error}", file=sys.stderr)
+        say_failure("executor", error, error.exit_code)
         return error.exit_code
     except ImportError as error:
-        print(f"hansa executor: --preload: {error}", file=sys.stderr)
+        say_failure("executor", ImportError(f"--preload: {error}"), 2)
         return 2
 
 
@@ -268,7 +295,8 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--ready-file", type=Path, help="is there while tasks are taken")
     add("--give-up", type=float, metavar="S", help="end after so long without a SuperLink")
     add("--preload", action="append", default=[], metavar="MODULE", help="imported before the first task")
-    add("--log-level", default="info", choices=["debug", "info", "warning", "error"])
+    add("--metrics", metavar="WHERE", help="figures: HOST:PORT, or a file that ends in .prom; default: none")
+    add_log_options(parser)
     return parser.parse_args(argv)
 
 

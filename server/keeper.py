@@ -14,6 +14,7 @@ from typing import Literal, Protocol
 
 from hansa.contract.errors import ConnectionFailed, HansaError
 from hansa.contract.jobs import JobStatus
+from hansa.contract.logs import about
 from hansa.server.records import JobRecord, RunRecord
 from hansa.server.store import Store
 from hansa.strategies.journal_laws import wanted_sentence
@@ -93,7 +94,8 @@ class Keeper:
             self._end_runs_of_jobs_that_are_over()
             room = self._parallel
             for job in self._store.jobs.unfinished():
-                room -= self._look_after(job, room)
+                with about(job=job.job):
+                    room -= self._look_after(job, room)
         except ConnectionFailed as error:
             if self._reachable:
                 log.warning("%s; jobs wait until it is back", error)

@@ -28,6 +28,10 @@ from cryptography import x509
 from starlette.types import ASGIApp
 
 from hansa.contract.errors import HansaError, InputError
+from hansa.contract.exposing import Exposure
+from hansa.contract.exposition import Meter
+from hansa.contract.logs import add_log_options, say_failure, start_logging
+from hansa.contract.process_figures import process_figures
 from hansa.contract.signatures import verify_charter
 from hansa.server.lane import (
     FleetOnly,
@@ -38,6 +42,7 @@ from hansa.server.lane import (
     register_nodes,
 )
 from hansa.server.lane.app import MAX_BODY_BYTES
+from hansa.server.lane.counted import CERTIFICATE, LANE, NODES, Counted
 from hansa.server.lane.own_app import OwnAppOnly
 
 log = logging.getLogger("hansa.superlink")
@@ -70,15 +75,18 @@ class Options:
     max_message_bytes: int
     ready_file: Path | None
     log_level: str
+    log_format: str | None = None
+    metrics: str | None = None
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run until SIGTERM or SIGINT. Returns 0, or 2 with one line on stderr when the input is wrong."""
     options = _parse(argv)
+    start_logging("superlink", options.log_level, options.log_format)
     try:
         serve(options)
     except HansaError as error:
-        print(f"hansa superlink: {error}", file=sys.stderr)
+        say_failure("superlink", error, error.exit_code)
         return error.exit_code
     return 0
 
@@ -94,12 +102,18 @@ def serve(options: Options) -> None:
         # Listening sockets first: a port in use is known before Flower is built.
         inner = stack.enter_context(_listening(options.inner))
         fleet = stack.enter_context(_listening(options.fleet))
-        stack.enter_context(_levels(options.log_level))
+        # Flower logs a line per reply at INFO.
+        level = logging.getLevelName(options.log_level.upper())
+        logging.getLogger("flwr").setLevel(max(logging.WARNING, level))
         app, lane = build_app(options)
         register_nodes(app.state.linkstate_factory.state(), nodes)
         outer: ASGIApp = lane or app
         if not options.any_app:
             outer = OwnAppOnly(outer)
+        if options.metrics is not None:
+            meter = _meter(options, lane is not None, len(nodes))
+            stack.enter_context(Exposure(meter, options.metrics))
+            outer = Counted(outer, meter)
         runner_options: dict[str, Any] = {}
         with contextlib.suppress(ImportError):
             import uvloop
@@ -107,6 +121,16 @@ def serve(options: Options) -> None:
             runner_options["loop_factory"] = uvloop.new_event_loop
         with asyncio.Runner(**runner_options) as runner:
             runner.run(_serve(options, outer, lane, inner, fleet))
+
+
+def _meter(options: Options, lane: bool, nodes: int) -> Meter:
+    meter = Meter([process_figures("superlink")])
+    meter.set(LANE, to=lane)
+    meter.set(NODES, to=nodes)
+    if options.certificate is not None:
+        leaf = x509.load_pem_x509_certificate(options.certificate.read_bytes())
+        meter.set(CERTIFICATE, "server", to=leaf.not_valid_after_utc.timestamp())
+    return meter
 
 
 def _nodes(options: Options) -> list[NodeKey]:
@@ -271,15 +295,6 @@ def _listening(address: tuple[str, int]) -> Iterator[socket.socket]:
         yield sock
 
 
-@contextlib.contextmanager
-def _levels(level: str) -> Iterator[None]:
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    logging.getLogger("hansa").setLevel(level.upper())
-    # Flower logs a line per reply at INFO.
-    logging.getLogger("flwr").setLevel(max(logging.WARNING, logging.getLevelName(level.upper())))
-    yield
-
-
 def _check_certificate(certificate: Path | None, key: Path | None, ca: Path | None) -> None:
     """One clear sentence now instead of members that fail to connect later."""
     if certificate is None or key is None:
@@ -343,7 +358,8 @@ def _parse(argv: Sequence[str] | None) -> Options:
     )
     add("--max-message-bytes", type=int, default=MAX_BODY_BYTES)
     add("--ready-file", type=Path, help="written, as JSON, once both listeners serve")
-    add("--log-level", default="info", choices=["debug", "info", "warning", "error"])
+    add("--metrics", metavar="WHERE", help="figures: HOST:PORT, or a file that ends in .prom; default: none")
+    add_log_options(parser)
     return Options(**vars(parser.parse_args(argv)))
 
 

@@ -18,10 +18,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hansa.contract.errors import HansaError
+from hansa.contract.exposing import expose
+from hansa.contract.exposition import Meter
+from hansa.contract.logs import add_log_options, say_failure, start_logging
+from hansa.contract.process_figures import process_figures
 
 from .alone import hold_alone
 from .looking import Sidecar
 from .memory import Memories
+from .process_watch import ProcessWatch
 from .server_api import ServerApi
 
 if TYPE_CHECKING:
@@ -36,25 +41,30 @@ TOKEN_VARIABLE = "HANSA_TOKEN"
 def main(argv: Sequence[str] | None = None) -> int:
     """Look again and again until SIGTERM or SIGINT. Returns 0, or 2 with one line on stderr when the input is wrong."""
     options = _parse(argv)
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    logging.getLogger("hansa").setLevel(options.log_level.upper())
+    start_logging("sidecar", options.log_level, options.log_format)
     ended = threading.Event()
     try:
         token = _token(options.tokens)
         api = ServerApi(options.control, token)
         lock = hold_alone(options.state / "sidecar.lock", "sidecar")
         memories = Memories(options.state)
-        scaler = _scaler(options, token)
+        meter = Meter([process_figures("sidecar")])
+        exposure = expose(meter, options.metrics)
+        watch = ProcessWatch(ServerApi(options.control, token), options.watch)
+        scaler = _scaler(options, token, meter)
     except (OSError, ValueError, HansaError) as error:
-        print(f"hansa sidecar: {error}", file=sys.stderr)
+        say_failure("sidecar", error, 2)
         return 2
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: ended.set())
-    sidecar = Sidecar(api, memories)
+    sidecar = Sidecar(api, memories, meter)
     if options.ready_file is not None:
         options.ready_file.write_text("ready\n")
     while not ended.wait(options.every):
         sidecar.look()
+        watch.look()
+    if exposure is not None:
+        exposure.close()
     if scaler is not None:
         scaler.end()
     api.close()
@@ -62,7 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _scaler(options: argparse.Namespace, token: str) -> RunningScaler | None:
+def _scaler(options: argparse.Namespace, token: str, meter: Meter) -> RunningScaler | None:
     """The scaler beside it, where services are named; it is imported only then.
 
     What stands in its way here and now, a record that is damaged for one, ends no watch over jobs.
@@ -70,11 +80,14 @@ def _scaler(options: argparse.Namespace, token: str) -> RunningScaler | None:
     if options.scaler is None:
         return None
     from .actuators import ActuatorError
+    from .figures import noted
     from .scaler.running import RunningScaler
 
     control = ServerApi(options.control, token)
     try:
-        return RunningScaler(options.scaler, options.state / "scaler", control)
+        return RunningScaler(
+            options.scaler, options.state / "scaler", control, seen=lambda it: noted(meter, it)
+        )
     except ActuatorError as error:
         log.error("nothing is scaled until the next start: %s", error)
         return None
@@ -111,7 +124,17 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--every", type=float, default=LOOK_EVERY_S, help="seconds between looks")
     parser.add_argument("--ready-file", type=Path)
-    parser.add_argument("--log-level", default="info")
+    parser.add_argument(
+        "--metrics", metavar="WHERE", help="figures: HOST:PORT, or a file that ends in .prom; default: none"
+    )
+    parser.add_argument(
+        "--watch",
+        action="append",
+        default=[],
+        metavar="WHERE",
+        help="where another process shows its figures, HOST:PORT or a file: its memory is watched",
+    )
+    add_log_options(parser)
     return parser.parse_args(argv)
 
 

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Mapping
 from typing import Any
 
+from hansa.contract.exposition import Meter
+from hansa.contract.logs import about
+
+from .figures import CONTROL, DECISIONS, LOOKED, LOOKS, REFUSED, WATCHED
 from .job_watch import (
     OVERLAP,
     ROUNDS,
@@ -32,7 +37,9 @@ _FIRST_FIGURES = 4
 class Sidecar:
     """Looks at the jobs of one control."""
 
-    def __init__(self, api: ServerApi, memories: Memories) -> None:
+    def __init__(self, api: ServerApi, memories: Memories, meter: Meter | None = None) -> None:
+        self._meter = Meter() if meter is None else meter
+        self._meter.declare(LOOKS, LOOKED, CONTROL, WATCHED, DECISIONS, REFUSED)
         self._api = api
         self._memories = memories
         self._jobs: dict[str, JobMemory] = {}
@@ -49,17 +56,23 @@ class Sidecar:
             live = [it for it in jobs if it["status"] not in _OVER or it["job"] in self._jobs]
             for job in live:
                 try:
-                    self._look_at(job)
+                    with about(job=job["job"], round=job["round"]):
+                        self._look_at(job)
                 except Away:
                     raise
                 except Exception:
                     # One job's answers in no form must not end the watch over all others.
                     log.exception("job %s could not be looked at; trying again", job["job"])
             self._forget({it["job"] for it in jobs if it["status"] not in _OVER})
+            self._meter.add(LOOKS)
+            self._meter.set(LOOKED, to=time.time())
+            self._meter.set(WATCHED, to=len(self._jobs))
+            self._meter.set(CONTROL, to=1)
         except Away as away:
             if not self._away:
                 log.warning("%s; trying again", away)
             self._away, self._charter = True, None
+            self._meter.set(CONTROL, to=0)
             return
         except Exception:
             log.exception("a look failed; trying again")
@@ -137,7 +150,9 @@ class Sidecar:
             self._api.decide(name, decision, {})
         except Refused as refusal:
             log.warning("job %s: '%s' was not entered: %s", name, decision["key"], refusal)
+            self._meter.add(REFUSED)
             return
+        self._meter.add(DECISIONS, decision["by"])
         log.info("job %s: %s", name, decision["sentence"])
 
     def _act(self, name: str, action: Action, memory: JobMemory) -> None:
@@ -152,10 +167,12 @@ class Sidecar:
                 self._api.pause(name, "recovery", action.sentence)
         except Refused as refusal:
             log.warning("job %s: recovery was refused: %s", name, refusal)
+            self._meter.add(REFUSED)
             # What comes too late is decided anew; what cannot be done is for a person.
             late = refusal.status == 409
             state = memory.recovery
             memory.recovery = acted(state, action.key) if late else refused(state, action.key, str(refusal))
             return
         log.info("job %s: %s", name, action.sentence)
+        self._meter.add(DECISIONS, decision["by"])
         memory.recovery = acted(memory.recovery, action.key)

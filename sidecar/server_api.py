@@ -110,6 +110,11 @@ class ServerApi:
         """Hold a member out of selection, until somebody releases it."""
         return self._dict("POST", f"/v1/members/{member}/hold", {"by": by, "reason": reason})
 
+    def enter_processes(self, readings: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """Enter what processes hold now; what control itself holds."""
+        found = self._ask("POST", "/v1/processes", list(readings))
+        return [it for it in found if isinstance(it, dict)] if isinstance(found, list) else []
+
     def queue(self) -> dict[str, Any]:
         """How many jobs wait for an executor, and how many run."""
         return self._dict("GET", "/v1/queue")

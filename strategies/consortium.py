@@ -24,6 +24,7 @@ from hansa.contract.charter import Charter
 from hansa.contract.decisions import Decision
 from hansa.contract.errors import HansaError, MessageError
 from hansa.contract.jobs import AttemptKind, AttemptResult, JobStatus, MetricValue
+from hansa.contract.logs import now_about
 from hansa.contract.messages import PREKEYS, CloseReply, CloseRequest, Order, RefusalReply, TrainRequest
 from hansa.contract.plan import check_mechanism, check_rule
 from hansa.contract.segments import EVALUATION, LARGEST_WEIGHT, PREPARATION, STATISTICS, UPDATE, segment_specs
@@ -206,8 +207,10 @@ class ConsortiumStrategy(FlowerHooks):
 
     def train_round(self) -> AttemptResult:
         """One attempt: select, train, unmask, apply. Becomes a round when its sum was applied."""
+        now_about(round=self.state.round + 1, attempt=None)
         selection = self.select()
         attempt = self.open("train", selection)
+        now_about(attempt=attempt.order.attempt)
         self.gather_uploads(attempt)
         self.unmask(attempt)
         followed = self._followed(attempt)

@@ -6,7 +6,6 @@ It needs the served file alone, none of the organisation's keys or records.
 from __future__ import annotations
 
 import argparse
-import logging
 import os
 import signal
 import socket
@@ -15,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hansa.contract.errors import HansaError, InputError
+from hansa.contract.logs import add_log_options, say_failure, start_logging
 
 # A prediction is small; threads of a matrix library would cost more than they bring.
 for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "POLARS_MAX_THREADS"):
@@ -25,12 +25,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Serve. Returns 0, or 2 with one line on stderr when the input is wrong."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     options = _parse(arguments)
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    logging.getLogger("hansa").setLevel(options.log_level.upper())
+    start_logging("scoring", options.log_level, options.log_format)
     try:
         return _serve(options, arguments)
     except HansaError as error:
-        print(f"hansa scoring: {error}", file=sys.stderr)
+        say_failure("scoring", error, error.exit_code)
         return error.exit_code
 
 
@@ -146,7 +145,7 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--connections", type=int, default=2000, help="connections at once, for each worker")
     parser.add_argument("--max-body", type=int, default=16, help="largest batch, MiB")
     parser.add_argument("--ready-file", type=Path)
-    parser.add_argument("--log-level", default="info")
+    add_log_options(parser)
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     options = parser.parse_args(argv)
     if options.folder is None and options.model is None:

@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 
 from hansa.contract.errors import HansaError, InputError
+from hansa.contract.logs import add_log_options, say_failure, start_logging
 from hansa.contract.typed import write_atomically
 from hansa.server.config import read_server_config
 
@@ -23,12 +24,11 @@ log = logging.getLogger("hansa.control")
 def main(argv: Sequence[str] | None = None) -> int:
     """Serve until SIGTERM or SIGINT. Returns 0, or 2 with one line on stderr when the input is wrong."""
     options = _parse(argv)
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    logging.getLogger("hansa").setLevel(options.log_level.upper())
+    start_logging("control", options.log_level, options.log_format)
     try:
         serve(options)
     except HansaError as error:
-        print(f"hansa control: {error}", file=sys.stderr)
+        say_failure("control", error, error.exit_code)
         return error.exit_code
     return 0
 
@@ -89,7 +89,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--ready-file", type=Path, help="written, as JSON, once control serves")
     add("--parallel-jobs", type=int, default=1, metavar="N", help="jobs that may run at a time")
     add("--no-keeper", dest="keep", action="store_false", help="start no runs; they come from flwr run")
-    add("--log-level", default="info", choices=["debug", "info", "warning", "error"])
+    add_log_options(parser)
     return parser.parse_args(argv)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
@@ -16,6 +16,7 @@ from hansa.contract.keys import SigningKey, from_text
 from hansa.contract.signatures import verify_charter
 from hansa.server.config import ServerConfig
 from hansa.server.control.problems import NotThere
+from hansa.server.control.processes import ProcessTable
 from hansa.server.control.submission import check_plan
 from hansa.server.records import JobRecord
 from hansa.server.store import Store, open_store
@@ -24,7 +25,7 @@ from hansa.server.tokens import Tokens, load_tokens
 
 @dataclass(frozen=True)
 class ControlDesk:
-    """Control's state; all of it that changes is in the store."""
+    """Control's state; all of it that changes and must last is in the store."""
 
     store: Store
     charter: Charter
@@ -35,6 +36,7 @@ class ControlDesk:
     superlink: str
     # The job that a run which names none works on, where no keeper starts runs (`flwr run` by hand).
     own_job: Path | None = None
+    processes: ProcessTable = field(default_factory=ProcessTable)
 
     def submit(self, plan: JobPlan) -> JobRecord:
         """Queue a job that the charter allows; a plan that is known already is the job it made."""

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from sqlalchemy import Connection, insert, text
 
+from hansa.server.store.database import Database
 from hansa.server.store.tables import events
 
 # Any fixed number. PostgreSQL gives out numbers before commit: without one writer at a time, a reader that
@@ -35,3 +36,15 @@ def append(
         "facts": dict(facts or {}),
     }
     connection.execute(insert(events), row)
+
+
+class EventLog:
+    """Lines that belong to no other change of the store."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def append(self, kind: str, sentence: str, *, job: str | None = None, member: str = "") -> None:
+        """Append one line in a transaction of its own."""
+        with self._database.write() as connection:
+            append(connection, kind, sentence, job=job, member=member)

@@ -7,6 +7,8 @@ from pathlib import Path
 from hansa.server.store.budgets import Budgets
 from hansa.server.store.database import Database, connect
 from hansa.server.store.decisions import Decisions
+from hansa.server.store.events import EventLog
+from hansa.server.store.figures import Figures
 from hansa.server.store.history import History
 from hansa.server.store.jobs import Jobs, Runs
 from hansa.server.store.journal import JobJournal
@@ -23,6 +25,8 @@ class Store:
         self.jobs = Jobs(database)
         self.runs = Runs(database)
         self.history = History(database)
+        self.figures = Figures(database)
+        self.events = EventLog(database)
         self.budgets = Budgets(database)
         self.knobs = Knobs(database)
         self.decisions = Decisions(database)

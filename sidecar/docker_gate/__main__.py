@@ -16,10 +16,20 @@ from collections.abc import Sequence
 from http import HTTPStatus
 from pathlib import Path
 
+from hansa.contract.errors import InputError
+from hansa.contract.exposing import expose
+from hansa.contract.exposition import Family, Meter
+from hansa.contract.logs import add_log_options, say_failure, start_logging
+from hansa.contract.process_figures import process_figures
+
 from .gate import Answer, Gate
 from .rules import Forbidden, read_wish
 
 log = logging.getLogger("hansa.gate")
+
+REQUESTS = Family(
+    "hansa_gate_requests_total", "counter", "Requests by status; 403 is a refusal.", ("code",), 20
+)
 
 # Whoever asks gets so long, and so many bytes, to say what it wants.
 _PATIENCE_S = 2.0
@@ -30,20 +40,25 @@ _SERVICE = re.compile(r"([a-zA-Z0-9][a-zA-Z0-9_.-]{0,62})=([0-9]{1,4})")
 def main(argv: Sequence[str] | None = None) -> int:
     """Serve until SIGTERM or SIGINT. Returns 0, or 2 with one line on stderr when the input is wrong."""
     options = _parse(argv)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    start_logging("docker-gate", options.log_level, options.log_format)
+    meter = Meter([process_figures("docker-gate")])
+    meter.declare(REQUESTS)
     try:
         services = dict(_service(it) for it in options.service)
+        exposure = expose(meter, options.metrics)
         listening = listen(options.listen)
-    except (OSError, ValueError) as error:
-        print(f"hansa docker gate: {error}", file=sys.stderr)
+    except (OSError, ValueError, InputError) as error:
+        say_failure("docker-gate", error, 2)
         return 2
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _leave)
     gate = Gate(options.docker, options.project, services, options.drain)
     log.info("at most %s of project %s", services, options.project)
     try:
-        serve(listening, gate)
+        serve(listening, gate, meter)
     finally:
+        if exposure is not None:
+            exposure.close()
         listening.close()
         options.listen.unlink(missing_ok=True)
     return 0
@@ -70,7 +85,7 @@ def listen(path: Path) -> socket.socket:
     return listening
 
 
-def serve(listening: socket.socket, gate: Gate) -> None:
+def serve(listening: socket.socket, gate: Gate, meter: Meter | None = None) -> None:
     """One after another, so that no two requests see the same free number."""
     while True:
         try:
@@ -79,7 +94,10 @@ def serve(listening: socket.socket, gate: Gate) -> None:
             return
         with connection:
             try:
-                connection.sendall(_bytes(_answer(connection, gate)))
+                answer = _answer(connection, gate)
+                if meter is not None:
+                    meter.add(REQUESTS, str(answer.status))
+                connection.sendall(_bytes(answer))
             except OSError:
                 continue
 
@@ -143,6 +161,8 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--listen", type=Path, required=True, help="the gate's own socket")
     add("--project", required=True, help="Compose's project")
     add("--service", action="append", required=True, metavar="NAME=MOST", help="containers of it at most")
+    add("--metrics", metavar="FILE", help="figures, a file that ends in .prom; default: none")
+    add_log_options(parser)
     add("--drain", default="SIGUSR1", choices=["SIGUSR1", "SIGTERM", "SIGINT", "SIGQUIT"])
     return parser.parse_args(argv)
 

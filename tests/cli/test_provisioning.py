@@ -21,7 +21,16 @@ from hansa.contract.keys import SigningKey, to_text
 from hansa.contract.scenario import read_scenario
 from hansa.contract.signatures import read_pin, verify_charter
 
-PRIVATE = {"identity.key", "sealing.key", "split.key", "node.key", "ca.key", "server.key", "operator.key"}
+PRIVATE = {
+    "identity.key",
+    "sealing.key",
+    "split.key",
+    "node.key",
+    "ca.key",
+    "server.key",
+    "operator.key",
+    "read.token",
+}
 PRIVATE |= {"tokens.json", "superexec.secret", "pin.json"}
 
 
