@@ -40,6 +40,14 @@ def submit(
     if_none: Annotated[
         bool, typer.Option("--if-none", help="Do nothing where control has a job already.")
     ] = False,
+    start: Annotated[
+        Path | None,
+        typer.Option(
+            "--from",
+            metavar="FILE",
+            help="Start from a model that 'hansa jobs export' wrote, not from the seed's weights.",
+        ),
+    ] = None,
     control: ControlOption = None,
     instance: InstanceOption = None,
     as_json: JsonOption = False,
@@ -51,6 +59,14 @@ def submit(
     plan = _plan(name, file, changes, pins or [], instance, remote=remote)
     with reach(control, instance, "write") as desk:
         known = desk.jobs() if if_none else []
+        if not known and start is not None:
+            from hansa.cli.starting import read_start, submit_from
+
+            begun, sentence = submit_from(desk, plan, read_start(start))
+            _say(begun, as_json)
+            if not as_json:
+                typer.echo(sentence)
+            return
         _say(known[-1] if known else desk.submit(plan), as_json)
 
 
