@@ -238,6 +238,35 @@ def export(
 
 
 @app.command()
+def mlflow(
+    job: JobArgument = None,
+    out: Annotated[Path | None, typer.Option(help="MLflow's local folder, e.g. mlruns.")] = None,
+    server: Annotated[
+        str | None, typer.Option("--server", help="In its place: a tracking server's address.")
+    ] = None,
+    experiment: Annotated[
+        str | None, typer.Option(help="MLflow's experiment; default: the job's name.")
+    ] = None,
+    control: ControlOption = None,
+    instance: InstanceOption = None,
+) -> None:
+    """Hand a job's released figures to MLflow: a local folder, or a tracking server. MLflow is not needed here."""
+    from hansa.cli.mlflow_run import MlflowRun, send, write_store
+
+    if (out is None) == (server is None):
+        raise InputError("name one of --out FOLDER and --server ADDRESS")
+    with reach(control, instance) as desk:
+        found = choose_job(desk, job)
+        run = MlflowRun.of(found, desk.rounds(found.job), experiment)
+    told = f"{len(run.metrics)} values of {found.round} rounds, experiment '{run.experiment}'"
+    if out is not None:
+        typer.echo(f"{write_store(run, out)}: {told}; look at it with: mlflow ui --backend-store-uri {out}")
+    else:
+        assert server is not None
+        typer.echo(f"run {send(run, server)} at {server}: {told}")
+
+
+@app.command()
 def knobs(
     job: JobArgument = None,
     settings: Annotated[
