@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from typing import Self, TypeVar
 
 import httpx
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
 from hansa.cli.instance import Instance
@@ -24,7 +26,15 @@ from hansa.server.records import (
     ScalingRecord,
     SpendingRecord,
 )
-from hansa.server.replies import CharterFacts, KnobChange, KnobState, MemberState, Release, RolledBack
+from hansa.server.replies import (
+    CharterFacts,
+    KnobChange,
+    KnobState,
+    MemberState,
+    Release,
+    RolledBack,
+    StartedJob,
+)
 
 T = TypeVar("T")
 _TIMEOUT_S = 5.0
@@ -65,6 +75,11 @@ class Control:
     def submit(self, plan: JobPlan) -> JobRecord:
         """Queue a job; sent again, the same plan is the same job."""
         return self._ask("POST", "/v1/jobs", JobRecord, body=plan.model_dump(mode="json"))
+
+    def submit_started(self, plan: JobPlan, weights: NDArray[np.float64]) -> JobRecord:
+        """As `submit`, of a job that starts from a model whose weights the server may have."""
+        body = StartedJob.of(plan, weights).model_dump(mode="json")
+        return self._ask("POST", "/v1/jobs/started", JobRecord, body=body)
 
     def job(self, job: str) -> JobRecord:
         """A job by its id or the beginning of it."""

@@ -12,6 +12,7 @@ from hansa.cli.instance import DEFAULT_ROOT, Instance
 from hansa.cli.overrides import override, override_job
 from hansa.cli.provisioning import provision
 from hansa.cli.run_record import is_held
+from hansa.cli.starting import StartFile
 from hansa.contract.charter import Charter, Mechanism, Mode, PrivacyPlan
 from hansa.contract.errors import DataError, InputError
 from hansa.contract.features import FeatureContract
@@ -32,6 +33,8 @@ class Demo:
     plan: JobPlan
     # An earlier run's instance stood in its place.
     replaced: bool = False
+    # A model to start from.
+    start: StartFile | None = None
 
 
 def prepare(

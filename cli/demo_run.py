@@ -93,7 +93,7 @@ def run_demo(demo: Demo, charter: Charter, progress: Progress, interruption: Int
             memory.look({it.name: it.pid for it in supervisor.processes if it.pid is not None})
 
         with Control.of(instance, "write") as control:
-            job, sentence = start_job(control, demo.plan)
+            job, sentence = start_job(control, demo.plan, demo.start)
             if sentence:
                 progress.note(sentence)
             followed = follow(control, job, wait=interruption.wait, seen=progress.seen, check=check)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from hansa.cli.control_client import Control
 from hansa.cli.results import RoundLine
+from hansa.cli.starting import StartFile, submit_from
 from hansa.contract.errors import ConnectionFailed
 from hansa.contract.jobs import JobPlan
 from hansa.server.records import EventRecord, JobRecord, RoundRecord
@@ -41,7 +42,7 @@ class Followed:
         ]
 
 
-def start_job(control: Control, plan: JobPlan) -> tuple[JobRecord, str]:
+def start_job(control: Control, plan: JobPlan, start: StartFile | None = None) -> tuple[JobRecord, str]:
     """Submit a job, unless an unfinished one is there that it would wait behind: then that one, and a sentence."""
     for job in control.jobs():
         if job.status in ("queued", "running") and job.wanted == "run":
@@ -49,7 +50,9 @@ def start_job(control: Control, plan: JobPlan) -> tuple[JobRecord, str]:
                 f"going on with job {job.job[:8]}, which stands at round {job.round} of {job.plan.rounds}; "
                 "no new job is submitted"
             )
-    return control.submit(plan), ""
+    if start is None:
+        return control.submit(plan), ""
+    return submit_from(control, plan, start)
 
 
 def follow(

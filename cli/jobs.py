@@ -40,6 +40,14 @@ def submit(
     if_none: Annotated[
         bool, typer.Option("--if-none", help="Do nothing where control has a job already.")
     ] = False,
+    start: Annotated[
+        Path | None,
+        typer.Option(
+            "--from",
+            metavar="FILE",
+            help="Start from a model that 'hansa jobs export' wrote, not from the seed's weights.",
+        ),
+    ] = None,
     control: ControlOption = None,
     instance: InstanceOption = None,
     as_json: JsonOption = False,
@@ -51,6 +59,14 @@ def submit(
     plan = _plan(name, file, changes, pins or [], instance, remote=remote)
     with reach(control, instance, "write") as desk:
         known = desk.jobs() if if_none else []
+        if not known and start is not None:
+            from hansa.cli.starting import read_start, submit_from
+
+            begun, sentence = submit_from(desk, plan, read_start(start))
+            _say(begun, as_json)
+            if not as_json:
+                typer.echo(sentence)
+            return
         _say(known[-1] if known else desk.submit(plan), as_json)
 
 
@@ -219,6 +235,35 @@ def export(
         typer.echo(
             f"{paths[0]}: model of round {release.round}, {release.parameters} parameters; see {paths[1]}"
         )
+
+
+@app.command()
+def mlflow(
+    job: JobArgument = None,
+    out: Annotated[Path | None, typer.Option(help="MLflow's local folder, e.g. mlruns.")] = None,
+    server: Annotated[
+        str | None, typer.Option("--server", help="In its place: a tracking server's address.")
+    ] = None,
+    experiment: Annotated[
+        str | None, typer.Option(help="MLflow's experiment; default: the job's name.")
+    ] = None,
+    control: ControlOption = None,
+    instance: InstanceOption = None,
+) -> None:
+    """Hand a job's released figures to MLflow: a local folder, or a tracking server. MLflow is not needed here."""
+    from hansa.cli.mlflow_run import MlflowRun, send, write_store
+
+    if (out is None) == (server is None):
+        raise InputError("name one of --out FOLDER and --server ADDRESS")
+    with reach(control, instance) as desk:
+        found = choose_job(desk, job)
+        run = MlflowRun.of(found, desk.rounds(found.job), experiment)
+    told = f"{len(run.metrics)} values of {found.round} rounds, experiment '{run.experiment}'"
+    if out is not None:
+        typer.echo(f"{write_store(run, out)}: {told}; look at it with: mlflow ui --backend-store-uri {out}")
+    else:
+        assert server is not None
+        typer.echo(f"run {send(run, server)} at {server}: {told}")
 
 
 @app.command()

@@ -30,6 +30,7 @@ from hansa.clients.held import HeldJobs
 from hansa.clients.ledger import Ledger
 from hansa.clients.membership import Membership, new_ring, new_starts
 from hansa.clients.protocol import Agent
+from hansa.clients.starting import kept_in
 from hansa.clients.witnesses import Witnesses
 from hansa.clients.work import Work
 from hansa.contract.charter import Charter, Member, charter_hash
@@ -114,7 +115,8 @@ class SimulatedFederation:
             from hansa.clients.blind import new_blind
 
             path = log if log == ":memory:" else Path(log).with_suffix(".held.sqlite")
-            blind = new_blind(membership, self.sealing_keys[name], HeldJobs(path), self.model)
+            keys, kept = self.sealing_keys[name], kept_in(Path(log).parent)
+            blind = new_blind(membership, keys, HeldJobs(path), self.model, kept)
         if ring is None and witnesses is not None:
             starts = new_starts(membership, witnesses)
         return Agent(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from hansa.cli.demo import Demo
     from hansa.cli.demo_run import DemoRun
     from hansa.cli.interrupts import Interruption
+    from hansa.cli.starting import StartFile
     from hansa.contract.charter import Charter
 
 app = typer.Typer(add_completion=False)
@@ -50,6 +52,10 @@ def up(
             help="Jobs side by side at most; executors come with them. Default 1, or as kept.",
         ),
     ] = None,
+    start: Annotated[
+        Path | None,
+        typer.Option("--from", metavar="FILE", help="Start from a model that 'hansa jobs export' wrote."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object as the last line.")] = False,
 ) -> None:
     """Run a whole federation on this machine: provision, start, train, show the result, stop."""
@@ -63,12 +69,15 @@ def up(
 
         console = Console(stderr=as_json)
         changes = [*(settings or []), *([f"rounds={rounds}"] if rounds else [])]
+        read = _start(start)
         demo = prepare(scenario, instance=instance, settings=changes, keep=keep)
         if demo.replaced:
             print(
                 f"replacing {demo.instance.folder} of an earlier run; --keep goes on with it", file=sys.stderr
             )
         charter = verify_charter(demo.instance.charter, demo.instance.signatures).charter
+        if read is not None:
+            demo = replace(demo, start=read)
         for warning in warnings_of(charter):
             print(f"warning: {warning}", file=sys.stderr)
         if executors is not None:
@@ -80,6 +89,15 @@ def up(
         run = _detached if detach else _attached
         code = run(demo, charter, console, interruption, as_json=as_json)
     raise SystemExit(code)
+
+
+def _start(path: Path | None) -> StartFile | None:
+    """The file of `--from`, before anything is made or replaced."""
+    if path is None:
+        return None
+    from hansa.cli.starting import read_start
+
+    return read_start(path)
 
 
 def _attached(
@@ -117,7 +135,7 @@ def _detached(
     if not start_in_background(instance, interruption):
         return interruption.exit_code
     with Control.of(instance, "write") as control:
-        job, sentence = start_job(control, demo.plan)
+        job, sentence = start_job(control, demo.plan, demo.start)
     if as_json:
         facts = {"status": job.status, "job": job.job, "instance": str(instance.folder)}
         print(json.dumps({**facts, "control": instance.control_url}), flush=True)

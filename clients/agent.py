@@ -119,8 +119,9 @@ def build(folder: Path, config: MemberConfig, *, isolated: bool, table: pl.DataF
     if sealing_key is not None and charter.protection.blind:
         from hansa.clients.blind import new_blind
         from hansa.clients.held import HELD, HeldJobs
+        from hansa.clients.starting import kept_in
 
-        blind = new_blind(membership, sealing_key, HeldJobs(folder / HELD), model)
+        blind = new_blind(membership, sealing_key, HeldJobs(folder / HELD), model, kept_in(folder))
     return Agent(
         membership,
         attempts,

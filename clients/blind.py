@@ -20,6 +20,7 @@ from hansa.clients.attempt_log import AttemptLog
 from hansa.clients.blind_states import read_state, state_bytes
 from hansa.clients.held import HeldJobs, HeldKeys, HeldState
 from hansa.clients.membership import Membership
+from hansa.clients.starting import Kept, held_start
 from hansa.contract.blind_messages import (
     ENCRYPTED_SUM,
     MOST_WRONG,
@@ -429,7 +430,11 @@ def check_label(order: Order) -> str:
 
 
 def new_blind(
-    membership: Membership, sealing_key: X25519PrivateKey, held: HeldJobs, model: Model
+    membership: Membership,
+    sealing_key: X25519PrivateKey,
+    held: HeldJobs,
+    model: Model,
+    kept: Kept = lambda start: None,
 ) -> BlindJobs:
     """What a member holds of jobs in mode `he`.
 
@@ -437,10 +442,13 @@ def new_blind(
     ----------
     held : their keys and states, on the disk
     model : the charter's, for columns that no contract check prepared
+    kept : models of earlier jobs that this member has, for a job that starts from one
     """
     charter = membership.charter
 
     def start(plan: JobPlan, array: NDArray[np.float64] | None) -> ModelState:
+        if plan.start is not None:
+            return ModelState.start(held_start(plan.start, kept))
         if array is None:
             return ModelState.start(model.initial(plan.seed))
         preparation = Preparation.read(array, charter.task.features)

@@ -32,6 +32,7 @@ from hansa.clients.masked import MaskedAttempts
 from hansa.clients.membership import Membership
 from hansa.clients.repeats import Repeats
 from hansa.clients.seldom import Seldom
+from hansa.clients.starting import check_sent, check_start
 from hansa.clients.turns import Turn, Turns
 from hansa.clients.witnesses import Witnesses
 from hansa.clients.work import Work
@@ -268,6 +269,7 @@ class Agent:
         if isinstance(body, JobRequest):
             limited = body.plan.job in self._limited
             noise = propose(body.plan, self.attempts, membership.charter, self.budget, limited=limited)
+            check_start(body.plan, membership.charter.task.features.digest, self._work.parameters)
             check_grids(body.plan, membership.charter, self._work.parameters, membership.name, noise)
             held = Held() if self.blind is None else self.blind.holds(body.plan.job)
             return self._reply(asked, JobReply(noise=noise, held=held), {})
@@ -389,6 +391,7 @@ class Agent:
                 raise RefusalError(
                     "mode-downgrade", "the order names keys, and the charter's mode is not 'he'"
                 )
+            check_sent(plan, order, segments.get("weights"))
             return segments
         if {"weights", "released", STEP} & set(segments):
             raise RefusalError(

@@ -7,9 +7,9 @@ A round is a train attempt that was applied; `base` is the round an attempt star
 from __future__ import annotations
 
 import math
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from hansa.contract.typed import Frozen, Slug
 
@@ -55,6 +55,27 @@ class ServerRule(Frozen):
     curvature: Annotated[float, Field(ge=0)] = 0.0
 
 
+class WarmStart(Frozen):
+    """The model that a job starts from, by what it is called: provenance, and never its weights.
+
+    Parameters
+    ----------
+    job : that made it; what it cost stays charged to that job in every ledger
+    rounds : of that job
+    charter : hash of the charter it was made under; empty where its file does not say
+    contract : digest of the feature contract (`FeatureContract.digest`)
+    weights : SHA-256 of its weights as little-endian f64
+    parameters : d
+    """
+
+    job: JobId
+    rounds: Annotated[int, Field(ge=0)] | None = None
+    charter: Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")] = ""
+    contract: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    weights: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    parameters: Annotated[int, Field(ge=1)]
+
+
 class JobPlan(Frozen):
     """What a job sets out to do; fixed when it is submitted, sent to every member."""
 
@@ -71,12 +92,30 @@ class JobPlan(Frozen):
     # Whether the job begins with a noised check of the contract's ranges, paid by a tenth of that.
     check: bool = False
     tuning: Tuning = "none"
+    # Another model than the seed's to start from.
+    start: WarmStart | None = None
     # Knobs that nobody may move during this job.
     pinned: Annotated[dict[Slug, float], Field(max_length=16)] = {}
     # A member that has not answered by then is left out of the attempt.
     deadline_s: Annotated[float, Field(gt=0, le=86_400)] = 60.0
     # An unanswered request is sent again, byte for byte, after this long.
     reask_s: Annotated[float, Field(gt=0, le=3_600)] = 2.0
+
+    @model_validator(mode="after")
+    def _what_it_starts_from_is_not_prepared_anew(self) -> JobPlan:
+        if self.start is not None and self.check:
+            raise ValueError(
+                "a job that starts from a model has no contract check: its columns would come to mean others"
+            )
+        return self
+
+    @model_serializer(mode="wrap")
+    def _as_before_there_were_starts(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # A plan without one is written as it always was: members keep and compare what was written.
+        document: dict[str, Any] = handler(self)
+        if self.start is None:
+            document.pop("start", None)
+        return document
 
     @model_validator(mode="after")
     def _a_tuned_job_forgets_how_it_began(self) -> JobPlan:

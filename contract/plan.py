@@ -6,7 +6,7 @@ from uuid import uuid4
 
 from hansa.contract.charter import Charter, Mechanism, Mode, PrivacyPlan
 from hansa.contract.errors import InputError
-from hansa.contract.jobs import PER_UPDATE_RULES, JobPlan, evaluations
+from hansa.contract.jobs import PER_UPDATE_RULES, JobPlan, WarmStart, evaluations
 from hansa.contract.scenario import ScenarioJob
 from hansa.contract.typed import parse_document
 
@@ -24,6 +24,12 @@ def make_plan(name: str, job: ScenarioJob, *, rounds: int | None = None) -> JobP
     return parse_document(
         {"job": uuid4().hex, "name": name, **document}, JobPlan, f"job of scenario '{name}'"
     )
+
+
+def with_start(plan: JobPlan, start: WarmStart) -> JobPlan:
+    """The plan of a job that starts from a model; raises `InputError` where that does not go together."""
+    document = {**plan.model_dump(mode="json"), "start": start.model_dump(mode="json")}
+    return parse_document(document, JobPlan, "--from")
 
 
 def check_rule(plan: JobPlan, mode: Mode) -> None:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
 from datetime import datetime
 from typing import Annotated, Literal
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 
 from hansa.contract.charter import Mode, ModelChoice
 from hansa.contract.decisions import Decision
+from hansa.contract.errors import InputError
 from hansa.contract.features import Label
-from hansa.contract.jobs import MetricValue
+from hansa.contract.jobs import JobPlan, MetricValue
 from hansa.contract.typed import Frozen
 from hansa.server.records import JobRecord
 
@@ -180,3 +185,24 @@ class Release(Frozen):
     # Whether the model needs its columns prepared, by the tensor `preparation` beside its weights.
     prepared: bool = False
     figures: dict[str, MetricValue]
+
+
+class StartedJob(Frozen):
+    """A plan that names a model to start from, and that model's weights: base64 of little-endian f64."""
+
+    plan: JobPlan
+    weights: str
+
+    @classmethod
+    def of(cls, plan: JobPlan, weights: NDArray[np.float64]) -> StartedJob:
+        """With weights f64[d]."""
+        raw = np.ascontiguousarray(weights, dtype="<f8").tobytes()
+        return cls(plan=plan, weights=base64.b64encode(raw).decode())
+
+    def array(self) -> NDArray[np.float64]:
+        """The weights, f64[d]; raises `InputError` where they are not base64 of whole numbers."""
+        try:
+            raw = base64.b64decode(self.weights, validate=True)
+            return np.frombuffer(raw, dtype="<f8").astype(np.float64)
+        except (binascii.Error, ValueError) as error:
+            raise InputError(f"field 'weights': not base64 of 64-bit numbers: {error}") from None

@@ -7,7 +7,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 from fastapi import Depends, Request
+from numpy.typing import NDArray
 
 from hansa.contract.charter import Charter
 from hansa.contract.errors import InputError
@@ -17,10 +19,11 @@ from hansa.contract.signatures import verify_charter
 from hansa.server.config import ServerConfig
 from hansa.server.control.problems import NotThere
 from hansa.server.control.processes import ProcessTable
-from hansa.server.control.submission import check_plan
+from hansa.server.control.submission import check_plan, check_start
 from hansa.server.records import JobRecord
 from hansa.server.store import Store, open_store
 from hansa.server.tokens import Tokens, load_tokens
+from hansa.strategies.apply import ModelState
 
 
 @dataclass(frozen=True)
@@ -38,14 +41,21 @@ class ControlDesk:
     own_job: Path | None = None
     processes: ProcessTable = field(default_factory=ProcessTable)
 
-    def submit(self, plan: JobPlan) -> JobRecord:
-        """Queue a job that the charter allows; a plan that is known already is the job it made."""
+    def submit(self, plan: JobPlan, start: NDArray[np.float64] | None = None) -> JobRecord:
+        """Queue a job that the charter allows; a plan that is known already is the job it made.
+
+        Parameters
+        ----------
+        start : weights of the model that the plan starts from; None where it names none, and in mode `he`
+        """
         found = self.store.jobs.find(plan.job)
         if found is not None and found.plan == plan:
             return found
         check_plan(plan, self.charter, datetime.now(UTC))
+        check_start(plan, start, self.charter)
         defaults = {name: knob.default for name, knob in self.charter.knobs.items()}
-        return self.store.jobs.submit(plan, self.charter_hash, defaults)
+        state = None if start is None else ModelState.start(start).arrays()
+        return self.store.jobs.submit(plan, self.charter_hash, defaults, state)
 
     def job(self, job: str) -> JobRecord:
         """The job of that id, or of the only job whose id begins so; raises `NotThere`."""

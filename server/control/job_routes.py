@@ -15,7 +15,17 @@ from hansa.server.control.problems import RESPONSES, Conflict
 from hansa.server.control.release import describe, tensors
 from hansa.server.control.submission import check_knob, read_plan
 from hansa.server.records import DecisionRecord, JobRecord, RunRecord
-from hansa.server.replies import OPERATOR, Decided, JobText, Recovered, Release, Rollback, RolledBack, Wish
+from hansa.server.replies import (
+    OPERATOR,
+    Decided,
+    JobText,
+    Recovered,
+    Release,
+    Rollback,
+    RolledBack,
+    StartedJob,
+    Wish,
+)
 from hansa.server.store.jobs import OVER
 from hansa.strategies.audit_groups import MOST_ROUNDS
 
@@ -44,6 +54,12 @@ def submit_text(body: JobText, desk: Desk) -> JobRecord:
     """TOML with the fields of a scenario's job, and its name and pins; without a name that of the job it is like."""
     like = None if body.like is None else desk.job(body.like)
     return desk.submit(read_plan(body.toml, like.name if like else desk.charter.name, desk.charter))
+
+
+@writing.post("/started", status_code=201, summary="Submit a job that starts from a model")
+def submit_started(body: StartedJob, desk: Desk) -> JobRecord:
+    """Its weights come with the plan that names them, once; not in mode `he`, where members take their own."""
+    return desk.submit(body.plan, body.array())
 
 
 @reading.get("/{job}", summary="One job")

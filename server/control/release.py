@@ -49,6 +49,7 @@ def tensors(desk: ControlDesk, job: JobRecord) -> bytes:
         "round": str(number),
         "charter": job.charter,
         "model": desk.charter.task.model.name,
+        "contract": desk.charter.task.features.digest,
     }
     return save({name: np.ascontiguousarray(array) for name, array in arrays.items()}, metadata=metadata)
 

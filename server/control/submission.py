@@ -5,12 +5,18 @@ from __future__ import annotations
 from datetime import datetime
 from uuid import uuid4
 
+import numpy as np
+from numpy.typing import NDArray
+
 from hansa.contract.charter import Charter, unbuilt
 from hansa.contract.errors import InputError
 from hansa.contract.jobs import JobPlan
 from hansa.contract.plan import check_mechanism, check_privacy, check_rule, check_tuning
 from hansa.contract.scenario import ScenarioJob
+from hansa.contract.segments import LARGEST_WEIGHT
 from hansa.contract.typed import Slug, parse_document, parse_toml
+from hansa.models.registry import load_model
+from hansa.models.start import is_start
 
 
 def read_plan(text: str, name: str, charter: Charter) -> JobPlan:
@@ -54,8 +60,47 @@ def check_plan(plan: JobPlan, charter: Charter, now: datetime) -> None:
             f"field 'evaluate_every': expected a multiple of the charter's metrics.every = {charter.metrics.every} "
             f"(got {plan.evaluate_every})"
         )
+    check_named_start(plan, charter)
     if sentence := unbuilt(charter):
         raise InputError(sentence)
+
+
+def check_named_start(plan: JobPlan, charter: Charter) -> None:
+    """Raise `InputError` for a start under another feature contract, or where there is no start to train on from."""
+    if plan.start is None:
+        return
+    if charter.training.mechanism == "moments":
+        raise InputError("field 'start': mechanism 'moments' solves for the model; it starts from none")
+    if plan.start.contract != charter.task.features.digest:
+        raise InputError(
+            "field 'start': the model was trained under another feature contract "
+            f"({plan.start.contract[:8]}, the charter's is {charter.task.features.digest[:8]}): its columns mean others"
+        )
+    parameters = load_model(charter.task.model, charter.task.features).parameters
+    if plan.start.parameters != parameters:
+        raise InputError(
+            f"field 'start': the model has {plan.start.parameters} weights, the charter's {parameters}"
+        )
+
+
+def check_start(plan: JobPlan, weights: NDArray[np.float64] | None, charter: Charter) -> None:
+    """Raise `InputError` where weights do not come with the plan that names them, or may not come at all."""
+    if charter.protection.blind:
+        if weights is not None:
+            raise InputError(
+                "field 'start': in mode 'he' no weights may come to the server; members take their own"
+            )
+        return
+    if plan.start is None or weights is None:
+        if plan.start is not None or weights is not None:
+            raise InputError(
+                "field 'start': a model to start from comes with its weights, to /v1/jobs/started"
+            )
+        return
+    if not (np.isfinite(weights).all() and np.abs(weights).max() <= LARGEST_WEIGHT):
+        raise InputError(f"field 'weights': not finite, or above {LARGEST_WEIGHT:g}")
+    if not is_start(weights, plan.start):
+        raise InputError("field 'weights': not those that the plan names")
 
 
 def check_knob(name: str, value: float, charter: Charter, *, field: str | None = None) -> None:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import load, save
 from sqlalchemy import Connection, and_, delete, insert, select, update
 
-from hansa.server.store.tables import checkpoints, metrics
+from hansa.server.store.tables import checkpoints, metrics, starts
 from hansa.strategies.journal_laws import KEPT, best_round, goodness
 
 
@@ -22,6 +22,18 @@ def write(connection: Connection, job: str, number: int, state: Mapping[str, NDA
     connection.execute(insert(checkpoints), row)
     old = and_(checkpoints.c.job == job, checkpoints.c.round <= number - KEPT, ~checkpoints.c.best)
     connection.execute(delete(checkpoints).where(old))
+
+
+def write_start(connection: Connection, job: str, state: Mapping[str, NDArray[Any]]) -> None:
+    """Keep what a job starts from, for as long as there is the job."""
+    blob = save({name: np.ascontiguousarray(array) for name, array in state.items()})
+    connection.execute(insert(starts), {"job": job, "state": blob})
+
+
+def read_start(connection: Connection, job: str) -> dict[str, NDArray[Any]] | None:
+    """What a job starts from, None where that is the seed's model or the server has it not."""
+    blob = connection.execute(select(starts.c.state).where(starts.c.job == job)).scalar_one_or_none()
+    return None if blob is None else load(bytes(blob))
 
 
 def read(connection: Connection, job: str, number: int) -> dict[str, NDArray[Any]] | None:

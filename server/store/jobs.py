@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from numpy.typing import NDArray
 from sqlalchemy import Row, Select, func, insert, select, update
 
 from hansa.contract.decisions import Decision
@@ -33,8 +34,18 @@ class Jobs:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def submit(self, plan: JobPlan, charter: str, knob_values: Mapping[str, float]) -> JobRecord:
+    def submit(
+        self,
+        plan: JobPlan,
+        charter: str,
+        knob_values: Mapping[str, float],
+        state: Mapping[str, NDArray[Any]] | None = None,
+    ) -> JobRecord:
         """Queue a job under the charter of that hash, its knobs at these values.
+
+        Parameters
+        ----------
+        state : of round 0, where the job starts from a model that is not the seed's
 
         Raises
         ------
@@ -66,8 +77,13 @@ class Jobs:
             rows = [_first_value(plan, name, value, now) for name, value in values.items()]
             if rows:
                 connection.execute(insert(knobs), rows)
+            if state is not None:
+                checkpoints.write_start(connection, plan.job, state)
             events.append(
-                connection, "job-submitted", f"job '{plan.name}' of {plan.rounds} rounds", job=plan.job
+                connection,
+                "job-submitted",
+                f"job '{plan.name}' of {plan.rounds} rounds{_from(plan)}",
+                job=plan.job,
             )
         return self.get(plan.job)
 
@@ -334,3 +350,9 @@ def _run(row: Row[Any]) -> RunRecord:
         round_before=row.round_before,
         round_after=row.round_after,
     )
+
+
+def _from(plan: JobPlan) -> str:
+    if plan.start is None:
+        return ""
+    return f", starting from the model of job {plan.start.job[:8]} ({plan.start.weights[:8]})"

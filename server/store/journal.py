@@ -64,10 +64,13 @@ class JobJournal:
             evaluated = (
                 select(metrics.c.name).where(metrics.c.job == self._job, metrics.c.round == newest).limit(1)
             )
+            state = checkpoints.read(connection, self._job, newest)
+            if state is None and newest == 0:
+                state = checkpoints.read_start(connection, self._job)
             return Progress(
                 round=newest,
                 attempt=_newest_attempt(connection, self._job),
-                state=checkpoints.read(connection, self._job, newest),
+                state=state,
                 evaluated=connection.execute(evaluated).first() is not None,
             )
 

@@ -266,6 +266,14 @@ checkpoints = Table(
     ForeignKeyConstraint(["job", "round"], ["rounds.job", "rounds.round"]),
 )
 
+# What a job starts from where that is not the seed's model: no attempt led to it, so it is no round's checkpoint.
+starts = Table(
+    "starts",
+    metadata,
+    Column("job", String(32), ForeignKey("jobs.id"), primary_key=True),
+    Column("state", LargeBinary, nullable=False),
+)
+
 members = Table(
     "members",
     metadata,
