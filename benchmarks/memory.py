@@ -144,7 +144,8 @@ def sidecar(rounds: int, folder: Path) -> Readings:
 
 def help_page() -> Readings:
     """Most memory of `hansa --help`."""
-    program = "import resource, runpy, sys\nsys.argv = ['hansa', '--help']\ntry: runpy.run_module('hansa.cli', run_name='__main__')\n"
+    program = "import resource, runpy, sys\nsys.argv = ['hansa', '--help']\n"
+    program += "try: runpy.run_module('hansa.cli', run_name='__main__')\n"
     program += (
         "except SystemExit: pass\nsys.stderr.write(str(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss))"
     )
