@@ -39,6 +39,8 @@ COMMANDS = {
     "audit": ("hansa.cli.audit", "What canaries say of an organisation's own privacy."),
     "provision": ("hansa.cli.provision", "Make keys, certificates and a signed charter."),
     "charter": ("hansa.cli.charter", "Sign, verify and show a charter."),
+    "backup": ("hansa.cli.backup", "One file of a folder, taken while its processes run."),
+    "restore": ("hansa.cli.restore", "Put back what backup wrote."),
     "scenario": ("hansa.cli.scenario", "List scenarios or make one from CSV files."),
     "data": ("hansa.cli.data", "The feature contract, made-up rows of it, and tables checked against it."),
 }

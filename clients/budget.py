@@ -13,6 +13,7 @@ from fractions import Fraction
 
 from hansa.clients.grants import Grants
 from hansa.clients.receipts import receipt_of
+from hansa.contract.bounded import BoundedDict
 from hansa.contract.charter import Charter
 from hansa.contract.errors import InputError, RefusalError
 from hansa.contract.jobs import JobPlan
@@ -45,6 +46,10 @@ class Paid:
     receipt: Receipt
 
 
+# Noise that is planned from an approval, again where it was forgotten.
+_MOST_PLANNED = 256
+
+
 class Budget:
     """What a member's attempts are paid from; safe to call from several threads.
 
@@ -59,7 +64,7 @@ class Budget:
         self.data_set = grants.data_set
         self._charter = charter
         # Of Poisson samples it is searched for, some milliseconds long.
-        self._noise: dict[ApprovalRow, dict[str, float]] = {}
+        self._noise: BoundedDict[ApprovalRow, dict[str, float]] = BoundedDict(_MOST_PLANNED)
 
     # --- a job ----------------------------------------------------------------------------------
 

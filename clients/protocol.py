@@ -45,6 +45,7 @@ from hansa.contract.blind_messages import (
     KeysRequest,
     ReloadRequest,
 )
+from hansa.contract.bounded import BoundedDict
 from hansa.contract.errors import MessageError, RefusalError
 from hansa.contract.jobs import JobPlan
 from hansa.contract.keys import to_text
@@ -107,6 +108,7 @@ log = logging.getLogger("hansa.agent")
 
 # Refusals of requests that nobody we know has signed.
 UNSIGNED = ("not-operator", "protocol-number")
+_MOST_LIMITED = 1000
 # An attempt under a charter without noise.
 NOTHING_PAID = Paid(noise={}, receipt=Receipt())
 
@@ -180,7 +182,7 @@ class Agent:
         self._jobs = Turns(pace, monotonic)
         self._repeats = Repeats()
         # Jobs whose newest order had too many unfinished attempts before it, with what it proved of them.
-        self._limited: set[str] = set()
+        self._limited: BoundedDict[str, None] = BoundedDict(_MOST_LIMITED)
         # Where the ledger's file alone is an older copy, this member's own record of uploads says so at once.
         own = attempts.highest_receipt()
         if witnesses is not None and own is not None:
@@ -432,9 +434,9 @@ class Agent:
                 noise, charter = self.budget.check(plan, order), self.membership.charter
             except RefusalError as refusal:
                 if refusal.code == "attempt-limit":
-                    self._limited.add(order.job)
+                    self._limited[order.job] = None
                 raise
-            self._limited.discard(order.job)
+            self._limited.pop(order.job, None)
             check_grid(order, charter, plan, self._work.parameters, self.membership.name, noise)
         elif order.noise:
             raise RefusalError("not-approved", "the charter has no noise, and the order has some")

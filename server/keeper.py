@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Literal, Protocol
 
+from hansa.contract.bounded import BoundedDict
 from hansa.contract.errors import ConnectionFailed, HansaError
 from hansa.contract.jobs import JobStatus
 from hansa.contract.logs import about
@@ -37,6 +38,7 @@ _SILENT = timedelta(seconds=6)
 _UNCLAIMED = timedelta(seconds=15)
 # A run that is to pause or stop may finish its attempt for so long.
 _GRACE = timedelta(seconds=60)
+_MOST_UNCLAIMED = 1000
 
 
 class Runs(Protocol):
@@ -77,7 +79,7 @@ class Keeper:
         self._now = now
         self._reachable = True
         # When each unclaimed run was first seen at work; a run may wait long for an executor before that.
-        self._at_work: dict[str, datetime] = {}
+        self._at_work: BoundedDict[str, datetime] = BoundedDict(_MOST_UNCLAIMED)
 
     def run(self, ended: threading.Event) -> None:
         """Look again and again until `ended` is set."""

@@ -1,0 +1,91 @@
+"""Backups: databases at one moment, private modes kept, nothing written over, nothing changed unseen."""
+
+from __future__ import annotations
+
+import io
+import sqlite3
+import stat
+import tarfile
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from hansa.cli.archive import make_archive, put_back
+from hansa.contract.errors import InputError
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Iterator[Path]:
+    """A member's folder whose ledger is open and has a row that only the log has."""
+    made = tmp_path / "member"
+    (made / "node").mkdir(parents=True)
+    for part in ("logs", "metrics"):
+        (made / part).mkdir()
+        (made / part / "x").write_text("passing")
+    (made / "identity.key").write_text("secret")
+    (made / "identity.key").chmod(0o600)
+    (made / "node" / "ca.crt").write_text("public")
+    (made / "agent.lock").write_text("")
+    with closing(sqlite3.connect(made / "ledger.sqlite")) as ledger:
+        ledger.execute("PRAGMA journal_mode=WAL")
+        ledger.execute("CREATE TABLE rows (n INTEGER)")
+        ledger.executemany("INSERT INTO rows VALUES (?)", [(it,) for it in range(500)])
+        ledger.commit()
+        yield made
+
+
+def test_what_is_put_back_is_what_was_there(folder: Path, tmp_path: Path) -> None:
+    out, back = tmp_path / "b.tar.gz", tmp_path / "back"
+    assert make_archive(folder, out) == 3
+    assert stat.S_IMODE(out.stat().st_mode) == 0o600
+    count, _ = put_back(out, back)
+    assert count == 3
+    files = sorted(it.relative_to(back).as_posix() for it in back.rglob("*") if it.is_file())
+    assert files == ["identity.key", "ledger.sqlite", "node/ca.crt"]
+    assert stat.S_IMODE((back / "identity.key").stat().st_mode) == 0o600
+    assert stat.S_IMODE(back.stat().st_mode) == 0o700
+    with closing(sqlite3.connect(back / "ledger.sqlite")) as ledger:
+        assert ledger.execute("SELECT count(*), sum(n) FROM rows").fetchone() == (500, 499 * 250)
+
+
+def test_nothing_is_written_over(folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "b.tar.gz"
+    make_archive(folder, out)
+    with pytest.raises(InputError, match="replaces none"):
+        make_archive(folder, out)
+    with pytest.raises(InputError, match="move it away first"):
+        put_back(out, folder)
+    with pytest.raises(InputError, match="belongs elsewhere"):
+        make_archive(folder, folder / "b.tar.gz")
+    with pytest.raises(InputError, match="no such folder"):
+        make_archive(tmp_path / "none", tmp_path / "c.tar.gz")
+
+
+def test_a_changed_backup_is_refused_and_leaves_nothing(folder: Path, tmp_path: Path) -> None:
+    out, changed, back = tmp_path / "b.tar.gz", tmp_path / "c.tar.gz", tmp_path / "back"
+    make_archive(folder, out)
+    with tarfile.open(out) as old, tarfile.open(changed, "w:gz") as new:
+        for entry in old:
+            file = old.extractfile(entry)
+            assert file is not None
+            content = file.read().replace(b"public", b"forged")
+            entry.size = len(content)
+            new.addfile(entry, io.BytesIO(content))
+    with pytest.raises(InputError, match=r"ca\.crt was changed"):
+        put_back(changed, back)
+    out.write_bytes(out.read_bytes()[:200])
+    with pytest.raises(InputError, match="not a backup"):
+        put_back(out, back)
+    assert not back.exists()
+    assert [it.name for it in tmp_path.iterdir() if it.name.startswith(".")] == []
+
+
+def test_a_name_that_leads_out_of_the_folder_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "evil.tar.gz"
+    with tarfile.open(path, "w:gz") as archive:
+        archive.addfile(tarfile.TarInfo("../evil"))
+    with pytest.raises(InputError, match="leads out"):
+        put_back(path, tmp_path / "back")
+    assert not (tmp_path / "evil").exists()
