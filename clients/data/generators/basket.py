@@ -95,5 +95,6 @@ def _softmax(utility: NDArray[np.float64]) -> NDArray[np.float64]:
 def _drawn(rng: np.random.Generator, shares: NDArray[np.float64]) -> NDArray[np.intp]:
     """One place of each row, drawn by its shares."""
     ends = np.cumsum(shares, axis=1)
-    places: NDArray[np.intp] = (rng.random((len(shares), 1)) > ends).sum(axis=1)
-    return np.minimum(places, shares.shape[1] - 1)
+    above = (rng.random((len(shares), 1)) > ends).sum(axis=1)
+    places: NDArray[np.intp] = np.minimum(above, shares.shape[1] - 1)
+    return places
