@@ -9,16 +9,16 @@ from tables import NOTE, table
 
 # Who reads what first; a page that nobody is named for stands at the end. Pages that are not there are left out.
 READERS: tuple[tuple[str, tuple[str, ...]], ...] = (
-    ("Everybody", ("getting-started", "architecture", "scenarios", "public-tables")),
+    ("Everybody", ("getting-started", "suite", "architecture", "scenarios", "public-tables", "figures")),
     (
         "The consortium's operator and platform team",
-        ("operations", "monitoring", "scaling", "scaler", "stock-flower"),
+        ("operations", "monitoring", "logs", "connections", "scaling", "scaler", "stock-flower"),
     ),
     (
         "An organisation and its privacy officer",
-        ("privacy-officer", "privacy-accounting", "budgets", "audit"),
+        ("privacy-officer", "privacy-accounting", "budgets", "audit", "scoring"),
     ),
-    ("The ML engineer", ("ml-engineer", "tuner", "anomalies", "recovery", "scoring")),
+    ("The ML engineer", ("ml-engineer", "python-api", "tuner", "anomalies", "recovery")),
     ("Whoever checks it", ("threat-model", "protocol")),
 )
 
@@ -58,5 +58,5 @@ def first_sentence(path: Path) -> str:
     """The first sentence below the heading."""
     text = path.read_text().partition("\n")[2].strip()
     paragraph = " ".join(text.partition("\n\n")[0].split())
-    found = re.match(r".*?[.:](?=\s|$)", paragraph)
-    return found[0].rstrip(":") if found else paragraph
+    found = re.match(r".*?\.(?=\s|$)", paragraph)
+    return found[0] if found else paragraph
