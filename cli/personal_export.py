@@ -94,8 +94,10 @@ def kept_model(
     try:
         with np.load(kept, allow_pickle=False) as arrays:
             found = {name: np.ascontiguousarray(arrays[name]) for name in arrays.files}
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
-        raise InputError(f"{kept}: no model can be read from it ({error})") from None
+    except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
+        raise InputError(
+            f"{kept}: no model can be read from it ({error}); the agent writes it when a job finishes, so train again"
+        ) from None
     rounds, contract = found.pop("rounds", None), found.pop("contract", None)
     task = read_toml(member.charter, Charter).task
     if contract is not None and str(contract[0]) != task.features.digest:
@@ -124,11 +126,17 @@ def _kept(member: MemberFolder, job: str | None) -> Path:
     """The model of that job in the member's folder, the newest without one."""
     files = sorted(member.folder.glob("model-*.npz"), key=lambda path: path.stat().st_mtime)
     if not files:
-        raise InputError(f"{member.folder}: no finished job left a model here yet")
+        raise InputError(
+            f"{member.folder}: no finished job left a model here yet; 'hansa jobs list' says whether one runs, "
+            "and 'hansa up' trains one"
+        )
     if job is None:
         return files[-1]
     found = [path for path in files if path.stem.startswith(f"model-{job}")]
     if len(found) != 1:
         jobs = ", ".join(path.stem.removeprefix("model-")[:8] for path in files)
-        raise InputError(f"job {job}: {len(found)} models in {member.folder} begin so; it has {jobs}")
+        count = "none begins" if not found else f"{len(found)} begin"
+        raise InputError(
+            f"job {job}: of the models in {member.folder} {count} so; they are of the jobs {jobs}"
+        )
     return found[0]

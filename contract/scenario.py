@@ -72,6 +72,8 @@ class Scenario(Frozen):
 
     name: Slug
     title: str
+    # Whose scenario it is, for `hansa scenario list`.
+    industry: str = ""
     task: str
     model: ModelChoice
     # File beside scenario.toml that holds the feature contract.

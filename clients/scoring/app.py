@@ -46,6 +46,8 @@ _TEXT = b"text/plain; version=0.0.4; charset=utf-8"
 _JSON_HEADERS: Headers = [(b"content-type", JSON)]
 _CLOSE = (b"connection", b"close")
 _SINGLE, _BATCH, _OTHER = range(len(PATHS))
+# What a batch may be called: nothing, and what curl says where nobody says anything, count as JSON.
+_TAKEN = (JSON, BINARY, ARROW, b"", b"application/x-www-form-urlencoded")
 
 
 # Seconds in which a body must have come.
@@ -105,7 +107,7 @@ class ScoringApp:
             tally.add("in_flight", -counted)
         headers = [*headers, (b"content-length", b"%d" % len(content))]
         # What is not read of a body would be taken for the next request.
-        if self.draining or status in (401, 408, 413):
+        if self.draining or status in (401, 408, 413, 415):
             headers.append(_CLOSE)
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": content})
@@ -118,19 +120,19 @@ class ScoringApp:
             raise Refused(405, f"{scope['path']} takes POST")
         self._authorise(scope)
         if path == _BATCH:
+            kind = _kind(scope)
             async with self._held:
                 body = await _body(scope, receive, self._limits.batch)
                 async with self._worked:
-                    return await self._batch(scope, body)
+                    return await self._batch(scope, kind, body)
         body = await _body(scope, receive, self._limits.row)
         desk, serving = self.desk, self.desk.serving
         score = serving.predictor.one(desk.coder.row(desk.reader.one(body)))
         desk.tally.add("rows")
         return 200, _JSON_HEADERS, serving.said(score)
 
-    async def _batch(self, scope: Scope, body: bytes) -> Answer:
+    async def _batch(self, scope: Scope, kind: bytes, body: bytes) -> Answer:
         serving, parts, done = self.desk.serving, [], 0
-        kind = _header(scope, b"content-type").partition(b";")[0].strip()
         try:
             async for X in self._encoded(kind, body):
                 parts.append(serving.predictor.many(X))
@@ -227,6 +229,15 @@ def _explained(error: Exception) -> tuple[int, str]:
     frames = traceback.extract_tb(error.__traceback__)
     log.error("a request failed: %s at %s:%s", type(error).__name__, frames[-1].filename, frames[-1].lineno)
     return 500, "the service failed; its log says where"
+
+
+def _kind(scope: Scope) -> bytes:
+    """The media type of a batch."""
+    kind = _header(scope, b"content-type").partition(b";")[0].strip().lower()
+    if kind not in _TAKEN:
+        known = ", ".join(it.decode() for it in (JSON, BINARY, ARROW))
+        raise Refused(415, f"a batch of {kind[:60].decode('latin-1')} is not taken; send {known}")
+    return kind
 
 
 def _header(scope: Scope, wanted: bytes) -> bytes:

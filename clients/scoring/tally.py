@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from hansa.contract.features import FeatureContract
 
 PATHS = ("/v1/score", "/v1/score/batch", "other")
-CODES = (200, 400, 401, 404, 405, 408, 413, 422, 500, 503)
+CODES = (200, 400, 401, 404, 405, 408, 413, 415, 422, 500, 503)
 # Upper bounds of the latency histogram, seconds.
 BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 _REQUESTS = len(PATHS) * len(CODES)

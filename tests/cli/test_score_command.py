@@ -55,6 +55,26 @@ def test_before_there_is_a_model_one_line_says_what_to_run(
     assert not (folder / "scoring").exists()
 
 
+def test_publishing_what_is_not_there_says_what_there_is(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refused(*arguments: str) -> str:
+        assert hansa(["score", "publish", "--folder", str(folder), *arguments], monkeypatch) == 2
+        return capsys.readouterr().err
+
+    assert refused() == (
+        f"hansa: {folder}: no finished job left a model here yet; 'hansa jobs list' says whether one runs, "
+        "and 'hansa up' trains one\n"
+    )
+    finish(folder, FIRST, rounds=2)
+    assert (
+        refused("ff")
+        == f"hansa: job ff: of the models in {folder} none begins so; they are of the jobs abababab\n"
+    )
+    (folder / f"model-{FIRST}.npz").write_bytes(b"")
+    assert refused().startswith(f"hansa: {folder}/model-{FIRST}.npz: no model can be read from it")
+
+
 def test_a_published_model_can_be_served(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -2,10 +2,10 @@
 
 Every generator takes the options below; each file documents its own columns and any further option.
 
-    prevalence  share of positive labels
+    prevalence  share of positive labels, where the label is yes or no
     shift       how far this organisation's records lie from the others', in standard deviations
     drift       how far its own truth departs from the common one; 0 is none
-    noise       standard deviation of what no column explains, in log-odds
+    noise       standard deviation of what no column explains, in log-odds; of a number's logarithm
     missing     share of absent values in the columns that have gaps
 """
 
@@ -19,7 +19,10 @@ from hansa.contract.sources import SyntheticSource
 if TYPE_CHECKING:
     import polars as pl
 
-GENERATORS = ("bank", "claims", "hospital", "manufacturing", "retail")
+GENERATORS = (
+    *("bank", "basket", "claims", "credit", "diagnosis", "hospital"),
+    *("inventory", "manufacturing", "quality", "retail", "supply"),
+)
 
 
 def generate(source: SyntheticSource) -> pl.DataFrame:

@@ -23,6 +23,11 @@ def choice(
     return drawn
 
 
+def as_codes(values: Array) -> Texts:
+    """0/1 numbers as the categories "0" and "1", which may then be absent."""
+    return np.where(values > 0, "1", "0").astype(object)
+
+
 def effect(column: Texts, effects: dict[str, float]) -> Array:
     """The log-odds that categories add; those not named add none. Shape [rows]."""
     total = np.zeros(len(column))

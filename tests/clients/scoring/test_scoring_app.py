@@ -130,6 +130,10 @@ def test_a_wrong_request_gets_a_status_and_one_line(
         ("application/octet-stream", np.full(10, np.inf, "<f4").tobytes(), 422, "row 1: column 'age'"),
         (ARROW, b"ARROW1", 422, "the body is no Arrow IPC stream"),
         ("application/json", b" " * 20_001, 413, "a body of 20001 bytes"),
+        ("application/json", b'[{"age": 1e999}]', 400, "row 1: the body is no JSON"),
+        ("text/csv", b"age,bmi\n1,2\n", 415, "a batch of text/csv is not taken; send application/json"),
+        ("Application/JSON; charset=utf-8", b"[]", 422, "no rows"),
+        ("application/x-www-form-urlencoded", b"[]", 422, "no rows"),
     ],
 )
 def test_a_wrong_batch_gets_a_status_and_one_line(
