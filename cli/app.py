@@ -35,7 +35,7 @@ COMMANDS = {
     "provision": ("hansa.cli.provision", "Make keys, certificates and a signed charter."),
     "charter": ("hansa.cli.charter", "Sign, verify and show a charter."),
     "scenario": ("hansa.cli.scenario", "List scenarios or make one from CSV files."),
-    "data": ("hansa.cli.data", "Check a table against the feature contract."),
+    "data": ("hansa.cli.data", "An organisation's records: check them, forget somebody."),
 }
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from hansa.cli.forgetting import forget
 from hansa.contract.errors import DataError, InputError
 
 if TYPE_CHECKING:
@@ -15,13 +16,13 @@ if TYPE_CHECKING:
     from hansa.contract.sources import Source
 
 app = typer.Typer(
-    no_args_is_help=True, add_completion=False, help="Check a table against the feature contract."
+    no_args_is_help=True, add_completion=False, help="An organisation's records: check them, forget somebody."
 )
 
 
 @app.callback()
 def data() -> None:
-    """Check a table against the feature contract."""
+    """An organisation's records: check them against the feature contract, forget somebody."""
 
 
 @app.command()
@@ -52,6 +53,9 @@ def check(
     if report.errors:
         more = len(report.errors) - 1
         raise DataError(report.errors[0] + (f"; and {more} more" if more else ""))
+
+
+app.command()(forget)
 
 
 def _what(
