@@ -36,13 +36,17 @@ COMMANDS = {
     "scaling": ("hansa.cli.scaling", "Predictive scaling of a day or of a recorded demand, and its cost."),
     "members": ("hansa.cli.members", "Members of the consortium."),
     "budgets": ("hansa.cli.budgets", "Privacy budgets: granted, spent, planned, verified."),
+    "outbox": ("hansa.cli.outbox", "Everything that left an organisation, in words."),
     "audit": ("hansa.cli.audit", "What canaries say of an organisation's own privacy."),
     "provision": ("hansa.cli.provision", "Make keys, certificates and a signed charter."),
     "charter": ("hansa.cli.charter", "Sign, verify and show a charter."),
     "backup": ("hansa.cli.backup", "One file of a folder, taken while its processes run."),
     "restore": ("hansa.cli.restore", "Put back what backup wrote."),
     "scenario": ("hansa.cli.scenario", "List scenarios or make one from CSV files."),
-    "data": ("hansa.cli.data", "The feature contract, made-up rows of it, and tables checked against it."),
+    "data": (
+        "hansa.cli.data",
+        "The feature contract, made-up rows, tables checked against it, and who is forgotten.",
+    ),
 }
 
 

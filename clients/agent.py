@@ -62,8 +62,10 @@ def build(folder: Path, config: MemberConfig, *, isolated: bool, table: pl.DataF
     from hansa.clients.data.encode import encode, identifying
     from hansa.clients.data.sources import origin, read_source
     from hansa.clients.data.split import split
+    from hansa.clients.forgotten import FORGOTTEN, Forgotten
     from hansa.clients.heads import HEADS, Heads
     from hansa.clients.membership import Membership, new_ring, new_starts
+    from hansa.clients.outbox import OUTBOX, Outbox
     from hansa.clients.protocol import Agent
     from hansa.clients.witnesses import Witnesses
     from hansa.contract.errors import CharterError
@@ -89,12 +91,6 @@ def build(folder: Path, config: MemberConfig, *, isolated: bool, table: pl.DataF
     model = load_model(charter.task.model, charter.task.features)
     table = read_source(config.data, folder) if table is None else table
     records = encode(table, charter.task.features, origin(config.data, folder))
-    parts = split(
-        records,
-        secret=read_private(folder / "split.key", length=32),
-        holdout=charter.task.features.holdout,
-        max_records=charter.training.max_records,
-    )
     if len(set(records.entities.tolist())) > charter.training.max_entities:
         # Leaving some out would let one person's coming push out another: it would count twice.
         log.warning(
@@ -115,6 +111,14 @@ def build(folder: Path, config: MemberConfig, *, isolated: bool, table: pl.DataF
         )
         if sealing_key is None:
             starts = new_starts(membership, witnesses)
+    secret = read_private(folder / "split.key", length=32)
+    forgotten = Forgotten(folder / FORGOTTEN, secret, None if budget is None else budget.ledger)
+    parts = split(
+        forgotten.keep(records),
+        secret=secret,
+        holdout=charter.task.features.holdout,
+        max_records=charter.training.max_records,
+    )
     blind = None
     if sealing_key is not None and charter.protection.blind:
         from hansa.clients.blind import new_blind
@@ -141,6 +145,8 @@ def build(folder: Path, config: MemberConfig, *, isolated: bool, table: pl.DataF
         budget=budget,
         witnesses=witnesses,
         blind=blind,
+        outbox=Outbox(folder / OUTBOX),
+        forgotten=forgotten,
     )
 
 
@@ -257,6 +263,7 @@ def _serve(folder: Path, config: MemberConfig, ready_file: Path | None, metrics:
             lambda payload, _: timed(agent.handle, payload, meter),
             mode=work_mode,
             limit=largest,
+            sent=agent.outbox.sent if agent.outbox is not None else lambda: None,
         ),
         serve_frames(
             folder / config.admin_socket, administration.answer, mode=0o600, limit=MAX_COMMAND_BYTES
