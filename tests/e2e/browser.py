@@ -19,9 +19,10 @@ CHROMIUM = shutil.which("chromium")
 MISSING = "no Chromium here: apt-get install chromium"
 # Chromium asks its makers for nothing, and needs no user namespaces of its own.
 _FLAGS = (
-    "--headless --disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-sync "
-    "--disable-component-update --disable-default-apps --hide-scrollbars --remote-debugging-port=0"
-).split()
+    *("--headless", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"),
+    *("--disable-sync", "--disable-component-update", "--disable-default-apps", "--hide-scrollbars"),
+    "--remote-debugging-port=0",
+)
 _KEYS = {"Enter": ("\r", 13), "Tab": ("", 9), "ArrowLeft": ("", 37), "End": ("", 35), "Escape": ("", 27)}
 
 
@@ -100,7 +101,11 @@ class Page:
     def look(self, *, width: int, height: int = 1000, dark: bool = False) -> None:
         """How wide the window is, and what the person prefers."""
         self.send(
-            "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False
+            "Emulation.setDeviceMetricsOverride",
+            width=width,
+            height=height,
+            deviceScaleFactor=1,
+            mobile=False,
         )
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.send("Emulation.setEmulatedMedia", features=[scheme])
