@@ -18,7 +18,14 @@ from served import serve
 pytestmark = [pytest.mark.e2e, pytest.mark.skipif(CHROMIUM is None, reason=MISSING)]
 
 MEMBERS = ["a", "b", "c", "d"]
-ROUNDS = "Number(document.body.dataset.rounds ?? 0)"
+ROUNDS = "Number(document.body?.dataset.rounds ?? 0)"
+
+# Milliseconds in which the page could not be scrolled or typed into, from its opening on.
+WATCH_STALLS = """
+window.stalls = [];
+const keep = (list) => window.stalls.push(...list.getEntries().map((it) => it.duration));
+new PerformanceObserver(keep).observe({ type: "longtask", buffered: true });
+"""
 
 
 @pytest.fixture
@@ -122,13 +129,14 @@ def test_two_hundred_rounds_are_there_within_a_second_and_nothing_stalls(page: P
             page.sign_in(SECRETS["write"])
             page.until(f"{ROUNDS} === 200")
             opened = [opening_ms(page) for _ in range(5)]
+            page.run(WATCH_STALLS)
             nodes = page.run("document.querySelectorAll('*').length")
             fill(desk.store, plan, desk.charter_hash, MEMBERS, rounds=260, first=201)
             page.until(f"{ROUNDS} === 260")
             page.until("document.querySelector('#job .big').textContent.includes('260')")
-            stalls = page.run("performance.getEntriesByType('longtask').map((it) => it.duration)") or [0]
+            stalls = page.run("window.stalls")
             assert min(opened) <= 1000, opened
-            assert max(stalls) <= 500, stalls
+            assert max(stalls, default=0) <= 500, stalls
             # Sixty rounds more are drawn in the elements that are there.
             assert page.run("document.querySelectorAll('*').length") <= nodes + 20
     assert page.faults == []
@@ -136,8 +144,9 @@ def test_two_hundred_rounds_are_there_within_a_second_and_nothing_stalls(page: P
 
 def opening_ms(page: Page) -> float:
     """Milliseconds from asking for the page to its rounds being drawn, with the token that the tab remembers."""
+    page.run("window.before = true")
     page.send("Page.reload")
-    page.until(f"performance.timeOrigin && {ROUNDS} === 200")
+    page.until(f"!window.before && {ROUNDS} === 200")
     found: Any = page.run("performance.getEntriesByName('drawn')[0]?.startTime")
     return float(found)
 
