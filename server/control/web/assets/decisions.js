@@ -5,7 +5,7 @@ import { clock, draw as shape, keep, make, say, shown } from "./parts.js";
 const ALARMS = ["watch", "recovery", "members", "audit"];
 // Who moves knobs; alarms stand in the log.
 const MOVERS = ["tuner", "probe", "recovery"];
-const MARKED = /fork|fail|refus|rolled-back|held|mismatch|lost|conflict/;
+const MARKED = /memory|fork|fail|refus|rolled-back|held|mismatch|lost|conflict/;
 const FILTERS = {
   all: ["Everything", () => true],
   alarms: ["Alarms and what was done about them", (it) => it.alarm],
