@@ -18,6 +18,7 @@ from hansa.cli.interrupts import Interruption
 from hansa.cli.process_memory import PeakMemory
 from hansa.cli.progress import Progress
 from hansa.cli.results import Figure, exact_figures, read_held_out
+from hansa.cli.status import page_sentence
 from hansa.contract.charter import Charter
 from hansa.contract.errors import HansaError, InputError
 from hansa.contract.jobs import MetricValue
@@ -84,6 +85,7 @@ def run_demo(demo: Demo, charter: Charter, progress: Progress, interruption: Int
         progress.note(f"{len(charter.members)} members, logs in {instance.logs}")
         progress.note(protection_sentence(charter))
         progress.note(privacy_sentence(charter))
+        progress.note(page_sentence(instance))
         if not supervisor.wait_ready(START_S, lambda: interruption.requested):
             return DemoRun(None)
         ready_s = time.monotonic() - began

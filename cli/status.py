@@ -63,6 +63,7 @@ def status(
         "privacy": _said(found, privacy_sentence),
         "running": any(it.pid is not None for it in processes),
         "control": found.control_url if control else None,
+        "page": page_sentence(found),
         "processes": [vars(it) for it in processes],
         "members": control.get("members", []),
         "isolated": isolated,
@@ -74,6 +75,11 @@ def status(
         typer.echo(json.dumps(facts))
     else:
         _print(facts)
+
+
+def page_sentence(instance: Instance) -> str:
+    """Where the page is, and what lets a person in."""
+    return f"page: {instance.control_url}/ with a token of {instance.tokens_path}, 'read' to look, 'write' to act"
 
 
 def _said(instance: Instance, sentence: Callable[[Charter], str]) -> str:
@@ -148,6 +154,8 @@ def _print(facts: dict[str, Any]) -> None:
     else:
         running = "control does not answer" if facts["running"] else "stopped"
     console.print(f"{facts['instance']}: {running}", markup=False, highlight=False)
+    if facts["control"]:
+        console.print(facts["page"], markup=False, highlight=False, soft_wrap=True)
     for sentence in (facts["protection"], facts["privacy"]):
         if sentence:
             console.print(sentence, markup=False, highlight=False)

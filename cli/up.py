@@ -128,6 +128,7 @@ def _detached(
     from hansa.cli.control_client import Control
     from hansa.cli.demo_run import forget_scores
     from hansa.cli.follow import start_job
+    from hansa.cli.status import page_sentence
     from hansa.contract.shown import privacy_sentence, protection_sentence
 
     instance = demo.instance
@@ -144,6 +145,7 @@ def _detached(
     for said in (protection_sentence(charter), privacy_sentence(charter)):
         console.print(said, markup=False, highlight=False)
     console.print(sentence or f"job {job.job[:8]} is submitted", markup=False, highlight=False)
+    console.print(page_sentence(instance), markup=False, highlight=False, soft_wrap=True)
     console.print("see: hansa status, hansa rounds watch; stop it with: hansa down")
     return 0
 

@@ -1,4 +1,7 @@
-"""Who may call what: dependencies that check the request's bearer token."""
+"""Who may call what: dependencies that check the request's bearer token.
+
+They are coroutines, as they wait for nothing: a plain function would go through a thread, several for each request.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ _bearer = HTTPBearer(auto_error=False, description="A token of tokens.json")
 _Given = Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
 
 
-def scope_of(request: Request, given: _Given) -> Scope:
+async def scope_of(request: Request, given: _Given) -> Scope:
     """Dependency: what the request's token stands for."""
     tokens: Tokens = request.app.state.desk.tokens
     found = tokens.scope_of(given.credentials) if given else None
@@ -23,27 +26,27 @@ def scope_of(request: Request, given: _Given) -> Scope:
     return found
 
 
-def _require(request: Request, given: HTTPAuthorizationCredentials | None, scope: Scope) -> None:
-    found = scope_of(request, given)
+async def _require(request: Request, given: HTTPAuthorizationCredentials | None, scope: Scope) -> None:
+    found = await scope_of(request, given)
     if scope not in ALLOWS[found]:
         raise Forbidden(f"the '{found}' token does not allow this; it takes the '{scope}' token")
 
 
-def may_read(request: Request, given: _Given) -> None:
+async def may_read(request: Request, given: _Given) -> None:
     """Dependency: the request may read."""
-    _require(request, given, "read")
+    await _require(request, given, "read")
 
 
-def may_write(request: Request, given: _Given) -> None:
+async def may_write(request: Request, given: _Given) -> None:
     """Dependency: the request may write."""
-    _require(request, given, "write")
+    await _require(request, given, "write")
 
 
-def may_steer(request: Request, given: _Given) -> None:
+async def may_steer(request: Request, given: _Given) -> None:
     """Dependency: the request may do what the sidecar does: decide, recover, pause, hold a member out."""
-    _require(request, given, "steer")
+    await _require(request, given, "steer")
 
 
-def may_sign(request: Request, given: _Given) -> None:
+async def may_sign(request: Request, given: _Given) -> None:
     """Dependency: the request may have orders signed."""
-    _require(request, given, "sign")
+    await _require(request, given, "sign")

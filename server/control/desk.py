@@ -93,7 +93,8 @@ def open_desk(
     )
 
 
-def _desk(request: Request) -> ControlDesk:
+# A coroutine, so that it goes through no thread.
+async def _desk(request: Request) -> ControlDesk:
     desk: ControlDesk = request.app.state.desk
     return desk
 

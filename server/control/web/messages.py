@@ -6,6 +6,7 @@ from typing import Literal
 
 from hansa.contract.jobs import AttemptKind, AttemptStatus, JobPlan, JobStatus, Outcome
 from hansa.contract.typed import Frozen
+from hansa.server.control.processes import ProcessRecord
 from hansa.server.records import DecisionRecord, EventRecord, QueueRecord, ScalingRecord
 from hansa.server.replies import CharterFacts, KnobState, MemberState
 from hansa.server.tokens import Scope
@@ -103,14 +104,6 @@ class BudgetShown(Frozen):
     at: float
 
 
-class ProcessShown(Frozen):
-    """A process and the memory it holds, in bytes; `bound` is what it should stay under."""
-
-    name: str
-    resident: int
-    bound: int | None
-
-
 class Opening(Frozen):
     """What does not change while control runs."""
 
@@ -143,7 +136,7 @@ class PageChange(Frozen):
     knobs: list[KnobState] = []
     budgets: list[BudgetShown] = []
     queue: QueueRecord | None = None
-    processes: list[ProcessShown] = []
+    processes: list[ProcessRecord] = []
     rounds: list[RoundShown] = []
     figures: list[FigureShown] = []
     events: list[EventRecord] = []

@@ -6,8 +6,6 @@ import re
 from dataclasses import dataclass, replace
 from typing import Any
 
-import psutil
-
 from hansa import __version__
 from hansa.contract.shown import privacy_sentence, protection_sentence, protection_warnings
 from hansa.server.control.desk import ControlDesk
@@ -20,7 +18,6 @@ from hansa.server.control.web.messages import (
     JobShown,
     Opening,
     Part,
-    ProcessShown,
     RoundShown,
 )
 from hansa.server.records import AttemptRecord, JobRecord, MetricRecord, QueueRecord, RoundRecord
@@ -30,8 +27,6 @@ from hansa.server.tokens import Scope
 MOST_ROUNDS, MOST_EVENTS, MOST_DECISIONS, MOST_SCALING, MOST_JOBS = 2000, 200, 100, 600, 50
 _NEWEST_ATTEMPTS = 6
 _MOST_FIGURES = 20 * MOST_ROUNDS
-# Steps in which a process's memory is told, so that a few pages more are no news.
-_MEMORY_STEP = 2**20
 _CURSOR = re.compile(r"([0-9a-f]{32})?\.(\d{1,18})\.(\d{1,18})\.(\d{1,18})\.(\d{1,18})")
 
 
@@ -90,7 +85,7 @@ def read_states(desk: ControlDesk, jobs: list[JobRecord], job: JobRecord | None)
         "jobs": [_name(it) for it in jobs],
         "members": list_members(desk),
         "queue": QueueRecord(waiting=waiting, running=running),
-        "processes": read_processes(),
+        "processes": desk.processes.all(),
         "job": None,
         "newest": 0,
         "attempts": [],
@@ -145,12 +140,6 @@ def read_logs(desk: ControlDesk, job: JobRecord | None, after: Cursor) -> tuple[
         if entries:
             found = replace(found, **{name: entries[-1].id})
     return {name: entries for name, entries in logs.items() if entries}, found
-
-
-def read_processes() -> list[ProcessShown]:
-    """Memory of the processes that control knows of: its own."""
-    resident = psutil.Process().memory_info().rss // _MEMORY_STEP * _MEMORY_STEP
-    return [ProcessShown(name="control", resident=resident, bound=None)]
 
 
 def _name(job: JobRecord) -> JobListed:

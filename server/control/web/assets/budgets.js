@@ -6,10 +6,12 @@ import { keep, make, say, shown } from "./parts.js";
 export function budgetsSection(at) {
   const nothing = make("p", { class: "empty" });
   const list = make("ul", { class: "budgets" });
+  const legend = make("p", { class: "note legend" }, ...[["job", "taken by this job"], ["spent", "by others"], ["left", "left"]]
+    .map(([kind, text]) => make("span", {}, make("i", { class: kind }), text)));
   const mirror = make("p", { class: "note" },
     "The server's mirror, made of receipts that members signed: at least so much was spent. Each organisation's own ledger decides, and to freeze a grant is its own command: ",
     make("code", {}, "hansa budgets freeze GRANT --reason TEXT"), ".");
-  at("budgets").append(make("div", { class: "head" }, make("h2", { id: "budgets-title" }, "Privacy budgets")), nothing, list, mirror);
+  at("budgets").append(make("div", { class: "head" }, make("h2", { id: "budgets-title" }, "Privacy budgets")), nothing, legend, list, mirror);
 
   function create() {
     return make("li", {}, make("div", { class: "line" }, make("strong"), make("span")),
@@ -22,6 +24,7 @@ export function budgetsSection(at) {
     const none = known.opening?.charter.noise === "none";
     nothing.hidden = known.budgets.length > 0;
     mirror.hidden = none;
+    legend.hidden = !known.budgets.length;
     say(nothing, none
       ? "The charter has no noise: nothing is charged, and nothing bounds what the model says of a single record."
       : "No receipt yet. Each member's budget shows here with its first upload.");

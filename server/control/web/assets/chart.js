@@ -3,7 +3,7 @@
 import { draw, make, say } from "./parts.js";
 
 const HEIGHT = 220;
-const EDGE = { left: 56, right: 14, top: 12, bottom: 40 };
+const EDGE = { left: 56, right: 14, top: 26, bottom: 40 };
 const KEYS = { ArrowLeft: -1, ArrowRight: 1, PageUp: -10, PageDown: 10, Home: -Infinity, End: Infinity };
 
 let count = 0;

@@ -3,7 +3,9 @@
 import { clock, draw as shape, keep, make, say, shown } from "./parts.js";
 
 const ALARMS = ["watch", "recovery", "members", "audit"];
-const MARKED = /fork|fail|refus|rolled-back|held|mismatch|lost|conflict/;
+// Who moves knobs; alarms stand in the log.
+const MOVERS = ["tuner", "probe", "recovery"];
+const MARKED = /memory|fork|fail|refus|rolled-back|held|mismatch|lost|conflict/;
 const FILTERS = {
   all: ["Everything", () => true],
   alarms: ["Alarms and what was done about them", (it) => it.alarm],
@@ -18,7 +20,7 @@ export function knobsSection(at, deeds) {
   const list = make("ul", { class: "knobs" });
   const last = make("div", { class: "decision" });
   at("knobs").append(make("div", { class: "head" }, make("h2", { id: "knobs-title" }, "Knobs")), nothing, list,
-    make("h3", {}, "The last decision"), last);
+    make("h3", {}, "The tuner's last decision"), last);
   let job = null;
 
   function create() {
@@ -53,7 +55,7 @@ export function knobsSection(at, deeds) {
     nothing.hidden = known.knobs.length > 0;
     if (job) say(nothing, "The charter opens no knobs.");
     keep(list, known.knobs, (it) => it.name, create, update);
-    const newest = [...known.decisions].reverse().find((it) => ["tuner", "probe"].includes(it.by)) ?? known.decisions.at(-1);
+    const newest = known.decisions.filter((it) => MOVERS.includes(it.by)).at(-1);
     keep(last, [newest ?? { id: "none" }], (it) => it.id, () => make("div", {}, make("p"), make("p", { class: "note" })), (element, it) => {
       say(element.children[0], it.sentence ?? (known.job?.plan.tuning === "probe"
         ? "Nothing was decided yet." : "The job is not tuned: its plan says tuning = \"none\", so its knobs stay unless somebody moves them."));

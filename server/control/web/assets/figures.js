@@ -62,7 +62,7 @@ function card(parent, id, called, choose) {
     say(newest, noised ? `${mean.y.toFixed(3)} in the mean of the last ${Math.min(10, found.length)}` : figure(end.y, end.error));
     chart.describe(`${found.length} figures, the newest of round ${end.x}: ${figure(end.y, end.error)}.`);
     say(legend, (noised
-      ? "Dots: figures as released, with one standard error of the noise. Line: mean of the last 10, weighted by their errors."
+      ? "Dots: figures as released, with one standard error of the noise. Line: mean of the last 10."
       : "Figures as released; no noise was added.") + (moved.length ? " Ticks below: a knob was moved." : ""));
   }
 

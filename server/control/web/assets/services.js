@@ -66,18 +66,31 @@ function makeCharts(room) {
   return { demand, replicas };
 }
 
-/** Section: resident memory of the processes that control knows of. */
+/** Section: resident memory of the consortium's processes, as the sidecar reads it. */
 export function processesSection(at) {
   const list = make("ul", { class: "processes" });
-  const nothing = make("p", { class: "empty" }, "Control knows of no process.");
-  at("processes").append(make("div", { class: "head" }, make("h2", { id: "processes-title" }, "Processes")), nothing, list);
+  const nothing = make("p", { class: "empty" },
+    "No process was read yet. The sidecar reads the consortium's own once in a while; a member's are its own affair.");
+  at("processes").append(make("div", { class: "head" }, make("h2", { id: "processes-title" }, "Memory of the consortium's processes")), nothing, list);
+
+  function create() {
+    return make("li", {}, make("div", { class: "line" }, make("strong"), make("span")),
+      make("div", { class: "bar", role: "img" }, make("span", { class: "left" })), make("div", { class: "note" }));
+  }
 
   function draw(known) {
     nothing.hidden = known.processes.length > 0;
-    keep(list, known.processes, (it) => it.name, () => make("li", {}, make("strong"), make("span")), (element, it) => {
-      say(element.children[0], it.name);
-      say(element.children[1], bytes(it.resident) + (it.bound ? ` of ${bytes(it.bound)}` : ""));
-      element.dataset.high = Boolean(it.bound && it.resident > it.bound);
+    keep(list, known.processes, (it) => it.process, create, (element, it) => {
+      const [line, bar, note] = element.children;
+      const held = bytes(it.resident) + (it.bound ? ` of at most ${bytes(it.bound)}` : "");
+      say(line.children[0], it.process);
+      say(line.children[1], held);
+      bar.hidden = !it.bound;
+      const width = `${Math.min(100, it.bound ? (100 * it.resident) / it.bound : 0)}%`;
+      if (bar.firstChild.style.width !== width) bar.firstChild.style.width = width;
+      bar.setAttribute("aria-label", held);
+      bar.dataset.low = Boolean(it.alarm);
+      say(note, it.alarm);
     });
   }
 

@@ -79,16 +79,10 @@ export function rounds(known) {
   return [...known.rounds.values()].sort((a, b) => a.round - b.round);
 }
 
-/** Mean of the newest `count` figures at each point, each weighing by one over its squared error. */
+/** Mean of the newest `count` figures at each point. All weigh alike: a figure and its stated error go together. */
 export function trend(figures, count = 10) {
   return figures.map((it, at) => {
-    let sum = 0;
-    let weights = 0;
-    for (const other of figures.slice(Math.max(0, at + 1 - count), at + 1)) {
-      const weight = other.error > 0 ? 1 / other.error ** 2 : 1;
-      sum += weight * other.y;
-      weights += weight;
-    }
-    return { x: it.x, y: sum / weights };
+    const newest = figures.slice(Math.max(0, at + 1 - count), at + 1);
+    return { x: it.x, y: newest.reduce((sum, other) => sum + other.y, 0) / newest.length };
   });
 }
