@@ -53,7 +53,7 @@ class ModelChoice(Frozen):
     name: Slug
     distribution: str = "hansa"
     distribution_hash: Hash = ""
-    options: dict[str, float | int | str | bool | list[int]] = {}
+    options: dict[str, float | int | str | bool | list[int] | list[float]] = {}
 
 
 class Task(Frozen):
@@ -265,6 +265,11 @@ class Charter(Frozen):
     def _check_moments(self) -> None:
         if self.training.mechanism != "moments":
             return
+        if "class_weights" in self.task.model.options:
+            raise ValueError(
+                "training.mechanism 'moments' solves for the plain loss; leave model.options.class_weights out, or use "
+                "'gradient'"
+            )
         if self.protection.mode == "he":
             raise ValueError(
                 "training.mechanism 'moments' solves equations by methods whose last bit differs between machines, "

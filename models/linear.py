@@ -12,8 +12,8 @@ import numpy as np
 
 from hansa.contract.errors import InputError
 from hansa.contract.features import BinaryLabel, FeatureContract, Label, MulticlassLabel, NumericColumn
-from hansa.models.losses import initial_outputs, losses, predictions, residuals
 from hansa.models.model import CHUNK, Array, Options, clip_scales
+from hansa.models.weighting import OPTION, Weighting
 
 
 def typical_norm(features: FeatureContract) -> float:
@@ -51,9 +51,10 @@ class RowModel:
     name = "row"
 
     def __init__(self, features: FeatureContract, options: Options) -> None:
-        if options:
-            raise InputError(f"model '{self.name}' has no option '{sorted(options)[0]}'; it takes none")
-        self._label = features.label
+        unknown = sorted(set(options) - {OPTION})
+        if unknown:
+            raise InputError(f"model '{self.name}' has no option '{unknown[0]}'; it takes '{OPTION}'")
+        self.weighting = Weighting(features.label, options)
         self._columns = len(features.encoded)
         self._outputs = features.outputs
         self._scale = 1.0 / typical_norm(features)
@@ -76,16 +77,16 @@ class RowModel:
     def initial(self, seed: int) -> Array:
         """Zeros, and the log-odds of the public prevalence; the seed does not matter: the loss is convex."""
         weights = np.zeros((self._columns + 1, self._outputs))
-        weights[-1] = initial_outputs(self._label) / self._scale
+        weights[-1] = self.weighting.initial_outputs() / self._scale
         return weights.ravel()
 
     def predict(self, weights: Array, X: Array) -> Array:
         """See `Model.predict`."""
-        return predictions(self._forward(weights, X), self._label)
+        return self.weighting.predictions(self._forward(weights, X))
 
     def loss(self, weights: Array, X: Array, y: Array) -> float:
         """See `Model.loss`."""
-        return float(losses(self._forward(weights, X), y, self._label).sum())
+        return float(self.weighting.losses(self._forward(weights, X), y).sum())
 
     # What overflows is not finite, and `clip_scales` makes such a record count as zeros.
     @np.errstate(over="ignore", invalid="ignore")
@@ -104,7 +105,7 @@ class RowModel:
         limits = None if clip is None else np.broadcast_to(np.asarray(clip, dtype=np.float64), len(X))
         for start in range(0, len(X), CHUNK):
             rows = self._expanded(X[start : start + CHUNK])
-            delta = residuals(self._outputs_of(weights, rows), y[start : start + CHUNK], self._label)
+            delta = self.weighting.residuals(self._outputs_of(weights, rows), y[start : start + CHUNK])
             if limits is not None:
                 row_square = self._scale**2 * (np.einsum("ij,ij->i", rows, rows) + 1.0)
                 square = row_square * np.einsum("ij,ij->i", delta, delta)

@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 from hansa.contract.errors import InputError
 from hansa.contract.features import FeatureContract
 from hansa.models.linear import typical_norm
-from hansa.models.losses import initial_outputs, losses, predictions, residuals
 from hansa.models.model import CHUNK, Array, Options, clip_scales, padded
+from hansa.models.weighting import OPTION, Weighting
 
 Single = NDArray[np.float32]
 
@@ -40,17 +40,17 @@ class MlpModel:
     single_precision = True
 
     def __init__(self, features: FeatureContract, options: Options) -> None:
-        unknown = sorted(set(options) - {"hidden"})
+        unknown = sorted(set(options) - {"hidden", OPTION})
         if unknown:
             raise InputError(
-                f"model 'mlp' has no option '{unknown[0]}'; it takes 'hidden', a list of layer sizes"
+                f"model 'mlp' has no option '{unknown[0]}'; it takes 'hidden', a list of layer sizes, and '{OPTION}'"
             )
         hidden = options.get("hidden", HIDDEN)
         if not isinstance(hidden, list) or not hidden or any(not 1 <= size <= 65_536 for size in hidden):
             raise InputError(
                 f"model 'mlp': option 'hidden' must be a list of layer sizes such as [64, 32] (got {hidden})"
             )
-        self._label = features.label
+        self.weighting = Weighting(features.label, options)
         sizes = [len(features.encoded), *hidden, features.outputs]
         self._shapes = [(size + 1, following) for size, following in pairwise(sizes)]
         norms = [typical_norm(features), *(math.sqrt(size) for size in hidden)]
@@ -74,16 +74,16 @@ class MlpModel:
             layer[:-1] = (2.0 * rng.random((rows - 1, columns)) - 1.0) * spread
             layers.append(layer)
         layers[-1][:-1] *= 0.1
-        layers[-1][-1] = initial_outputs(self._label) / self._gains[-1]
+        layers[-1][-1] = self.weighting.initial_outputs() / self._gains[-1]
         return np.concatenate([layer.ravel() for layer in layers])
 
     def predict(self, weights: Array, X: Array) -> Array:
         """See `Model.predict`."""
-        return predictions(self._outputs(weights, X), self._label)
+        return self.weighting.predictions(self._outputs(weights, X))
 
     def loss(self, weights: Array, X: Array, y: Array) -> float:
         """See `Model.loss`; without dropout."""
-        return float(losses(self._outputs(weights, X), y, self._label).sum())
+        return float(self.weighting.losses(self._outputs(weights, X), y).sum())
 
     # What overflows is not finite, and `_clip_scales` makes such a record count as zeros.
     @np.errstate(over="ignore", invalid="ignore")
@@ -152,7 +152,7 @@ class MlpModel:
     ) -> Array:
         """Gradients of all layers, each record's at most its limit long, or times its limit, summed. Shape [d]."""
         inputs, outputs = _forward(layers, X, dropout, rng)
-        delta = residuals(outputs.astype(np.float64), y, self._label).astype(np.float32)
+        delta = self.weighting.residuals(outputs.astype(np.float64), y).astype(np.float32)
         deltas = _backward(layers, inputs, delta, dropout)
         scales = self._clip_scales(inputs, deltas, limits) if clips else limits.astype(np.float32)
         flat = np.empty(self.parameters, dtype=np.float32)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from hansa.contract.features import FeatureContract
 
 Array = NDArray[np.float64]
-Options = Mapping[str, float | int | str | bool | list[int]]
+Options = Mapping[str, float | int | str | bool | list[int] | list[float]]
 
 # Rows worked on at a time, so that memory is bounded whatever the table.
 CHUNK = 8192

@@ -25,8 +25,8 @@ from opacus.validators import ModuleValidator
 
 from hansa.contract.errors import InputError
 from hansa.contract.features import FeatureContract
-from hansa.models.losses import losses, predictions, residuals
 from hansa.models.model import Array, Options, clip_scales
+from hansa.models.weighting import OPTION, Weighting
 
 # Rows at a time: layers without ghost norms hold a whole gradient for each.
 ROWS = 512
@@ -54,8 +54,9 @@ class TorchModel:
 
     def __init__(self, features: FeatureContract, options: Options) -> None:
         self._features = features
-        self._options = options
-        self._label = features.label
+        # Weights of classes are the loss's; what a module is made of does not hang on them.
+        self._options = {name: value for name, value in options.items() if name != OPTION}
+        self.weighting = Weighting(features.label, options)
         # A pass leaves its traces in the module, so there is one at a time.
         self._lock = threading.Lock()
         self._wrap(ghost=True)
@@ -72,11 +73,11 @@ class TorchModel:
 
     def predict(self, weights: Array, X: Array) -> Array:
         """See `Model.predict`."""
-        return predictions(self._outputs(weights, X), self._label)
+        return self.weighting.predictions(self._outputs(weights, X))
 
     def loss(self, weights: Array, X: Array, y: Array) -> float:
         """See `Model.loss`; without dropout."""
-        return float(losses(self._outputs(weights, X), y, self._label).sum())
+        return float(self.weighting.losses(self._outputs(weights, X), y).sum())
 
     # What overflows is not finite, and such a record counts as zeros.
     @np.errstate(over="ignore", invalid="ignore")
@@ -114,7 +115,7 @@ class TorchModel:
             # Hooks on the way back want inputs that have gradients; nobody reads these.
             outputs = self._wrapped(inputs.requires_grad_())
             raw = outputs.detach().numpy().astype(np.float64)
-            delta = torch.from_numpy(residuals(raw, y, self._label).astype(np.float32))
+            delta = torch.from_numpy(self.weighting.residuals(raw, y).astype(np.float32))
             if limits is not None:
                 outputs.backward(delta, retain_graph=True)
                 squares = self._wrapped.get_norm_sample().detach().numpy().astype(np.float64) ** 2

@@ -67,7 +67,10 @@ def make_predictor(file: ModelFile) -> Predictor:
     if type(model) is LinearModel and features.outputs == 1:
         if preparation is not None:
             weights = model.folded(weights, preparation.centre, preparation.scale)
-        predictor = _OneLine(model.intercept * weights, file, label)
+        # A row of `design` is scaled as a whole; what class weights add to an output comes off once.
+        scaled = model.intercept * weights
+        scaled[-1] -= model.weighting.prior[0]
+        predictor = _OneLine(scaled, file, label)
     else:
         predictor = _Composed(_federated(model, weights, preparation, features), file, label)
     _check(predictor, file)
@@ -137,10 +140,9 @@ def _federated(
     def prepared(X: Array) -> Array:
         return X if preparation is None else preparation.apply(X)
 
-    label = features.label
     if isinstance(model, RowModel):
         matrix = weights.reshape(-1, features.outputs)
-        return lambda X: predictions(model.design(prepared(X)) @ matrix, label)
+        return lambda X: model.weighting.predictions(model.design(prepared(X)) @ matrix)
     if type(model) is MlpModel:
         layers = model.layers(weights)
 
@@ -148,7 +150,7 @@ def _federated(
             hidden = prepared(X).astype(np.float32)
             for layer in layers[:-1]:
                 hidden = np.maximum(hidden @ layer[:-1] + layer[-1], np.float32(0.0))
-            return predictions((hidden @ layers[-1][:-1] + layers[-1][-1]).astype(np.float64), label)
+            return model.weighting.predictions((hidden @ layers[-1][:-1] + layers[-1][-1]).astype(np.float64))
 
         return forward
     return lambda X: model.predict(weights, prepared(X))
