@@ -18,10 +18,7 @@ from websockets.sync.client import ClientConnection, connect
 CHROMIUM = shutil.which("chromium")
 MISSING = "no Chromium here: apt-get install chromium"
 # Chromium asks its makers for nothing, and needs no user namespaces of its own.
-_FLAGS = (
-    "--headless --disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-sync "
-    "--disable-component-update --disable-default-apps --hide-scrollbars --remote-debugging-port=0"
-).split()
+_FLAGS = ["--headless", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-sync", "--disable-component-update", "--disable-default-apps", "--hide-scrollbars", "--remote-debugging-port=0"]
 _KEYS = {"Enter": ("\r", 13), "Tab": ("", 9), "ArrowLeft": ("", 37), "End": ("", 35), "Escape": ("", 27)}
 
 
