@@ -208,7 +208,8 @@ def _outlook(given: PlanInput, mu: float) -> tuple[float | None, Verdict | None,
             )
             if value is None
         ]
-        return None, None, f"no verdict without {', '.join(missing)}"
+        other = "; classes and numbers have none: see hansa simulate" if missing == ["--prevalence"] else ""
+        return None, None, f"no verdict without {', '.join(missing)}{other}"
     colluding = given.members - 1
     if given.noise == "distributed":
         if given.s is None:
