@@ -36,6 +36,7 @@ COMMANDS = {
     "scaling": ("hansa.cli.scaling", "Predictive scaling of a day or of a recorded demand, and its cost."),
     "members": ("hansa.cli.members", "Members of the consortium."),
     "budgets": ("hansa.cli.budgets", "Privacy budgets: granted, spent, planned, verified."),
+    "outbox": ("hansa.cli.outbox", "Everything that left an organisation, in words."),
     "audit": ("hansa.cli.audit", "What canaries say of an organisation's own privacy."),
     "provision": ("hansa.cli.provision", "Make keys, certificates and a signed charter."),
     "charter": ("hansa.cli.charter", "Sign, verify and show a charter."),

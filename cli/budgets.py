@@ -139,17 +139,20 @@ def export(
     """At an organisation: the whole ledger as JSON for a regulator, with what each charge means and how to check it."""
     from hansa.cli.budgets_export import export_document
     from hansa.cli.instance import choose_member
+    from hansa.cli.outbox_source import note_file
     from hansa.contract.typed import write_atomically
 
     if out is not None and out.exists() and not force:
         raise InputError(f"{out}: is there already; --force replaces it")
     member = choose_member(org, folder, instance)
     document = json.dumps(export_document(member, datetime.now(UTC)), indent=2, ensure_ascii=False)
+    content = document.encode() + b"\n"
+    note_file(member, "ledger", out or Path("-"), content)
     if out is None:
         typer.echo(document)
         return
     try:
-        write_atomically(out, document.encode() + b"\n", mode=0o600)
+        write_atomically(out, content, mode=0o600)
     except OSError as error:
         raise InputError(f"--out {out}: cannot be written ({error.strerror})") from None
     typer.echo(f"{out}: the ledger of {member.config.name}; it names people who decided, and no record")

@@ -28,6 +28,7 @@ def export_personal(member: MemberFolder, job: str | None, out: Path, *, force: 
     ------
     InputError : no such model in the folder, several that begin so, or a file is there already
     """
+    from hansa.cli.outbox_source import note_file
     from hansa.clients.scoring.model_file import model_bytes
     from hansa.contract.typed import write_atomically
 
@@ -50,9 +51,11 @@ def export_personal(member: MemberFolder, job: str | None, out: Path, *, force: 
     for file in (path, meaning):
         if file.exists() and not force:
             raise InputError(f"{file}: is there already; --force replaces it")
+    content = model_bytes(model, tensors)
+    note_file(member, "model", path, content, job=job)
     try:
         # As private as the records where a personal part is in it.
-        write_atomically(path, model_bytes(model, tensors), mode=0o600)
+        write_atomically(path, content, mode=0o600)
         write_atomically(meaning, json.dumps(facts, indent=2).encode() + b"\n")
     except OSError as error:
         raise InputError(f"--out {out}: cannot be written ({error.strerror})") from None

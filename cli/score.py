@@ -41,6 +41,7 @@ def publish(
 ) -> None:
     """Put a finished job's model where `serve` takes it from. A service that runs takes it up within a second."""
     from hansa.cli.instance import choose_member
+    from hansa.cli.outbox_source import note_file
     from hansa.cli.personal_export import kept_model
     from hansa.clients.scoring.model_file import SERVED, model_bytes, parse_model, write_model
 
@@ -48,6 +49,7 @@ def publish(
     facts, tensors = kept_model(member, job, federated=federated)
     content = model_bytes(facts, tensors)
     path = member.folder / SERVED
+    note_file(member, "served-model", path, content, job=facts.job)
     write_model(path, content)
     own = f"its own version ({facts.personal})" if facts.personal else "without an own version"
     typer.echo(

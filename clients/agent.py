@@ -64,6 +64,7 @@ def build(folder: Path, config: MemberConfig, *, isolated: bool, table: pl.DataF
     from hansa.clients.data.split import split
     from hansa.clients.heads import HEADS, Heads
     from hansa.clients.membership import Membership, new_ring, new_starts
+    from hansa.clients.outbox import OUTBOX, Outbox
     from hansa.clients.protocol import Agent
     from hansa.clients.witnesses import Witnesses
     from hansa.contract.errors import CharterError
@@ -141,6 +142,7 @@ def build(folder: Path, config: MemberConfig, *, isolated: bool, table: pl.DataF
         budget=budget,
         witnesses=witnesses,
         blind=blind,
+        outbox=Outbox(folder / OUTBOX),
     )
 
 
@@ -257,6 +259,7 @@ def _serve(folder: Path, config: MemberConfig, ready_file: Path | None, metrics:
             lambda payload, _: timed(agent.handle, payload, meter),
             mode=work_mode,
             limit=largest,
+            sent=agent.outbox.sent if agent.outbox is not None else lambda: None,
         ),
         serve_frames(
             folder / config.admin_socket, administration.answer, mode=0o600, limit=MAX_COMMAND_BYTES

@@ -28,8 +28,10 @@ from hansa.clients.checks import (
     check_tried,
     check_unmasked,
 )
+from hansa.clients.leaving import Sender
 from hansa.clients.masked import MaskedAttempts
 from hansa.clients.membership import Membership
+from hansa.clients.outbox import Outbox
 from hansa.clients.repeats import Repeats
 from hansa.clients.seldom import Seldom
 from hansa.clients.starting import check_sent, check_start
@@ -128,6 +130,15 @@ def _subject(body: Request) -> dict[str, str | int | None]:
     return {"job": job, "attempt": getattr(body, "attempt", None)}
 
 
+def _concerns(body: Request) -> tuple[str, int]:
+    """Job and attempt that a request is about; empty and 0 where it is about none."""
+    if isinstance(body, TrainRequest | ApplyRequest):
+        return body.order.job, body.order.attempt
+    if isinstance(body, JobRequest):
+        return body.plan.job, 0
+    return getattr(body, "job", ""), getattr(body, "attempt", 0)
+
+
 class Agent:
     """Answers requests for one member; safe to call from several threads, one attempt of a job at a time."""
 
@@ -146,6 +157,7 @@ class Agent:
         budget: Budget | None = None,
         witnesses: Witnesses | None = None,
         blind: BlindJobs | None = None,
+        outbox: Outbox | None = None,
     ) -> None:
         if (ring is not None) != membership.charter.protection.masked:
             raise ValueError(
@@ -173,6 +185,9 @@ class Agent:
         self._monotonic = monotonic
         self._now = now
         self._parties = Parties.of(membership.charter, membership.charter_hash)
+        # What leaves is written down there before it does; None where it does not leave this process.
+        self.outbox = outbox
+        self._sender = Sender(membership.charter, attempts.plan)
         # Keys and models of mode `he`.
         self.blind = blind
         self._masked = None
@@ -213,12 +228,22 @@ class Agent:
             self.witnesses.close()
         if self.blind is not None:
             self.blind.close()
+        if self.outbox is not None:
+            self.outbox.close()
 
     def handle(self, request: bytes) -> bytes:
-        """Answer one request. Never raises: what cannot be obeyed is refused, typed and signed."""
+        """Answer one request. What cannot be obeyed is refused, typed and signed.
+
+        Raises
+        ------
+        HansaError : the answer could not be written into the outbox, so it must not leave
+        """
         asked = digest(request)
         with about(), self._jobs.answer() as turn:
-            return self._answer(request, asked, turn)
+            answer = self._answer(request, asked, turn)
+            if self.outbox is not None:
+                self.outbox.enter(*self._sender.read(answer, turn.job, turn.attempt))
+            return answer
 
     def _answer(self, request: bytes, asked: str, turn: Turn) -> bytes:
         try:
@@ -256,6 +281,9 @@ class Agent:
         )
         body = header.body
         now_about(**_subject(body))
+
+
+        turn.about(*_concerns(body))
         if isinstance(body, HelloRequest):
             if self._masked is None or body.prekeys == 0:
                 return self._reply(asked, *self._hello(body))

@@ -91,12 +91,14 @@ class FrameServer:
         limit: int,
         connections: int,
         idle_s: float,
+        sent: Callable[[], None] = lambda: None,
     ) -> None:
         self.path = path
         self._listener = listener
         self._handler = handler
         self._limit = limit
         self._idle_s = idle_s
+        self._sent = sent
         self._places = threading.BoundedSemaphore(connections)
         self._closed = threading.Event()
         self._inode = os.stat(path).st_ino
@@ -147,6 +149,7 @@ class FrameServer:
                 answer = self._handler(payload, _peer(connection))
                 connection.settimeout(self._idle_s)
                 _send(connection, answer, deadline=None)
+                self._sent()
         except (OSError, MessageError) as error:
             log.info("%s: connection dropped: %s", self.path.name, error)
         except Exception as error:
@@ -164,12 +167,14 @@ def serve_frames(
     limit: int = MAX_FRAME_BYTES,
     connections: int = 16,
     idle_s: float = 30.0,
+    sent: Callable[[], None] = lambda: None,
 ) -> FrameServer:
     """Serve `handler(payload, peer) -> answer` on a Unix socket with exactly these permissions.
 
     The socket is bound under a private name, gets its mode while nobody can connect yet, and is then
     renamed into place, which also replaces a stale file. An exception in the handler closes the
-    connection without an answer. `idle_s` bounds each wait for the caller's bytes, not the handler.
+    connection without an answer. `idle_s` bounds each wait for the caller's bytes, not the handler. `sent` is
+    called, by the handler's thread, once the whole answer is with the kernel.
 
     Raises `InputError` when the folder is missing, the path is something other than a socket, or
     another server answers there.
@@ -189,7 +194,9 @@ def serve_frames(
         listener.close()
         hidden.unlink(missing_ok=True)
         raise InputError(f"{target}: cannot serve here: {error.strerror or error}") from error
-    return FrameServer(listener, target, handler, limit=limit, connections=connections, idle_s=idle_s)
+    return FrameServer(
+        listener, target, handler, limit=limit, connections=connections, idle_s=idle_s, sent=sent
+    )
 
 
 def _check_free(path: Path) -> None:

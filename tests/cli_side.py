@@ -5,7 +5,9 @@ from __future__ import annotations
 import random
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import psutil
 import pytest
@@ -93,3 +95,30 @@ def still_running(folder: Path) -> list[str]:
         if alive and process.pid != psutil.Process().pid and any(str(folder) in word for word in words):
             found.append(" ".join(words))
     return found
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a command ended with and printed."""
+
+    code: int
+    out: str
+    err: str
+
+
+class Commands(Protocol):
+    """Runs a command in this process."""
+
+    def __call__(self, *arguments: str) -> Said: ...
+
+
+def commands(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Commands:
+    """What runs commands and keeps what they say."""
+
+    def run(*arguments: str) -> Said:
+        capsys.readouterr()
+        code = hansa(arguments, monkeypatch)
+        printed = capsys.readouterr()
+        return Said(code, printed.out, printed.err)
+
+    return run
