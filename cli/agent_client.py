@@ -21,7 +21,7 @@ def ask_agent(member: MemberFolder) -> dict[str, Any] | None:
     return {"isolated": None, **found}
 
 
-def command_agent(member: MemberFolder, command: str, **arguments: str | float | None) -> dict[str, Any]:
+def command_agent(member: MemberFolder, command: str, **arguments: Any) -> dict[str, Any]:
     """Have the agent do something; arguments that are None are not sent.
 
     Raises

@@ -43,7 +43,7 @@ COMMANDS = {
     "backup": ("hansa.cli.backup", "One file of a folder, taken while its processes run."),
     "restore": ("hansa.cli.restore", "Put back what backup wrote."),
     "scenario": ("hansa.cli.scenario", "List scenarios or make one from CSV files."),
-    "data": ("hansa.cli.data", "The feature contract, made-up rows of it, and tables checked against it."),
+    "data": ("hansa.cli.data", "The contract, made-up rows, tables checked against it; somebody forgotten."),
 }
 
 

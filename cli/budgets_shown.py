@@ -14,6 +14,7 @@ from hansa.privacy.records import (
     ChargeRow,
     DataSetRow,
     FinishRow,
+    ForgetRow,
     FreezeRow,
     GrantRow,
     RecoveryRow,
@@ -253,6 +254,11 @@ def describe(body: AnyBody) -> str:
             return _charge(body)
         case FinishRow():
             return f"attempt {body.attempt} of job {body.job[:8]} finished"
+        case ForgetRow():
+            return (
+                f"{body.entities} more entities are computed on no more, {body.total} in all, by {body.by}: "
+                f"{body.reason or 'no reason given'}"
+            )
         case RecoveryRow():
             lost = body.lost.receipt.head
             number = "?" if lost is None else str(lost.sequence)

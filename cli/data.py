@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from hansa.cli.forgetting import forget
 from hansa.contract.errors import DataError, InputError
 
 if TYPE_CHECKING:
@@ -15,13 +16,13 @@ if TYPE_CHECKING:
     from hansa.contract.sources import Source
 
 app = typer.Typer(
-    no_args_is_help=True, add_completion=False, help="The feature contract, and tables checked against it."
+    no_args_is_help=True, add_completion=False, help="An organisation's records: check them, forget somebody."
 )
 
 
 @app.callback()
 def data() -> None:
-    """The feature contract, and tables checked against it."""
+    """An organisation's records: check them against the feature contract, forget somebody."""
 
 
 @app.command()
@@ -153,6 +154,9 @@ def _write_rows(features: FeatureContract, rows: int, seed: int, out: Path, *, f
     except OSError as error:
         raise InputError(f"--out {out}: cannot be written ({error.strerror})") from None
     typer.echo(f"{out}: {rows} made-up rows, seed {seed}; nothing can be learnt from them", err=True)
+
+
+app.command()(forget)
 
 
 def _what(

@@ -9,6 +9,7 @@ import json
 from collections.abc import Callable
 
 from hansa.clients.admin_budgets import Answer, BudgetCommands, obey
+from hansa.clients.admin_forget import ForgetCommands
 from hansa.clients.admin_outbox import OutboxCommands
 from hansa.clients.protocol import Agent
 from hansa.contract.frames import Peer
@@ -29,6 +30,7 @@ class Administration:
             "events": self._events,
             **BudgetCommands(agent).commands,
             **OutboxCommands(agent).commands,
+            **ForgetCommands(agent).commands,
         }
 
     def answer(self, payload: bytes, peer: Peer) -> bytes:

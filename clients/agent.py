@@ -62,6 +62,7 @@ def build(folder: Path, config: MemberConfig, *, isolated: bool, table: pl.DataF
     from hansa.clients.data.encode import encode, identifying
     from hansa.clients.data.sources import origin, read_source
     from hansa.clients.data.split import split
+    from hansa.clients.forgotten import FORGOTTEN, Forgotten
     from hansa.clients.heads import HEADS, Heads
     from hansa.clients.membership import Membership, new_ring, new_starts
     from hansa.clients.outbox import OUTBOX, Outbox
@@ -90,12 +91,6 @@ def build(folder: Path, config: MemberConfig, *, isolated: bool, table: pl.DataF
     model = load_model(charter.task.model, charter.task.features)
     table = read_source(config.data, folder) if table is None else table
     records = encode(table, charter.task.features, origin(config.data, folder))
-    parts = split(
-        records,
-        secret=read_private(folder / "split.key", length=32),
-        holdout=charter.task.features.holdout,
-        max_records=charter.training.max_records,
-    )
     if len(set(records.entities.tolist())) > charter.training.max_entities:
         # Leaving some out would let one person's coming push out another: it would count twice.
         log.warning(
@@ -116,6 +111,14 @@ def build(folder: Path, config: MemberConfig, *, isolated: bool, table: pl.DataF
         )
         if sealing_key is None:
             starts = new_starts(membership, witnesses)
+    secret = read_private(folder / "split.key", length=32)
+    forgotten = Forgotten(folder / FORGOTTEN, secret, None if budget is None else budget.ledger)
+    parts = split(
+        forgotten.keep(records),
+        secret=secret,
+        holdout=charter.task.features.holdout,
+        max_records=charter.training.max_records,
+    )
     blind = None
     if sealing_key is not None and charter.protection.blind:
         from hansa.clients.blind import new_blind
@@ -143,6 +146,7 @@ def build(folder: Path, config: MemberConfig, *, isolated: bool, table: pl.DataF
         witnesses=witnesses,
         blind=blind,
         outbox=Outbox(folder / OUTBOX),
+        forgotten=forgotten,
     )
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -60,6 +60,26 @@ class LocalWork:
     def parameters(self) -> int:
         """Coordinates of the charter's model."""
         return self.model.parameters
+
+    @property
+    def entities(self) -> int:
+        """How many entities it computes on, on either side."""
+        return self.records.train.entity_count + self.records.holdout.entity_count
+
+    def known(self, entities: Collection[bytes]) -> frozenset[bytes]:
+        """Those of these entities that it has records of."""
+        asked = np.array(sorted(entities), dtype="S32")
+        there = [asked[np.isin(asked, it.entities)] for it in (self.records.train, self.records.holdout)]
+        return frozenset(np.concatenate(there).tolist())
+
+    def without(self, entities: Collection[bytes]) -> LocalWork:
+        """The same work on the other entities' records; sums are divided by public constants as before.
+
+        Parameters
+        ----------
+        entities : ids as `data.encode.entity_ids` makes them
+        """
+        return replace(self, records=self.records.without(entities))
 
     def check(self, order: Order, segments: Segments) -> None:
         """Refuse arrays of another length than the charter's model has, and a preparation of no check."""

@@ -13,6 +13,7 @@ from hansa.clients.auditing import Claim, Subject
 from hansa.clients.budget import sampling_rate
 from hansa.clients.data.encode import encode
 from hansa.clients.data.sources import origin, read_source
+from hansa.clients.forgotten import FORGOTTEN, kept_records
 from hansa.clients.ledger import LEDGER, read_rows, replay
 from hansa.contract.charter import Charter
 from hansa.contract.errors import CharterError, InputError
@@ -44,11 +45,13 @@ def read_subject(folder: Path, config: MemberConfig) -> Subject:
         raise CharterError(f"{folder / config.charter}: '{config.name}' is not among its members")
     check_distribution(charter.task.model)
     table = read_source(config.data, folder)
+    secret = read_private(folder / "split.key", length=32)
+    records = encode(table, charter.task.features, origin(config.data, folder))
     return Subject(
         name=config.name,
         charter=charter,
-        records=encode(table, charter.task.features, origin(config.data, folder)),
-        secret=read_private(folder / "split.key", length=32),
+        records=kept_records(folder / FORGOTTEN, secret, records),
+        secret=secret,
         knobs={name: knob.default for name, knob in charter.knobs.items()},
     )
 

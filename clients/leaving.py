@@ -13,6 +13,7 @@ from hansa.contract.jobs import JobPlan
 from hansa.contract.messages import (
     Charged,
     Head,
+    Receipt,
     RefusalReply,
     ReplyHeader,
     UnmaskReply,
@@ -63,10 +64,24 @@ class Leaving(Frozen):
     computed: Computed = ""
     # Whether figures of quality are histograms of scores, or sums of errors.
     histogram: bool = True
-    charges: Annotated[tuple[Charged, ...], Field(max_length=4)] = ()
-    # Grant to the currency its charges are counted in.
-    currencies: dict[Slug, Literal["gdp", "rdp"]] = {}
-    head: Head | None = None
+    # Of an upload: digest of the order, which the receipt's signature covers, and the receipt.
+    order: Digest | Literal[""] = ""
+    receipt: Receipt | None = None
+
+    @property
+    def charges(self) -> tuple[Charged, ...]:
+        """What it was charged."""
+        return () if self.receipt is None else self.receipt.charges
+
+    @property
+    def currencies(self) -> dict[str, str]:
+        """Grant to the currency its charges are counted in."""
+        return {} if self.receipt is None else {it.grant: it.currency for it in self.receipt.grants}
+
+    @property
+    def head(self) -> Head | None:
+        """The ledger's newest row as the receipt has it."""
+        return None if self.receipt is None else self.receipt.head
 
     @property
     def kinds(self) -> tuple[str, ...]:
@@ -92,12 +107,12 @@ class Sender:
         self._charter = charter
         self._plan = plan
 
-    def read(self, message: bytes, job: str = "", attempt: int = 0) -> tuple[Leaving, str]:
+    def read(self, message: bytes, job: str = "", attempt: int = 0, order: str = "") -> tuple[Leaving, str]:
         """What a message holds, and a key that is equal for messages that say the same again.
 
         Parameters
         ----------
-        job, attempt : what the request was about, where its signature held
+        job, attempt, order : what the request was about, where its signature held; the order by its digest
 
         Raises
         ------
@@ -119,9 +134,8 @@ class Sender:
             noise=self._charter.privacy.noise,
             computed=self._computed(header, job),
             histogram=isinstance(self._charter.task.features.label, BinaryLabel),
-            charges=() if receipt is None else receipt.charges,
-            currencies={} if receipt is None else {it.grant: it.currency for it in receipt.grants},
-            head=None if receipt is None else receipt.head,
+            order=order if receipt is not None else "",
+            receipt=receipt if receipt is not None and receipt.head is not None else None,
         )
         return found, _key(header, found)
 

@@ -24,8 +24,8 @@ from hansa.contract.errors import HansaError
 from hansa.contract.typed import canonical_json
 
 OUTBOX = "outbox.sqlite"
-# Entries that are kept one by one, some 600 bytes each; so many more are gathered before the oldest go.
-KEPT, GATHERED = 100_000, 1_000
+# Entries that are kept one by one, 0.4 to 1.3 kB each; so many more are gathered before the oldest go.
+KEPT, GATHERED = 50_000, 1_000
 # Seconds during which what says the same again is counted at the first entry; of so many such entries.
 AGAIN_S, OPEN = 600.0, 256
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, assert_never
 
@@ -28,6 +28,7 @@ from hansa.clients.checks import (
     check_tried,
     check_unmasked,
 )
+from hansa.clients.forgotten import Forgotten
 from hansa.clients.leaving import Sender
 from hansa.clients.masked import MaskedAttempts
 from hansa.clients.membership import Membership
@@ -37,7 +38,7 @@ from hansa.clients.seldom import Seldom
 from hansa.clients.starting import check_sent, check_start
 from hansa.clients.turns import Turn, Turns
 from hansa.clients.witnesses import Witnesses
-from hansa.clients.work import Work
+from hansa.clients.work import Forgetting, Work
 from hansa.contract.blind_messages import (
     ENCRYPTED_SUM,
     SEALED_KEYS,
@@ -48,7 +49,7 @@ from hansa.contract.blind_messages import (
     ReloadRequest,
 )
 from hansa.contract.bounded import BoundedDict
-from hansa.contract.errors import MessageError, RefusalError
+from hansa.contract.errors import InputError, MessageError, RefusalError
 from hansa.contract.jobs import JobPlan
 from hansa.contract.keys import to_text
 from hansa.contract.logs import about, now_about, places_of
@@ -130,13 +131,13 @@ def _subject(body: Request) -> dict[str, str | int | None]:
     return {"job": job, "attempt": getattr(body, "attempt", None)}
 
 
-def _concerns(body: Request) -> tuple[str, int]:
-    """Job and attempt that a request is about; empty and 0 where it is about none."""
+def _concerns(body: Request) -> tuple[str, int, str]:
+    """Job, attempt and digest of the order that a request is about; empty and 0 where it is about none."""
     if isinstance(body, TrainRequest | ApplyRequest):
-        return body.order.job, body.order.attempt
+        return body.order.job, body.order.attempt, body.order.digest
     if isinstance(body, JobRequest):
-        return body.plan.job, 0
-    return getattr(body, "job", ""), getattr(body, "attempt", 0)
+        return body.plan.job, 0, ""
+    return getattr(body, "job", ""), getattr(body, "attempt", 0), ""
 
 
 class Agent:
@@ -158,6 +159,7 @@ class Agent:
         witnesses: Witnesses | None = None,
         blind: BlindJobs | None = None,
         outbox: Outbox | None = None,
+        forgotten: Forgotten | None = None,
     ) -> None:
         if (ring is not None) != membership.charter.protection.masked:
             raise ValueError(
@@ -187,6 +189,9 @@ class Agent:
         self._parties = Parties.of(membership.charter, membership.charter_hash)
         # What leaves is written down there before it does; None where it does not leave this process.
         self.outbox = outbox
+        self.forgotten = forgotten
+        # Attempts whose upload is being computed now.
+        self._computing: set[tuple[str, int]] = set()
         self._sender = Sender(membership.charter, attempts.plan)
         # Keys and models of mode `he`.
         self.blind = blind
@@ -230,6 +235,28 @@ class Agent:
             self.blind.close()
         if self.outbox is not None:
             self.outbox.close()
+        if self.forgotten is not None:
+            self.forgotten.close()
+
+    @property
+    def entities(self) -> int:
+        """How many entities are computed on."""
+        return self._records.entities
+
+    def known(self, entities: Collection[bytes]) -> frozenset[bytes]:
+        """Those of these entities that there are records of."""
+        return self._records.known(entities)
+
+    def forget(self, entities: Collection[bytes]) -> list[tuple[str, int]]:
+        """Compute on these entities no more; returns the attempts under way, which may still hold them."""
+        self._work = self._records.without(entities)
+        return sorted(self._computing)
+
+    @property
+    def _records(self) -> Forgetting:
+        if not isinstance(self._work, Forgetting):
+            raise InputError("what this agent computes on has no records by entity")
+        return self._work
 
     def handle(self, request: bytes) -> bytes:
         """Answer one request. What cannot be obeyed is refused, typed and signed.
@@ -242,7 +269,7 @@ class Agent:
         with about(), self._jobs.answer() as turn:
             answer = self._answer(request, asked, turn)
             if self.outbox is not None:
-                self.outbox.enter(*self._sender.read(answer, turn.job, turn.attempt))
+                self.outbox.enter(*self._sender.read(answer, turn.job, turn.attempt, turn.order))
             return answer
 
     def _answer(self, request: bytes, asked: str, turn: Turn) -> bytes:
@@ -281,7 +308,6 @@ class Agent:
         )
         body = header.body
         now_about(**_subject(body))
-
 
         turn.about(*_concerns(body))
         if isinstance(body, HelloRequest):
@@ -400,7 +426,7 @@ class Agent:
         paid = NOTHING_PAID if self.budget is None else self.budget.charge(plan, order)
         # Compute time tells batch and data-set sizes: what leaves does so on a public beat (PROTOCOL section 6).
         turn.compute(began)
-        outgoing = dict(self._work.run(plan, order, arrays, paid.noise))
+        outgoing = self._computed(plan, order, arrays, paid)
         released = {name: plan.steps if name == UPDATE else 1 for name in outgoing}
         if self._masked is not None and masking is not None:
             self._protect(order, masking, outgoing)
@@ -412,6 +438,15 @@ class Agent:
         seen = Seen(job=order.job, attempt=order.attempt, order=order.digest, receipt=receipt)
         self.attempts.keep_reply(reply, seen, released, charter.privacy.noise, paid.noise)
         return reply
+
+    def _computed(self, plan: JobPlan, order: Order, arrays: Segments, paid: Paid) -> dict[str, NDArray[Any]]:
+        computing = (order.job, order.attempt)
+        # Noted before the work is looked up: whoever changes that sees who may have the one before.
+        self._computing.add(computing)
+        try:
+            return dict(self._work.run(plan, order, arrays, paid.noise))
+        finally:
+            self._computing.discard(computing)
 
     def _with_model(self, plan: JobPlan, body: TrainRequest, segments: Segments) -> Segments:
         """What the order starts from: it comes with the order, or this member holds it and nothing of it may come."""

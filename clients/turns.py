@@ -17,11 +17,11 @@ class Turn:
         # The newest upload of the same job, which this answer must not overtake.
         self.behind: Turn | None = None
         # What a request of the operator's is about.
-        self.job, self.attempt = "", 0
+        self.job, self.attempt, self.order = "", 0, ""
 
-    def about(self, job: str, attempt: int = 0) -> None:
+    def about(self, job: str, attempt: int = 0, order: str = "") -> None:
         """Note what the request is about, once it is known who signed it."""
-        self.job, self.attempt = job, attempt
+        self.job, self.attempt, self.order = job, attempt, order
 
     def compute(self, began: float) -> None:
         """From here on the answer's moment would tell about the data; it is paced from `began`."""

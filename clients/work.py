@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Protocol
+from collections.abc import Collection, Mapping
+from typing import Protocol, runtime_checkable
 
 from hansa.contract.jobs import JobPlan
 from hansa.contract.messages import Order
@@ -37,4 +37,22 @@ class Work(Protocol):
 
     def keep(self, plan: JobPlan, segments: Segments, rounds: int) -> None:
         """Keep the final model, that of so many rounds."""
+        ...
+
+
+@runtime_checkable
+class Forgetting(Work, Protocol):
+    """Work on records by entity, of which some can be left out."""
+
+    @property
+    def entities(self) -> int:
+        """How many entities it computes on."""
+        ...
+
+    def known(self, entities: Collection[bytes]) -> frozenset[bytes]:
+        """Those of these entities that it has records of."""
+        ...
+
+    def without(self, entities: Collection[bytes]) -> Forgetting:
+        """The same on the records of the other entities."""
         ...

@@ -20,6 +20,7 @@ from hansa.privacy.records import (
     ChargeRow,
     DataSetRow,
     FinishRow,
+    ForgetRow,
     FreezeRow,
     GrantRow,
     Part,
@@ -212,6 +213,8 @@ class Accounts:
     numbers: dict[ChargeKey, int] = field(default_factory=dict)
     # What a recovery is still to charge, by grant and part; empty but between its rows.
     owed: dict[tuple[str, Part], Fraction] = field(default_factory=dict)
+    # The newest row on entities that are computed on no more.
+    forgotten: ForgetRow | None = None
 
     def take(self, body: AnyBody, at: datetime, sequence: int) -> None:
         """Add what a row says; that it may say so was checked."""
@@ -245,6 +248,8 @@ class Accounts:
                     self.day.popleft()
             case FinishRow():
                 self.jobs[body.job].finished.add(body.attempt)
+            case ForgetRow():
+                self.forgotten = body
             case RecoveryRow():
                 self.owed = self.missing(body.lost)
                 for state in body.lost.receipt.grants:

@@ -26,6 +26,7 @@ from hansa.privacy.records import (
     Charge,
     ChargeKey,
     ChargeRow,
+    ForgetRow,
     Part,
     Purpose,
     RecoveryRow,
@@ -99,6 +100,11 @@ class Book:
     def charges(self) -> Mapping[ChargeKey, ChargeRow]:
         """All charges in their order; to be read only."""
         return MappingProxyType(self._accounts.charges)
+
+    @property
+    def forgotten(self) -> ForgetRow | None:
+        """The newest row on entities that are computed on no more; None where there is none."""
+        return self._accounts.forgotten
 
     @property
     def recovering(self) -> bool:

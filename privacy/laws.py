@@ -22,6 +22,7 @@ from hansa.privacy.records import (
     ChargeRow,
     DataSetRow,
     FinishRow,
+    ForgetRow,
     FreezeRow,
     GrantRow,
     RecoveryRow,
@@ -73,6 +74,12 @@ def check(accounts: Accounts, body: AnyBody, at: datetime) -> None:
                 raise InputError(f"attempt {body.attempt} of job {body.job} was not charged or has finished")
         case RecoveryRow():
             _check_recovery(accounts, body, at)
+        case ForgetRow():
+            before = 0 if accounts.forgotten is None else accounts.forgotten.total
+            if body.total != before + body.entities:
+                raise InputError(
+                    f"{before} entities were forgotten before, so {body.total} cannot be all of them"
+                )
 
 
 def _check_data_set(accounts: Accounts, body: DataSetRow) -> None:

@@ -203,6 +203,23 @@ class RecoveryRow(Frozen):
     reason: Text
 
 
+class ForgetRow(Frozen):
+    """So many entities are computed on no more, from the next attempt on; what was spent on them stays.
+
+    Parameters
+    ----------
+    total : entities forgotten up to here
+    fingerprint : SHA-256 over the keyed hashes of all of them, sorted: shows a list that lacks some
+    """
+
+    row: Literal["forget"] = "forget"
+    entities: Annotated[int, Field(ge=1)]
+    total: Annotated[int, Field(ge=1)]
+    fingerprint: EntityHash
+    reason: Text
+    by: Said
+
+
 AnyBody = (
     DataSetRow
     | SidesRow
@@ -213,6 +230,7 @@ AnyBody = (
     | ChargeRow
     | FinishRow
     | RecoveryRow
+    | ForgetRow
 )
 Body = Annotated[AnyBody, Field(discriminator="row")]
 

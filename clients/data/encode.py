@@ -91,6 +91,14 @@ def entity_ids(table: pl.DataFrame, features: FeatureContract) -> NDArray[np.byt
     return np.array(ids, dtype="S32")
 
 
+def entity_id(name: str) -> bytes:
+    """The id of an entity by what stands in the contract's entity column, read as the column is."""
+    import polars as pl
+
+    (text,) = as_texts(pl.Series([name], dtype=pl.String)).fill_null("").to_list()
+    return _digest(text.encode())
+
+
 def identifying(table: pl.DataFrame, features: FeatureContract) -> tuple[str, ...]:
     """The contract's columns that hold a value in some row: where one comes to, every row gets another id."""
     return tuple(column.name for column in features.columns if _holds_values(table, column))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,6 +23,12 @@ class Split:
 
     train: Dataset
     holdout: Dataset
+
+    def without(self, entities: Collection[bytes]) -> Split:
+        """The records of all other entities, each on its side as before."""
+        gone = np.array(sorted(entities), dtype="S32")
+        parts = (it.take(~np.isin(it.entities, gone)) for it in (self.train, self.holdout))
+        return Split(*parts)
 
 
 def split(

@@ -45,8 +45,20 @@ def write_noised(folder: Path) -> Path:
     return origin
 
 
-def make_instance(folder: Path, *, grant: FirstGrant | None = None) -> Instance:
+def name_people(origin: Path) -> None:
+    """Give every row of a scenario a person, p0, p1, ..., and have its contract say so."""
+    features = origin / "features.toml"
+    features.write_text(f'entity = "person"\n{features.read_text()}')
+    for table in origin.glob("*.csv"):
+        head, *rows = table.read_text().splitlines()
+        named = [f"{head},person", *(f"{row},p{number}" for number, row in enumerate(rows))]
+        table.write_text("\n".join(named) + "\n")
+
+
+def make_instance(folder: Path, *, grant: FirstGrant | None = None, people: bool = False) -> Instance:
     origin = write_noised(folder / "tiny")
+    if people:
+        name_people(origin)
     scenario, features = read_scenario(origin)
     return provisioning.provision(
         scenario.model_copy(update={"grant": grant, "approval": "manual"}),
@@ -142,9 +154,9 @@ class Office:
 
 
 @contextmanager
-def office(folder: Path, *, grant: FirstGrant | None = None) -> Iterator[Office]:
+def office(folder: Path, *, grant: FirstGrant | None = None, people: bool = False) -> Iterator[Office]:
     """An organisation with a running agent, in an instance of three."""
-    made = Office(make_instance(folder, grant=grant).member("a"))
+    made = Office(make_instance(folder, grant=grant, people=people).member("a"))
     made.start()
     try:
         yield made
