@@ -37,16 +37,14 @@ COMMANDS = {
     "members": ("hansa.cli.members", "Members of the consortium."),
     "budgets": ("hansa.cli.budgets", "Privacy budgets: granted, spent, planned, verified."),
     "outbox": ("hansa.cli.outbox", "Everything that left an organisation, in words."),
+    "evidence": ("hansa.cli.evidence", "Proof of a job in a signed archive; a privacy officer's papers."),
     "audit": ("hansa.cli.audit", "What canaries say of an organisation's own privacy."),
     "provision": ("hansa.cli.provision", "Make keys, certificates and a signed charter."),
     "charter": ("hansa.cli.charter", "Sign, verify and show a charter."),
     "backup": ("hansa.cli.backup", "One file of a folder, taken while its processes run."),
     "restore": ("hansa.cli.restore", "Put back what backup wrote."),
     "scenario": ("hansa.cli.scenario", "List scenarios or make one from CSV files."),
-    "data": (
-        "hansa.cli.data",
-        "The feature contract, made-up rows, tables checked against it, and who is forgotten.",
-    ),
+    "data": ("hansa.cli.data", "The contract, made-up rows, tables checked against it; somebody forgotten."),
 }
 
 

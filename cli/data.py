@@ -16,15 +16,13 @@ if TYPE_CHECKING:
     from hansa.contract.sources import Source
 
 app = typer.Typer(
-    no_args_is_help=True,
-    add_completion=False,
-    help="The feature contract, an organisation's records checked against it, and who is forgotten.",
+    no_args_is_help=True, add_completion=False, help="An organisation's records: check them, forget somebody."
 )
 
 
 @app.callback()
 def data() -> None:
-    """The feature contract, an organisation's records checked against it, and who is forgotten."""
+    """An organisation's records: check them against the feature contract, forget somebody."""
 
 
 @app.command()

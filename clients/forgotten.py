@@ -12,14 +12,16 @@ import sqlite3
 import threading
 import time
 from collections.abc import Collection
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hansa.clients.data.dataset import Dataset
-from hansa.clients.durable import DurableFile
+from hansa.clients.durable import BROKEN, DurableFile
 from hansa.clients.ledger import Ledger
 from hansa.contract.errors import HansaError
 from hansa.privacy.records import ForgetRow
@@ -184,3 +186,17 @@ def kept_records(path: Path, secret: bytes, records: Dataset) -> Dataset:
         return forgotten.keep(records)
     finally:
         forgotten.close()
+
+
+def read_decisions(path: Path) -> list[dict[str, object]]:
+    """All decisions, read beside a running agent or without one; how many, when and why, of nobody by name."""
+    if not path.exists():
+        return []
+    try:
+        address = f"file:{quote(str(path))}?mode=ro"
+        with closing(sqlite3.connect(address, uri=True, isolation_level=None)) as db:
+            db.row_factory = sqlite3.Row
+            query = "SELECT at, by, reason, entities FROM decisions ORDER BY id"
+            return [dict(it) for it in db.execute(query)]
+    except BROKEN as error:
+        forgotten_file(path).damaged(str(error))

@@ -121,20 +121,23 @@ def _clipped_facts(facts: Mapping[str, str | int]) -> dict[str, str | int]:
     return {key: clipped(it, FACT_CHARACTERS) if isinstance(it, str) else it for key, it in facts.items()}
 
 
-def _subject(body: Request) -> tuple[str, int, str]:
+def _subject(body: Request) -> dict[str, str | int | None]:
+    """What lines about a request are about."""
+    order = getattr(body, "order", None)
+    if order is not None:
+        return {"job": order.job, "attempt": order.attempt, "round": order.base}
+    plan = getattr(body, "plan", None)
+    job = plan.job if plan is not None else getattr(body, "job", None)
+    return {"job": job, "attempt": getattr(body, "attempt", None)}
+
+
+def _concerns(body: Request) -> tuple[str, int, str]:
     """Job, attempt and digest of the order that a request is about; empty and 0 where it is about none."""
     if isinstance(body, TrainRequest | ApplyRequest):
         return body.order.job, body.order.attempt, body.order.digest
     if isinstance(body, JobRequest):
         return body.plan.job, 0, ""
     return getattr(body, "job", ""), getattr(body, "attempt", 0), ""
-
-
-def _said_of(body: Request) -> dict[str, str | int | None]:
-    """What lines of the log about a request are about."""
-    job, attempt, _ = _subject(body)
-    order = getattr(body, "order", None)
-    return {"job": job or None, "attempt": attempt or None, "round": getattr(order, "base", None)}
 
 
 class Agent:
@@ -304,8 +307,9 @@ class Agent:
             header.charter, membership.charter_hash, membership.charter, self._now(), membership.superseded
         )
         body = header.body
-        now_about(**_said_of(body))
-        turn.about(*_subject(body))
+        now_about(**_subject(body))
+
+        turn.about(*_concerns(body))
         if isinstance(body, HelloRequest):
             if self._masked is None or body.prekeys == 0:
                 return self._reply(asked, *self._hello(body))

@@ -125,7 +125,7 @@ def verify_charter(charter_path: Path, signatures_path: Path) -> VerifiedCharter
         member.name
         for member in charter.members
         if member.name in signed.signatures
-        and not _fits(signed.signatures[member.name], member.identity_key, digest)
+        and not signature_fits(signed.signatures[member.name], member.identity_key, digest)
     ]
     if wrong:
         raise _does_not_fit(charter_path, wrong)
@@ -194,7 +194,8 @@ def pin(folder: Path, verified: VerifiedCharter) -> Pin:
     return pinned
 
 
-def _fits(signature: str, identity_key: str, digest: str) -> bool:
+def signature_fits(signature: str, identity_key: str, digest: str) -> bool:
+    """Whether a member's signature stands under the charter of that hash; False for anything malformed."""
     try:
         raw = from_text(signature)
     except ValueError:

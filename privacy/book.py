@@ -111,6 +111,10 @@ class Book:
         """Whether the newest row is a recovery whose charges do not stand behind it yet."""
         return bool(self._accounts.owed)
 
+    def knows(self, head: Head) -> bool:
+        """Whether a row of that number and hash is here."""
+        return self._hashes.get(head.sequence) == head.hash
+
     def charges_of(self, job: str, attempt: int) -> tuple[ChargeRow, ...]:
         """What an attempt was charged."""
         return tuple(
