@@ -194,6 +194,29 @@ def test_an_attempt_that_ends_after_a_later_one_is_not_passed(desk: ControlDesk)
     assert cursor.attempt == 1
 
 
+def test_a_round_that_is_applied_while_the_store_is_read_is_not_taken_for_undone(
+    desk: ControlDesk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    submit(desk)
+    plain = read_logs
+
+    def applied_meanwhile(*given: Any) -> Any:
+        train(desk, 2)
+        return plain(*given)
+
+    async def opened() -> bytes:
+        return await anext(Hub(desk, every_s=60).join(None, "read", None).pieces())
+
+    def once(*given: Any) -> Any:
+        monkeypatch.setattr("hansa.server.control.web.hub.read_logs", applied_meanwhile)
+        return plain(*given)
+
+    # The feed begins with a look of its own; the round is applied within the page's opening.
+    monkeypatch.setattr("hansa.server.control.web.hub.read_logs", once)
+    told = json.loads(asyncio.run(opened()).split(b"data: ")[1])
+    assert told["newest"] >= max(names(told)) == 2
+
+
 def test_a_new_job_is_followed_by_whoever_follows_what_runs(desk: ControlDesk) -> None:
     with serve(desk) as url, listening(url) as (_, stream):
         _, told = stream.message()

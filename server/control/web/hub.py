@@ -104,11 +104,7 @@ class Feed:
 
     def open(self, scope: Scope, after: Cursor | None) -> bytes:
         """The first message for a page: all states, and the logs above its cursor, where it shows this job."""
-        jobs, job = read_jobs(self._desk, self._job)
-        fresh = after is None or after.job != (job.job if job else "")
-        begin = Cursor() if fresh or after is None else after
-        logs, cursor = read_logs(self._desk, job, begin)
-        states = read_states(self._desk, jobs, job)
+        logs, states, cursor, fresh = self._read(after)
         told = PageChange(fresh=fresh, opening=opening(self._desk, scope), **states, **logs)
         return encode(told, cursor)
 
@@ -127,17 +123,22 @@ class Feed:
 
     def _look(self) -> bytes | None:
         """What changed since the last look."""
-        jobs, job = read_jobs(self._desk, self._job)
-        before, fresh = self._cursor, False
-        if self._cursor.job != (job.job if job else ""):
-            before, fresh = Cursor(), True
-        logs, cursor = read_logs(self._desk, job, before)
-        states = read_states(self._desk, jobs, job)
+        logs, states, cursor, fresh = self._read(self._cursor)
         changed = {name: it for name, it in states.items() if fresh or self._states.get(name) != it}
         self._cursor, self._states = cursor, states
         if not changed and not logs:
             return None
         return encode(PageChange(fresh=fresh, **changed, **logs), cursor)
+
+    def _read(self, after: Cursor | None) -> tuple[dict[str, Any], dict[str, Any], Cursor, bool]:
+        """Logs above a cursor, all states, the cursor after them, and whether that begins anew."""
+        jobs, job = read_jobs(self._desk, self._job)
+        fresh = after is None or after.job != (job.job if job else "")
+        logs, cursor = read_logs(self._desk, job, Cursor() if fresh or after is None else after)
+        if job is not None:
+            # After its rounds: pages forget those above the newest one, which were undone.
+            jobs, job = read_jobs(self._desk, job.job)
+        return logs, read_states(self._desk, jobs, job), cursor, fresh
 
 
 class Hub:
