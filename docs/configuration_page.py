@@ -51,6 +51,10 @@ FILES: tuple[tuple[str, type[BaseModel], str], ...] = (
 )
 
 
+# The list of parameters of a docstring begins so.
+_SECTION = re.compile(r"^(?:Parameters|Attributes)\n-+$", re.MULTILINE)
+
+
 def page() -> str:
     """The page's text."""
     done: set[str] = set()
@@ -99,7 +103,7 @@ def _meaning(model: type[BaseModel], name: str, comment: str) -> str:
 
 
 def _told(model: type[BaseModel]) -> str:
-    return _plain(" ".join(inspect.cleandoc(model.__doc__ or "").split()))
+    return _plain(" ".join(_SECTION.split(inspect.cleandoc(model.__doc__ or ""))[0].split()))
 
 
 def _plain(text: str) -> str:
@@ -129,7 +133,7 @@ def _inner(model: type[BaseModel]) -> Iterator[type[BaseModel]]:
 
 
 def _comments(model: type[BaseModel]) -> dict[str, str]:
-    """The comment above each field; empty where there is none."""
+    """The comment above each field, or what the class says of it; empty where there is neither."""
     source = textwrap.dedent(inspect.getsource(model))
     lines, body = source.splitlines(), ast.parse(source).body[0]
     assert isinstance(body, ast.ClassDef)
@@ -138,12 +142,21 @@ def _comments(model: type[BaseModel]) -> dict[str, str]:
         for it in body.body
         if isinstance(it, ast.AnnAssign) and isinstance(it.target, ast.Name)
     }
-    return {name: _comment(lines, at[name]) if name in at else "" for name in model.model_fields}
+    listed = _listed(inspect.cleandoc(model.__doc__ or ""))
+    return {name: _comment(lines, at.get(name, 0)) or listed.get(name, "") for name in model.model_fields}
+
+
+def _listed(text: str) -> dict[str, str]:
+    """What a docstring's list of parameters says of each."""
+    found: dict[str, str] = {}
+    for names, meaning in re.findall(r"^(\w+(?:, \w+)*) : (.+)$", _SECTION.split(text, 1)[-1], re.MULTILINE):
+        found |= dict.fromkeys(names.split(", "), meaning)
+    return found
 
 
 def _comment(lines: list[str], line: int) -> str:
     found: list[str] = []
-    for text in reversed(lines[: line - 1]):
+    for text in reversed(lines[: max(line - 1, 0)]):
         if not text.strip().startswith("#"):
             break
         found.insert(0, text.strip().lstrip("# "))
