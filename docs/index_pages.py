@@ -12,7 +12,7 @@ READERS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("Everybody", ("getting-started", "suite", "architecture", "scenarios", "public-tables", "figures")),
     (
         "The consortium's operator and platform team",
-        ("operations", "monitoring", "logs", "connections", "scaling", "scaler", "stock-flower"),
+        ("operations", "page", "monitoring", "logs", "connections", "scaling", "scaler", "stock-flower"),
     ),
     (
         "An organisation and its privacy officer",
