@@ -107,7 +107,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(argv)
     late = 0
     with tempfile.TemporaryDirectory() as name:
-        up = [*HANSA, "up", "--rounds", "20000", "--set", "steps=1", "--detach"]
+        up = [*HANSA, "up", "--rounds", "2000", "--set", "steps=1", "--detach"]
         subprocess.run(up, cwd=name, check=True, stdout=subprocess.DEVNULL)
         try:
             federation = Federation(Path(name))
