@@ -11,7 +11,9 @@ from bisect import bisect_left
 from collections.abc import Iterator, MutableSequence
 from dataclasses import dataclass
 
+from hansa.contract.exposition import exposition
 from hansa.contract.features import FeatureContract
+from hansa.contract.process_figures import process_figures
 
 PATHS = ("/v1/score", "/v1/score/batch", "other")
 CODES = (200, 400, 401, 404, 405, 408, 413, 415, 422, 500, 503)
@@ -21,6 +23,7 @@ _REQUESTS = len(PATHS) * len(CODES)
 _HISTOGRAM = len(BUCKETS) + 2  # and above the last one, and the sum
 _SINGLES = ("in_flight", "rows", "swaps", "refused", "cpu", "memory")
 _PAGE = resource.getpagesize()
+_ADDED_UP = ("process_cpu_seconds_total", "process_resident_memory_bytes")
 
 
 @dataclass(frozen=True)
@@ -101,7 +104,9 @@ class Tally:
         slots = self._place.slots
         rows = [self._all[start : start + slots] for start in range(0, len(self._all), slots)]
         sums = [sum(numbers) for numbers in zip(*rows, strict=True)]
-        return "\n".join([*self._lines(sums), *_model_lines(facts, loaded, ready)]) + "\n"
+        # What is added up over all processes is left out: these are of the one that answers.
+        own = [it for it in process_figures("scoring")() if it.family.name not in _ADDED_UP]
+        return "\n".join([*self._lines(sums), *_model_lines(facts, loaded, ready)]) + "\n" + exposition(own)
 
     def _lines(self, sums: list[float]) -> Iterator[str]:
         yield "# HELP hansa_scoring_requests_total Answers by path and status."
@@ -121,6 +126,7 @@ class Tally:
             ("clipped", self._place.clipped),
             ("absent", self._place.clipped + self._place.columns),
         ):
+            yield f"# HELP hansa_scoring_{name}_values_total Values of a column that were {name}."
             yield f"# TYPE hansa_scoring_{name}_values_total counter"
             for column, count in zip(self._names, sums[start:], strict=False):
                 yield f'hansa_scoring_{name}_values_total{{column="{_escaped(column)}"}} {count:.0f}'
@@ -155,10 +161,13 @@ def _histogram(path: str, counts: list[float]) -> Iterator[str]:
 
 def _model_lines(facts: dict[str, str], loaded: float, ready: bool) -> Iterator[str]:
     labels = ",".join(f'{name}="{_escaped(value)}"' for name, value in facts.items())
+    yield "# HELP hansa_scoring_model_info Which model this process serves."
     yield "# TYPE hansa_scoring_model_info gauge"
     yield f"hansa_scoring_model_info{{{labels}}} 1"
+    yield "# HELP hansa_scoring_model_loaded_timestamp_seconds When it was loaded, seconds since the epoch."
     yield "# TYPE hansa_scoring_model_loaded_timestamp_seconds gauge"
     yield f"hansa_scoring_model_loaded_timestamp_seconds {loaded:.3f}"
+    yield "# HELP hansa_scoring_ready 1 while it takes requests, 0 while it drains."
     yield "# TYPE hansa_scoring_ready gauge"
     yield f"hansa_scoring_ready {int(ready)}"
 

@@ -10,6 +10,7 @@ import promql
 import pytest
 import yaml
 from federation import FEATURES
+from prometheus_client.parser import text_string_to_metric_families
 
 from hansa.clients.scoring.tally import Tally
 from hansa.contract.exposition import Family
@@ -120,6 +121,16 @@ def test_compose_opens_the_ports_that_are_scraped() -> None:
         assert port in config
         # Never on the network that members share.
         assert host == "superlink-inner" or services[name]["networks"] == ["inner"]
+
+
+def test_scorings_page_is_read_as_prometheus_does() -> None:
+    page = Tally(FEATURES).text({"model": "m", "job": "j", "round": "3"}, 1.0, True)
+    read = list(text_string_to_metric_families(page))
+    assert {"process_open_fds", "process_start_time_seconds", "hansa_scoring_ready"} <= {
+        it.name for it in read
+    }
+    assert len({it.name for it in read}) == len(read)
+    assert all(it.documentation.endswith(".") for it in read)
 
 
 def test_every_metric_is_in_the_documents() -> None:

@@ -6,6 +6,7 @@ import base64
 import json
 import os
 import shutil
+import signal
 import subprocess
 import time
 from collections.abc import Iterator
@@ -18,18 +19,11 @@ from websockets.sync.client import ClientConnection, connect
 CHROMIUM = shutil.which("chromium")
 MISSING = "no Chromium here: apt-get install chromium"
 # Chromium asks its makers for nothing, and needs no user namespaces of its own.
-_FLAGS = [
-    "--headless",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-sync",
-    "--disable-component-update",
-    "--disable-default-apps",
-    "--hide-scrollbars",
+_FLAGS = (
+    *("--headless", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"),
+    *("--disable-sync", "--disable-component-update", "--disable-default-apps", "--hide-scrollbars"),
     "--remote-debugging-port=0",
-]
+)
 _KEYS = {"Enter": ("\r", 13), "Tab": ("", 9), "ArrowLeft": ("", 37), "End": ("", 35), "Escape": ("", 27)}
 
 
@@ -81,7 +75,8 @@ class Page:
         """Wait for an expression to be true."""
         deadline = time.monotonic() + patience
         while time.monotonic() < deadline:
-            if found := self.run(script):
+            # An element has no value outside of its page.
+            if found := self.run(f"((it) => it instanceof Node ? true : it)({script})"):
                 return found
             time.sleep(0.02)
         raise AssertionError(f"not within {patience:g} s: {script}; {self.faults}")
@@ -135,18 +130,18 @@ def browse(folder: Path) -> Iterator[Page]:
     assert CHROMIUM is not None
     flags = [*_FLAGS, f"--user-data-dir={folder}", *(["--no-sandbox"] if os.geteuid() == 0 else [])]
     process = subprocess.Popen(
-        [CHROMIUM, *flags, "about:blank"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        [CHROMIUM, *flags, "about:blank"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
     )
     try:
         with connect(_address(folder, process), max_size=2**27, compression=None, proxy=None) as socket:
             yield Page(socket)
     finally:
-        process.terminate()
-        try:
-            process.wait(timeout=10)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        # It and all its children; nothing of its profile is kept.
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
 def _address(folder: Path, process: subprocess.Popen[bytes]) -> str:
