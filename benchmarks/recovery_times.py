@@ -104,6 +104,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--times", type=int, default=5)
     parser.add_argument("--patience", type=float, default=120.0)
+    parser.add_argument("--process", action="append", choices=KILLED, help="only these; default: all")
     options = parser.parse_args(argv)
     late = 0
     with tempfile.TemporaryDirectory() as name:
@@ -114,7 +115,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             _until(lambda: federation.rounds(0) >= 5, options.patience)
             print(f"a round, nothing killed: {federation.seconds():.2f} s")
             print(f"{'killed':20} {'next round, s':>16} {'worst':>7} {'member back, s':>16} {'worst':>7}")
-            for process in KILLED:
+            for process in options.process or KILLED:
                 found = []
                 for _ in range(options.times):
                     try:
