@@ -23,13 +23,15 @@ export function figuresSections(at, deeds) {
 function card(parent, id, called, choose) {
   const title = make("h2", { id: `${id}-title` }, called);
   const newest = make("span", { class: "newest" });
-  const pick = make("select", { "aria-label": "Figure to draw", on: { change: () => again() } });
+  const pick = make("select", { "aria-label": "Figure to draw", on: { change: () => { chosen = pick.value; again(); } } });
   const nothing = make("p", { class: "empty" }, "No figure yet. The first comes with the first round whose model members measured.");
   const legend = make("p", { class: "note" });
   const room = make("div");
   parent.append(make("div", { class: "head" }, title, newest, pick), nothing, room, legend);
   let chart = null;
   let last = null;
+  // What a person chose; figures come one after another, and the first of them is not the one to stay at.
+  let chosen = null;
   const again = () => last && draw(last);
 
   function draw(known) {
@@ -38,7 +40,8 @@ function card(parent, id, called, choose) {
     if (!parent.isConnected) return;
     keep(pick, names, (it) => it, (it) => make("option", { value: it }), (element, it) => say(element, nameOf(it)));
     pick.hidden = names.length < 2;
-    const name = names.includes(pick.value) ? pick.value : names[0];
+    const name = names.includes(chosen) ? chosen : names[0];
+    if (name && pick.value !== name) pick.value = name;
     nothing.hidden = Boolean(name);
     for (const it of [room, legend, newest]) it.hidden = !name;
     if (!name) return;
