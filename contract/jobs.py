@@ -56,23 +56,19 @@ class ServerRule(Frozen):
 
 
 class WarmStart(Frozen):
-    """The model that a job starts from, by what it is called: provenance, and never its weights.
+    """The model that a job starts from, by what it is called: provenance, and never its weights."""
 
-    Parameters
-    ----------
-    job : that made it; what it cost stays charged to that job in every ledger
-    rounds : of that job
-    charter : hash of the charter it was made under; empty where its file does not say
-    contract : digest of the feature contract (`FeatureContract.digest`)
-    weights : SHA-256 of its weights as little-endian f64
-    parameters : d
-    """
-
+    # Job that made it; what it cost stays charged to that job in every ledger.
     job: JobId
+    # Rounds of that job.
     rounds: Annotated[int, Field(ge=0)] | None = None
+    # Hash of the charter it was made under; empty where its file does not say.
     charter: Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")] = ""
+    # Digest of its feature contract (`FeatureContract.digest`).
     contract: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    # SHA-256 of its weights as little-endian f64.
     weights: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    # How many weights.
     parameters: Annotated[int, Field(ge=1)]
 
 
