@@ -35,6 +35,13 @@ def publish(
     federated: Annotated[
         bool, typer.Option("--federated", help="Without the organisation's own version.")
     ] = False,
+    calibration: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SHIFT,SLOPE",
+            help="Of the federated model's log-odds: the job's figures platt_shift and platt_slope.",
+        ),
+    ] = None,
     org: Org = None,
     folder: Folder = None,
     instance: InstancePath = None,
@@ -43,19 +50,38 @@ def publish(
     from hansa.cli.instance import choose_member
     from hansa.cli.outbox_source import note_file
     from hansa.cli.personal_export import kept_model
-    from hansa.clients.scoring.model_file import SERVED, model_bytes, parse_model, write_model
+    from hansa.clients.scoring.model_file import SERVED, calibrated, model_bytes, parse_model, write_model
 
     member = choose_member(org, folder, instance)
-    facts, tensors = kept_model(member, job, federated=federated)
+    # The organisation's own version is calibrated on its own records already.
+    facts, tensors = kept_model(member, job, federated=federated or calibration is not None)
+    if calibration is not None:
+        facts, tensors = calibrated(facts, tensors, _two_numbers(calibration))
     content = model_bytes(facts, tensors)
     path = member.folder / SERVED
     note_file(member, "served-model", path, content, job=facts.job)
     write_model(path, content)
     own = f"its own version ({facts.personal})" if facts.personal else "without an own version"
+    if calibration is not None:
+        own = f"calibrated by {calibration}"
     typer.echo(
         f"{path}: model {parse_model(content, path).digest[:12]} of job {facts.job[:8]} at {facts.member}, {own}\n"
         f"serve it with: hansa score serve --folder {member.folder}"
     )
+
+
+def _two_numbers(text: str) -> tuple[float, float]:
+    import math
+
+    try:
+        shift, slope = (float(it) for it in text.split(","))
+    except ValueError:
+        shift = slope = math.nan
+    if not math.isfinite(shift) or not math.isfinite(slope) or slope <= 0:
+        raise InputError(
+            f"--calibration {text}: expected two numbers, a positive slope second, e.g. -0.1,0.9"
+        )
+    return shift, slope
 
 
 @app.command()

@@ -155,6 +155,8 @@ class MetricsPolicy(Frozen):
     bins: Annotated[int, Field(ge=2, le=100)] = 10
     every: Annotated[int, Field(ge=1)] = 1
     per_member: bool = False
+    # Also what would set a yes/no model's scores right, from the same histogram: figures platt_shift and platt_slope.
+    calibration: bool = False
     # An upload waits for this floor, then for the next multiple of 0.25 s; 0 only in benchmarks of empty work.
     seconds_floor: Annotated[float, Field(ge=0)] = 0.05
 

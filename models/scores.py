@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from hansa.contract.features import BinaryLabel, FeatureContract, MulticlassLabel
 from hansa.contract.jobs import MetricValue
 from hansa.models.losses import sigmoid
+from hansa.models.platt import platt
 
 Array = NDArray[np.float64]
 
@@ -64,7 +65,9 @@ def score_histogram(
     return np.array([weight.sum(), weight @ np.abs(error), weight @ error**2])
 
 
-def figures(features: FeatureContract, histogram: Array, *, noise_sd: float = 0.0) -> dict[str, MetricValue]:
+def figures(
+    features: FeatureContract, histogram: Array, *, noise_sd: float = 0.0, calibrate: bool = False
+) -> dict[str, MetricValue]:
     """The figures of a summed vector; those that it does not determine are left out.
 
     binary: auc, log_loss, accuracy, calibration (root mean square over records of the distance between
@@ -86,6 +89,7 @@ def figures(features: FeatureContract, histogram: Array, *, noise_sd: float = 0.
     Parameters
     ----------
     noise_sd : standard deviation of the noise in each coordinate
+    calibrate : of a yes/no label also `platt_shift` and `platt_slope`, what would set the scores right (`models.platt`)
     """
     label, vector = features.label, np.asarray(histogram, dtype=np.float64)
     if isinstance(label, BinaryLabel):
@@ -104,10 +108,14 @@ def figures(features: FeatureContract, histogram: Array, *, noise_sd: float = 0.
             "rmse": _share(vector, 2, noise_sd).root().times(width),
             "mae": _share(vector, 1, noise_sd).times(width),
         }
-    return {
+    released = {
         name: MetricValue(value=it.value, error=it.error if noise_sd > 0 else None)
         for name, it in found.items()
     }
+    if calibrate and isinstance(label, BinaryLabel):
+        negatives, positives = np.split(vector, 2)
+        released |= platt(negatives, positives, _centres(label, len(negatives)), noise_sd=noise_sd)
+    return released
 
 
 @dataclass(frozen=True)

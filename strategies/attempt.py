@@ -311,7 +311,13 @@ class Attempt:
         if probes or self.shortfall() or all(spec.name != EVALUATION for spec in self.specs):
             return {}
         noise_sd = self.noise_sd(EVALUATION)
-        return figures(self.charter.task.features, self.decoded(EVALUATION), noise_sd=noise_sd)
+        charter = self.charter
+        return figures(
+            charter.task.features,
+            self.decoded(EVALUATION),
+            noise_sd=noise_sd,
+            calibrate=charter.metrics.calibration,
+        )
 
     def tried_sums(self) -> NDArray[np.float64]:
         """Of a probe, the summed histogram of each model that it tried, in the order of its factors. Shape (q, h)."""

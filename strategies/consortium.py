@@ -444,7 +444,8 @@ class ConsortiumStrategy(FlowerHooks):
             return None
         sums, noise_sd = probe.tried_sums(), probe.noise_sd(EVALUATION)
         features = self.charter.task.features
-        figures = [released_figures(features, it, noise_sd=noise_sd) for it in sums]
+        calibrate = self.charter.metrics.calibration
+        figures = [released_figures(features, it, noise_sd=noise_sd, calibrate=calibrate) for it in sums]
         found = trials(chosen, figures, list(sums), noise_sd, self.charter)
         before = attempt.metrics() or self._figures
         base = base_trial(before)

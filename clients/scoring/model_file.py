@@ -24,7 +24,7 @@ from pydantic import ValidationError
 from hansa.clients.personal import PersonalModel
 from hansa.contract.charter import ModelChoice, Task
 from hansa.contract.errors import InputError
-from hansa.contract.features import FeatureContract, MulticlassLabel
+from hansa.contract.features import BinaryLabel, FeatureContract, MulticlassLabel
 from hansa.contract.segments import PREPARATION
 from hansa.contract.typed import Frozen, explain, read_file, write_atomically
 from hansa.models.preparation import predict
@@ -91,6 +91,23 @@ def model_bytes(facts: ModelFacts, tensors: Mapping[str, Array], seed: int = 0) 
     text = facts.model_dump_json()
     metadata = {"job": facts.job, "member": facts.member, "facts": text, "sha256": _digest(text, kept)}
     return save(kept, metadata=metadata)
+
+
+def calibrated(
+    facts: ModelFacts, tensors: Mapping[str, Array], by: tuple[float, float]
+) -> tuple[ModelFacts, Tensors]:
+    """A federated model whose log-odds s become shift + slope * s, as the job's released figures say.
+
+    Raises
+    ------
+    InputError : its label has no log-odds
+    """
+    if not isinstance(facts.features.label, BinaryLabel):
+        raise InputError("a calibration is for yes/no labels; this model's label is another")
+    adjustment = np.zeros(len(facts.features.encoded))
+    own = {"calibration": np.array(by, dtype=np.float64), "adjustment": adjustment}
+    text = f"calibrated by shift {by[0]:g} and slope {by[1]:g}"
+    return facts.model_copy(update={"personal": text}), {**tensors, **own}
 
 
 def write_model(path: Path, content: bytes) -> None:

@@ -105,6 +105,22 @@ def test_what_jobs_export_writes_can_be_served_too(
     assert set(load_file(exported)) >= {"weights", "calibration", "adjustment"}
 
 
+def test_a_federated_model_is_published_as_its_job_s_figures_calibrate_it(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    finish(folder, FIRST, rounds=2)
+    plain = ["score", "publish", "--folder", str(folder)]
+    assert hansa([*plain, "--calibration", "0.5,-1"], monkeypatch) == 2
+    assert "--calibration 0.5,-1: expected two numbers" in capsys.readouterr().err
+    assert hansa([*plain, "--federated"], monkeypatch) == 0
+    X = np.array([[0.3, -0.2], [1.0, 1.0]])
+    federated = read_model(folder / SERVED).predict(X)
+    assert hansa([*plain, "--calibration", "0.5,0.8"], monkeypatch) == 0
+    assert "calibrated by 0.5,0.8" in capsys.readouterr().out
+    desk, log_odds = read_model(folder / SERVED), np.log(federated / (1 - federated))
+    assert desk.predict(X) == pytest.approx(1 / (1 + np.exp(-(0.5 + 0.8 * log_odds))))
+
+
 def test_a_broken_kept_model_is_a_sentence(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
