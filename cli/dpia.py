@@ -132,18 +132,16 @@ def _necessity(charter: Charter, book: Book) -> list[str]:
         "lifetime, under all grants together."
         for it in book.data_sets.values()
     ]
-    features, training = charter.task.features, charter.training
+    features = charter.task.features
     bases = sorted({it.row.legal_basis for it in book.grants.values()} - {""})
     return [
         "## 2. Necessity and proportionality (Art. 35(7)(b))",
         "",
         f"- Lawful basis: {', '.join(bases) or fill('legal basis')}; why it covers this: {fill('reasoning')}",
-        f"- Why one organisation's own data is not enough: {fill('reasoning; hansa jobs show compares')}",
+        f"- Why one organisation's own data is not enough: {fill('reasoning')}",
         f"- Why no less intrusive way does: {fill('synthetic data, published figures, fewer columns')}",
-        f"- Minimisation: {len(features.columns)} columns; at most {training.max_records} "
-        f"record{'s' if training.max_records > 1 else ''} of each {features.entity or 'record'} "
-        f"count{'' if training.max_records > 1 else 's'}; "
-        f"{100 * features.holdout:g} % of them are held out and never trained on.",
+        f"- Minimisation: {len(features.columns)} columns; {_counted(charter)}; {100 * features.holdout:g} % of "
+        f"{features.entity or 'record'}s are held out and never trained on.",
         *caps,
         f"- Information to people (Art. 13, 14): {fill('where they are told')}",
         f"- Access, rectification, objection, erasure: {fill('process')}"
@@ -155,6 +153,13 @@ def _necessity(charter: Charter, book: Book) -> list[str]:
         ),
         f"- Transfers to third countries: {fill('where members and the server are')}",
     ]
+
+
+def _counted(charter: Charter) -> str:
+    entity, most = charter.task.features.entity, charter.training.max_records
+    if entity is None:
+        return "each record counts by itself"
+    return f"of each {entity} at most {most} record{'s count' if most > 1 else ' counts'}"
 
 
 def _risks(charter: Charter) -> list[str]:

@@ -12,8 +12,8 @@ from __future__ import annotations
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +21,6 @@ from hansa.clients.durable import DurableFile
 from hansa.clients.leaving import Leaving
 from hansa.clients.outbox_words import speakable
 from hansa.contract.errors import HansaError
-from hansa.contract.typed import canonical_json
 
 OUTBOX = "outbox.sqlite"
 # Entries that are kept one by one, 0.4 to 1.3 kB each; so many more are gathered before the oldest go.
@@ -113,6 +112,10 @@ class Outbox:
         self._kept, self._gathered = kept, gathered
         self._lock = threading.Lock()
         self._db = outbox_file(path).open(_SCHEMA)
+        # Marks of what left do not wait for the disk; the next entry does, for all of them.
+        self._marks = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+        self._marks.execute("PRAGMA synchronous=NORMAL")
+        (self._horizon,) = self._db.execute("SELECT entry FROM horizon").fetchone()
         self._open: dict[str, _Open] = {}
         # Of each thread the entry whose bytes it is about to send.
         self._sending = threading.local()
@@ -154,23 +157,30 @@ class Outbox:
         self._sending.entry = None
         if entry is None:
             return
-        with self._lock, suppress(sqlite3.Error), self._unsynced():
-            self._db.execute("INSERT OR IGNORE INTO gone VALUES (?, ?)", (entry, self._now()))
+        with self._lock, suppress(sqlite3.Error):
+            self._marks.execute("INSERT OR IGNORE INTO gone VALUES (?, ?)", (entry, self._now()))
 
     def flush(self) -> None:
         """Write what was counted in memory, so that a reader of the file sees it."""
-        with self._lock, suppress(sqlite3.Error), self._unsynced():
+        with self._lock:
             counted = [it for it in self._open.values() if it.messages]
-            if counted:
+            if not counted:
+                return
+            try:
                 self._db.execute("BEGIN IMMEDIATE")
                 self._count(counted)
                 self._db.execute("COMMIT")
-                _begin_anew(counted)
+            except sqlite3.Error:
+                with suppress(sqlite3.Error):
+                    self._db.execute("ROLLBACK")
+                return
+            _begin_anew(counted)
 
     def close(self) -> None:
         """Close the file."""
         self.flush()
         with self._lock:
+            self._marks.close()
             self._db.close()
 
     def _write(self, leaving: Leaving) -> int:
@@ -184,7 +194,7 @@ class Outbox:
                     leaving.kind,
                     f" {' '.join(leaving.kinds)} ",
                     leaving.bytes,
-                    canonical_json(leaving).decode(),
+                    leaving.model_dump_json(exclude_defaults=True),
                 ),
             )
             entry = int(row.lastrowid or 0)
@@ -211,25 +221,14 @@ class Outbox:
         )
 
     def _fold(self, newest: int) -> None:
-        (horizon,) = self._db.execute("SELECT entry FROM horizon").fetchone()
-        if newest - horizon < self._kept + self._gathered:
+        if newest - self._horizon < self._kept + self._gathered:
             return
         edge = newest - self._kept
         # What may still be said again is counted at entries that stay.
         self._open = {key: it for key, it in self._open.items() if it.entry > edge}
         for statement in _FOLD:
             self._db.execute(statement, {"edge": edge})
-
-    @contextmanager
-    def _unsynced(self) -> Iterator[None]:
-        """Writes in here do not wait for the disk; the next one outside does, for all of them."""
-        self._db.execute("PRAGMA synchronous=NORMAL")
-        try:
-            yield
-        finally:
-            if self._db.in_transaction:
-                self._db.execute("ROLLBACK")
-            self._db.execute("PRAGMA synchronous=FULL")
+        self._horizon = edge
 
 
 def _begin_anew(counted: Sequence[_Open]) -> None:

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import sqlite3
+import threading
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from federation import make_federation, make_order, make_plan
+from federation import attempt_request, make_federation, make_order, make_plan, request
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from masked_side import Answer, answer_of
 
 from hansa.clients.attempt import LocalWork
 from hansa.clients.data.split import split
 from hansa.clients.forgotten import FORGOTTEN, Forgotten
 from hansa.clients.ledger import Ledger
 from hansa.contract.errors import HansaError
+from hansa.contract.messages import JobReply, JobRequest
 
 KEY = b"k" * 32
 FEDERATION = make_federation(2, rows=40)
@@ -117,3 +120,41 @@ def test_with_nobody_left_an_attempt_still_answers() -> None:
     arrays = {"weights": np.zeros(FEDERATION.model.parameters)}
     found = empty.run(make_plan(), make_order(FEDERATION, evaluate=True), arrays, {})
     assert all(not it.any() for it in found.values())
+
+
+class Slow(LocalWork):
+    """Work that waits in the middle of an attempt."""
+
+    def run(self, *given: object) -> dict[str, np.ndarray]:  # type: ignore[override]
+        INSIDE.set()
+        assert GO_ON.wait(10)
+        return super().run(*given)  # type: ignore[arg-type,return-value]
+
+
+INSIDE, GO_ON = threading.Event(), threading.Event()
+
+
+def test_an_attempt_under_way_is_named_and_the_next_one_is_without_them() -> None:
+    whole = work()
+    slow = Slow(whole.name, whole.charter, whole.model, whole.records)
+    agent = FEDERATION.agent("a", work=slow)
+    for number, expected in ((1, whole), (2, None)):
+        if number == 1:
+            assert isinstance(
+                answer_of(agent, request(FEDERATION, JobRequest(plan=make_plan()))).body, JobReply
+            )
+        asked = attempt_request(FEDERATION, make_order(FEDERATION, number))
+        arrived: list[Answer] = []
+        thread = threading.Thread(target=lambda: arrived.append(answer_of(agent, asked)))  # noqa: B023
+        thread.start()
+        assert INSIDE.wait(10)
+        first = whole.records.train.entities[0]
+        if number == 1:
+            assert agent.forget([first]) == [(make_plan().job, 1)]
+        GO_ON.set()
+        thread.join(10)
+        order, arrays = make_order(FEDERATION, number), {"weights": np.zeros(FEDERATION.model.parameters)}
+        told = (expected or whole.without([first])).run(make_plan(), order, arrays, {})
+        assert arrived[0].segments["update"].tolist() == told["update"].tolist()
+    assert agent.forget([]) == []
+    agent.close()
