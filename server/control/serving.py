@@ -8,10 +8,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import uvicorn
+from anyio.to_thread import current_default_thread_limiter
 from fastapi import FastAPI
 
 _KEEP_ALIVE_S = 75
 _SHUTDOWN_S = 3
+_THREADS = 4
 
 
 class ControlServer(uvicorn.Server):
@@ -53,6 +55,8 @@ class ControlServer(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Begin to serve, and say so."""
+        # More threads than this read the store no faster: they only wait for each other.
+        current_default_thread_limiter().total_tokens = _THREADS
         await super().startup(sockets)
         self._ready()
 
