@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import http.client
 import logging
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -34,6 +35,9 @@ BOUNDS = {"sidecar": 60 * _MIB, "control": 400 * _MIB, "superlink": 500 * _MIB, 
 _WINDOW, _WINDOWS, _GROWTH = 20, 12, 1.1
 _CALM = 0.9
 _MOST, _PATIENCE_S, _LONGEST = 32, 2.0, 1 << 20
+_RESIDENT, _CHILDREN = "process_resident_memory_bytes", "hansa_serverapps_resident_memory_bytes"
+# What control takes for a reading.
+_MOST_BYTES = 1 << 50
 
 
 class MemoryWatch:
@@ -132,14 +136,18 @@ def read_memory(place: str) -> dict[str, int]:
     except (OSError, ValueError, http.client.HTTPException) as error:
         log.debug("%s: no figures: %s", place, error)
         return {}
-    values = dict(_value(line) for line in page.splitlines() if line and not line.startswith("#"))
-    named = next((it for it in values if it.startswith('hansa_build_info{process="')), "")
-    found = {}
-    if named and (resident := values.get("process_resident_memory_bytes")) is not None:
-        found[named.partition('process="')[2].partition('"')[0]] = int(resident)
-    if (children := values.get("hansa_serverapps_resident_memory_bytes")) is not None:
-        found["serverapps"] = int(children)
-    return found
+    values: dict[str, int] = {}
+    process = ""
+    for line in page.splitlines():
+        series, _, number = line.rpartition(" ")
+        # In a file every series has its process as a label, at a port none has.
+        name = series.partition("{")[0]
+        if name == "hansa_build_info":
+            process = series.partition('process="')[2].partition('"')[0]
+        elif name in (_RESIDENT, _CHILDREN) and (value := _bytes(number)) is not None:
+            values[name] = value
+    found = {process: values[_RESIDENT]} if process and _RESIDENT in values else {}
+    return found | ({"serverapps": values[_CHILDREN]} if _CHILDREN in values else {})
 
 
 def _fetched(place: str) -> str:
@@ -151,9 +159,9 @@ def _fetched(place: str) -> str:
         connection.close()
 
 
-def _value(line: str) -> tuple[str, float]:
-    name, _, number = line.rpartition(" ")
+def _bytes(number: str) -> int | None:
     try:
-        return name, float(number)
+        value = float(number)
     except ValueError:
-        return name, 0.0
+        return None
+    return int(value) if math.isfinite(value) and 0 <= value < _MOST_BYTES else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from itertools import pairwise
 from typing import get_args
@@ -11,6 +12,8 @@ from hansa.contract.errors import REFUSAL_CODES
 from hansa.contract.exposition import OTHER, Distribution, Family, Figure, Histogram, Labels, Shown, one
 from hansa.contract.jobs import JobStatus
 from hansa.server.control.desk import ControlDesk
+
+log = logging.getLogger("hansa.metrics")
 
 # Rounds of seconds to minutes.
 _BUCKETS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0)
@@ -78,6 +81,7 @@ def control_figures(desk: ControlDesk) -> list[Shown]:
     try:
         return [*shown, one(STORE, 1), *_stored(desk), *_members(desk), *_budgets(desk)]
     except Exception:
+        log.exception("figures of the store could not be read: hansa_store_up is 0")
         return [*shown, one(STORE, 0)]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
 from pydantic import Field
@@ -14,6 +14,8 @@ from hansa.contract.bounded import BoundedDict
 from hansa.contract.typed import Frozen, Sentence, Slug
 
 MOST_PROCESSES = 64
+# The sidecar reads every half minute: what it did not read for so long has ended, or nobody reads it.
+_OLD = timedelta(minutes=3)
 
 
 class ProcessReading(Frozen):
@@ -56,6 +58,9 @@ class ProcessTable:
         return news
 
     def all(self) -> list[ProcessRecord]:
-        """By name."""
+        """By name; a reading that is older than three minutes is dropped."""
+        oldest = datetime.fromtimestamp(time.time(), UTC) - _OLD
         with self._lock:
+            for name in [name for name, it in self._newest.items() if it.at < oldest]:
+                del self._newest[name]
             return sorted(self._newest.values(), key=lambda it: it.process)

@@ -11,6 +11,8 @@ import re
 FUNCTIONS = {
     "rate",
     "increase",
+    "max_over_time",
+    "vector",
     "time",
     "absent",
     "histogram_quantile",

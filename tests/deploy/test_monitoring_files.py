@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import re
 from pathlib import Path
 
 import promql
@@ -98,6 +99,31 @@ def test_alerts_say_what_is_wrong_and_what_to_do() -> None:
         assert isinstance(annotations, dict)
         assert annotations.keys() == {"summary", "action"}
         assert it["labels"] in [{"severity": name} for name in ("info", "warning", "critical")]
+
+
+def rule(alert: str) -> str:
+    return next(str(it["expr"]) for it in rules() if it["alert"] == alert)
+
+
+@pytest.mark.parametrize("alert", ["HansaAgentFiguresOld", "HansaAgentFiguresGone"])
+def test_alerts_on_the_agents_file_mean_the_one_that_the_unit_writes(alert: str) -> None:
+    unit = (ROOT / "deploy" / "systemd" / "hansa-agent@.service").read_text()
+    written = unit.partition("--metrics ")[2].partition("\n")[0].replace("%i", "kontor-bank")
+    patterns = re.findall(r'file=~"([^"]*)"', rule(alert))
+    assert patterns
+    for it in patterns:
+        # Prometheus anchors both ends.
+        for path in (written, written.rpartition("/")[2], "/m/metrics/agent.prom"):
+            assert re.fullmatch(it, path), path
+        assert not re.fullmatch(it, "/var/lib/hansa-metrics/node-agent.prom")
+
+
+def test_attempts_that_all_fail_are_compared_with_zero_and_a_fork_is_an_event() -> None:
+    # A series of applied attempts is there from the first one on.
+    _, _, applied = rule("HansaAttemptsFail").partition(" > ")
+    assert applied.startswith("(sum(")
+    assert applied.endswith(" or vector(0))")
+    assert rule("HansaLedgerFork") == "increase(hansa_ledger_forks_total[1h]) > 0"
 
 
 def test_scraped_jobs_are_those_that_alerts_ask_for() -> None:

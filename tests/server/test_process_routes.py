@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -53,7 +54,9 @@ def test_without_the_token_nobody_reads_budgets(desk: ControlDesk) -> None:
     assert client(desk, "sign").get("/metrics").status_code == 403
 
 
-def test_a_store_that_is_away_is_said(desk: ControlDesk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_store_that_is_away_is_said(
+    desk: ControlDesk, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     def away(*_: object) -> None:
         raise OSError("the disk is gone")
 
@@ -61,6 +64,7 @@ def test_a_store_that_is_away_is_said(desk: ControlDesk, monkeypatch: pytest.Mon
     found = page(desk)
     assert found["hansa_store_up"][()] == 0
     assert "hansa_jobs" not in found
+    assert "the disk is gone" in caplog.text
     assert found["process_resident_memory_bytes"][()] > 0
 
 
@@ -69,6 +73,18 @@ def enter(desk: ControlDesk, *readings: dict[str, object]) -> list[dict[str, obj
     assert answer.status_code == 200, answer.text
     found: list[dict[str, object]] = answer.json()
     return found
+
+
+def test_a_process_that_ended_is_dropped_with_its_alarm(
+    desk: ControlDesk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    began = time.time()
+    enter(desk, {"process": "serverapps", "resident": 100, "alarm": "too much"})
+    for age, names in ((170, {"serverapps", "sidecar"}), (190, {"sidecar"})):
+        monkeypatch.setattr("time.time", lambda age=age: began + age)
+        enter(desk, {"process": "sidecar", "resident": 5})
+        assert {it.process for it in desk.processes.all()} == names
+    assert page(desk)["hansa_process_memory_alarm"] == {("sidecar",): 0}
 
 
 def test_memory_of_processes_is_kept_shown_and_alarmed_once(desk: ControlDesk) -> None:

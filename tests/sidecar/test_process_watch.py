@@ -87,7 +87,16 @@ def test_it_reads_others_every_half_minute_and_outlives_their_absence(tmp_path: 
     assert found["control"]["resident"] == 7 * MIB
 
 
-@pytest.mark.parametrize("page", ["", "no page of figures", "process_resident_memory_bytes x\n", "\x00 1"])
+BUILT = 'hansa_build_info{process="executor",version="1"} 1\n'
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        *("", "no page of figures", "process_resident_memory_bytes x\n", "\x00 1"),
+        *(f"{BUILT}process_resident_memory_bytes {it}\n" for it in ("NaN", "+Inf", "-1", "1e300", "x")),
+    ],
+)
 def test_what_is_no_page_says_nothing(page: str, tmp_path: Path) -> None:
     path = tmp_path / "x.prom"
     path.write_text(page)
