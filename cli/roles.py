@@ -111,6 +111,7 @@ def node(member: MemberFolder, run: Path, after: tuple[str, ...] = ()) -> Proces
     if config.root_certificates is not None:
         argv += ["--ca", str(member.folder / config.root_certificates)]
     argv += ["--metrics", config.node_metrics or figures_file(run, f"node-{config.name}")]
+    argv += ["--member", config.name]
     environment = _environment(run)
     if config.proxy is not None:
         # It may hold a password, and every user of a machine sees every command line.

@@ -252,7 +252,7 @@ def _serve(folder: Path, config: MemberConfig, ready_file: Path | None, metrics:
         signal.signal(number, lambda *_: stopped.set())
     agent = build(folder, config, isolated=isolated, table=table)
     administration = Administration(agent, owner=os.getuid())
-    meter = agent_meter(agent)
+    meter = agent_meter(agent, config.name)
     agent.counted = counting(meter)
     work_mode = 0o660
     largest = agent.largest_request

@@ -83,10 +83,10 @@ def timed(answer: Callable[[bytes], bytes], request: bytes, meter: Meter) -> byt
         meter.observe(SECONDS, time.monotonic() - began)
 
 
-def agent_meter(agent: Agent) -> Meter:
+def agent_meter(agent: Agent, member: str) -> Meter:
     """Everything of one agent; requests are to be counted in it."""
-    from hansa.contract.process_figures import process_figures
+    from hansa.contract.process_figures import process_meter
 
-    meter = Meter([process_figures("agent"), agent_figures(agent)])
+    meter = process_meter("agent", agent_figures(agent), member=member)
     meter.declare(REQUESTS, SECONDS)
     return meter

@@ -22,7 +22,7 @@ from hansa.contract.exposing import expose
 from hansa.contract.exposition import Meter
 from hansa.contract.frames import WorkSocket
 from hansa.contract.logs import add_log_options, places_of, say_failure, start_logging
-from hansa.contract.process_figures import process_figures
+from hansa.contract.process_figures import process_meter
 
 os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
 
@@ -294,7 +294,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             ca=_read_ca(options.ca),
             insecure=options.insecure,
         )
-        meter = Meter([process_figures("node")])
+        meter = process_meter("node", member=options.member)
         ask = WorkSocket(options.work_socket).ask
         node = Node(connection, ask, answer_s=options.answer_seconds, meter=meter)
         if options.once_check:
@@ -335,6 +335,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--answer-seconds", type=float, default=3600.0, help="longest time the agent may take")
     add("--once-check", action="store_true", help="come online once, say so, and exit")
     add("--metrics", metavar="WHERE", help="figures: HOST:PORT, or a file that ends in .prom; default: none")
+    add("--member", default="", metavar="NAME", help="whose node it is: a label of figures in a file")
     add_log_options(parser)
     return parser.parse_args(argv)
 

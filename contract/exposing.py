@@ -1,7 +1,8 @@
 """Where a process shows its figures: over HTTP at an address of its own, or in a file that node_exporter reads.
 
 The file is for processes that have no network: what is written there leaves by nobody's hand but the one who reads it.
-It is replaced in one piece, so that no reader sees half of it.
+It is replaced in one piece, so that no reader sees half of it. A port is one process's; node_exporter merges the files
+of many into one page, and so each series in a file says whose it is.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ PATH = "/metrics"
 WRITE_EVERY_S = 15.0
 _PATIENCE_S = 2.0
 _SUFFIX = ".prom"
+_MODE = 0o640
 
 log = logging.getLogger("hansa.metrics")
 
@@ -92,10 +94,15 @@ class Exposure:
 
     def _write(self, path: Path) -> None:
         hidden = path.with_name(f".{path.name}.{os.getpid()}")
-        hidden.write_text(self._meter.text())
-        # Read by node_exporter, which is another user; the folder decides who gets so far.
-        hidden.chmod(0o644)
+        with open(hidden, "w", opener=_private) as file:
+            # Read by node_exporter, which is another user: of the folder's group (mode 2750), and nobody else is.
+            os.fchmod(file.fileno(), _MODE)
+            file.write(self._meter.text(owned=True))
         os.replace(hidden, path)
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 def expose(meter: Meter, place: str | None) -> Exposure | None:

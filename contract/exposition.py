@@ -91,25 +91,33 @@ def one(family: Family, value: float) -> Figure:
     return Figure(family, {(): float(value)})
 
 
-def exposition(shown: Iterable[Shown]) -> str:
-    """A page; what more a family has than `most` is added up under `other`."""
-    return "".join(f"{line}\n" for it in shown for line in _lines(it))
+def exposition(shown: Iterable[Shown], common: Mapping[str, str] | None = None) -> str:
+    """A page; what more a family has than `most` is added up under `other`.
+
+    Parameters
+    ----------
+    common : labels of every series, names to values; a family's own label of that name stays as it is
+    """
+    return "".join(f"{line}\n" for it in shown for line in _lines(it, common or {}))
 
 
-def _lines(shown: Shown) -> Iterator[str]:
+def _lines(shown: Shown, common: Mapping[str, str]) -> Iterator[str]:
     family = shown.family
+    added = {name: value for name, value in common.items() if name not in family.labels}
+    names, before = (*added, *family.labels), tuple(added.values())
     yield f"# HELP {family.name} {family.help}"
     yield f"# TYPE {family.name} {family.kind}"
     if isinstance(shown, Figure):
         for labels, value in _bounded(family, shown.values).items():
-            yield f"{family.name}{_braces(family.labels, labels)} {_number(value)}"
+            yield f"{family.name}{_braces(names, (*before, *labels))} {_number(value)}"
         return
     for labels, distribution in shown.values.items():
         below = 0.0
         for bound, count in zip((*family.buckets, math.inf), distribution.counts, strict=True):
             below += count
-            yield f"{family.name}_bucket{_braces((*family.labels, 'le'), (*labels, _number(bound)))} {below:.0f}"
-        braces = _braces(family.labels, labels)
+            values = (*before, *labels, _number(bound))
+            yield f"{family.name}_bucket{_braces((*names, 'le'), values)} {below:.0f}"
+        braces = _braces(names, (*before, *labels))
         yield f"{family.name}_sum{braces} {_number(distribution.total)}"
         yield f"{family.name}_count{braces} {below:.0f}"
 
@@ -145,9 +153,15 @@ def _number(value: float) -> str:
 
 @dataclass
 class Meter:
-    """What one process counts, and what is looked up when somebody asks. Safe to use from several threads."""
+    """What one process counts, and what is looked up when somebody asks. Safe to use from several threads.
+
+    Parameters
+    ----------
+    owner : labels that tell its series from those of other processes where several pages are merged into one
+    """
 
     sources: list[Source] = field(default_factory=list)
+    owner: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._lock = threading.Lock()
@@ -202,9 +216,9 @@ class Meter:
                 found.append(Histogram(family, copied))
         return found
 
-    def text(self) -> str:
-        """The page."""
-        return exposition(self.shown())
+    def text(self, *, owned: bool = False) -> str:
+        """The page; `owned`: every series says whose it is."""
+        return exposition(self.shown(), self.owner if owned else None)
 
 
 def _place(family: Family, values: Mapping[Labels, object], labels: Labels) -> Labels:

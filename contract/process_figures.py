@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from hansa import __version__
 
-from .exposition import Family, Figure, Shown, one
+from .exposition import Family, Figure, Meter, Shown, Source, one
 
-RESIDENT = Family("process_resident_memory_bytes", "gauge", "Memory held.")
-_VIRTUAL = Family("process_virtual_memory_bytes", "gauge", "Address space reserved.")
-_CPU = Family("process_cpu_seconds_total", "counter", "Processor time used, by user and system.")
-_FILES = Family("process_open_fds", "gauge", "Open files and sockets.")
-_MOST_FILES = Family("process_max_fds", "gauge", "Open files and sockets that it may have.")
+# Word for word as Prometheus' own processes say them: node_exporter takes a metric of another help for a mistake.
+RESIDENT = Family("process_resident_memory_bytes", "gauge", "Resident memory size in bytes.")
+_VIRTUAL = Family("process_virtual_memory_bytes", "gauge", "Virtual memory size in bytes.")
+_CPU = Family("process_cpu_seconds_total", "counter", "Total user and system CPU time spent in seconds.")
+_FILES = Family("process_open_fds", "gauge", "Number of open file descriptors.")
+_MOST_FILES = Family("process_max_fds", "gauge", "Maximum number of open file descriptors.")
 _THREADS = Family("process_threads", "gauge", "Threads that run.")
-_STARTED = Family("process_start_time_seconds", "gauge", "When it started, seconds since the epoch.")
+_STARTED = Family(
+    "process_start_time_seconds", "gauge", "Start time of the process since unix epoch in seconds."
+)
 _BUILD = Family(
     "hansa_build_info", "gauge", "Which process of which version this is.", ("process", "version")
 )
@@ -27,7 +28,7 @@ def resident_bytes() -> int:
     return int(psutil.Process().memory_info().rss)
 
 
-def process_figures(process: str) -> Callable[[], list[Shown]]:
+def process_figures(process: str) -> Source:
     """A source of one process's own figures.
 
     Parameters
@@ -55,3 +56,14 @@ def process_figures(process: str) -> Callable[[], list[Shown]]:
             ]
 
     return look
+
+
+def process_meter(process: str, *sources: Source, member: str = "") -> Meter:
+    """A meter of one process: its own figures and those of `sources`.
+
+    Parameters
+    ----------
+    member : whose it is; empty at the consortium
+    """
+    owner = {"process": process, **({"member": member} if member else {})}
+    return Meter([process_figures(process), *sources], owner)

@@ -31,7 +31,7 @@ from hansa.contract.errors import HansaError, InputError
 from hansa.contract.exposing import expose
 from hansa.contract.exposition import Meter
 from hansa.contract.logs import add_log_options, log_prints, say_failure, start_logging
-from hansa.contract.process_figures import process_figures
+from hansa.contract.process_figures import process_meter
 
 os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
 
@@ -247,7 +247,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = _parse(argv)
     start_logging("executor", options.log_level, options.log_format)
     logging.getLogger("flwr").setLevel(logging.WARNING)
-    meter = Meter([process_figures("executor")])
+    meter = process_meter("executor")
     try:
         secret = _read(options.secret)
         ca = _read(options.ca)

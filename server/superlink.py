@@ -31,7 +31,7 @@ from hansa.contract.errors import HansaError, InputError
 from hansa.contract.exposing import Exposure
 from hansa.contract.exposition import Meter
 from hansa.contract.logs import add_log_options, say_failure, start_logging
-from hansa.contract.process_figures import process_figures
+from hansa.contract.process_figures import process_meter
 from hansa.contract.signatures import verify_charter
 from hansa.server.lane import (
     FleetOnly,
@@ -124,7 +124,7 @@ def serve(options: Options) -> None:
 
 
 def _meter(options: Options, lane: bool, nodes: int) -> Meter:
-    meter = Meter([process_figures("superlink")])
+    meter = process_meter("superlink")
     meter.set(LANE, to=lane)
     meter.set(NODES, to=nodes)
     if options.certificate is not None:

@@ -21,7 +21,7 @@ from hansa.contract.errors import HansaError
 from hansa.contract.exposing import expose
 from hansa.contract.exposition import Meter
 from hansa.contract.logs import add_log_options, say_failure, start_logging
-from hansa.contract.process_figures import process_figures
+from hansa.contract.process_figures import process_meter
 
 from .alone import hold_alone
 from .looking import Sidecar
@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         api = ServerApi(options.control, token)
         lock = hold_alone(options.state / "sidecar.lock", "sidecar")
         memories = Memories(options.state)
-        meter = Meter([process_figures("sidecar")])
+        meter = process_meter("sidecar")
         exposure = expose(meter, options.metrics)
         watch = ProcessWatch(ServerApi(options.control, token), options.watch)
         scaler = _scaler(options, token, meter)

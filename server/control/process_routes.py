@@ -7,8 +7,8 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Response
 from pydantic import Field
 
-from hansa.contract.exposition import CONTENT_TYPE, Meter
-from hansa.contract.process_figures import process_figures, resident_bytes
+from hansa.contract.exposition import CONTENT_TYPE
+from hansa.contract.process_figures import process_meter, resident_bytes
 from hansa.server.control.access import may_read, may_steer
 from hansa.server.control.desk import Desk
 from hansa.server.control.figures import control_figures
@@ -24,7 +24,7 @@ _Readings = Annotated[list[ProcessReading], Field(max_length=MOST_PROCESSES)]
 @reading.get("/metrics", summary="Figures for Prometheus, in its text format")
 def metrics(desk: Desk) -> Response:
     """Sums over the store are made anew at each request; they outlive control."""
-    meter = Meter([process_figures("control"), lambda: control_figures(desk)])
+    meter = process_meter("control", lambda: control_figures(desk))
     return Response(meter.text(), media_type=CONTENT_TYPE)
 
 

@@ -20,7 +20,7 @@ from hansa.contract.errors import InputError
 from hansa.contract.exposing import expose
 from hansa.contract.exposition import Family, Meter
 from hansa.contract.logs import add_log_options, say_failure, start_logging
-from hansa.contract.process_figures import process_figures
+from hansa.contract.process_figures import process_meter
 
 from .gate import Answer, Gate
 from .rules import Forbidden, read_wish
@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Serve until SIGTERM or SIGINT. Returns 0, or 2 with one line on stderr when the input is wrong."""
     options = _parse(argv)
     start_logging("docker-gate", options.log_level, options.log_format)
-    meter = Meter([process_figures("docker-gate")])
+    meter = process_meter("docker-gate")
     meter.declare(REQUESTS)
     try:
         services = dict(_service(it) for it in options.service)

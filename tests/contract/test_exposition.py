@@ -9,13 +9,14 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+from prometheus_client import ProcessCollector
 from prometheus_client.parser import text_string_to_metric_families
 
 from hansa.contract.bounded import BoundedDict, bounded_log
 from hansa.contract.errors import InputError
 from hansa.contract.exposing import Exposure
 from hansa.contract.exposition import OTHER, Family, Meter, one
-from hansa.contract.process_figures import process_figures
+from hansa.contract.process_figures import process_figures, process_meter
 
 COUNT = Family("hansa_test_total", "counter", "Things.", ("kind",), 3)
 LEVEL = Family("hansa_test_level", "gauge", "A level.")
@@ -102,8 +103,34 @@ def test_a_file_is_whole_readable_and_gone_at_the_end(tmp_path: Path) -> None:
         meter.set(LEVEL, to=5)
         while "hansa_test_level 5" not in (page := path.read_text()):
             assert read(page) == {}
-        assert stat.S_IMODE(path.stat().st_mode) == 0o644
+        assert stat.S_IMODE(path.stat().st_mode) == 0o640
     assert list(path.parent.iterdir()) == []
+
+
+def test_files_of_several_agents_and_the_readers_own_figures_merge(tmp_path: Path) -> None:
+    pages = [process_meter("node_exporter").text()]
+    for process, member in (("agent", "a"), ("agent", "b"), ("node", "a"), ("executor", "")):
+        meter = process_meter(process, lambda: [one(LEVEL, 1)], member=member)
+        meter.observe(TIME, 0.2, "x")
+        meter.add(COUNT, "k")
+        with Exposure(meter, str(tmp_path / "it.prom")):
+            pages.append((tmp_path / "it.prom").read_text())
+    samples = [
+        it for page in pages for family in text_string_to_metric_families(page) for it in family.samples
+    ]
+    series = [(it.name, tuple(sorted(it.labels.items()))) for it in samples]
+    assert len(series) == len(set(series))
+    found = {tuple(sorted(it.labels.items())) for it in samples if it.name == "hansa_test_level"}
+    assert (("member", "b"), ("process", "agent")) in found
+    assert (("process", "executor"),) in found
+
+
+def test_what_every_process_shows_is_said_word_for_word_as_node_exporter_does() -> None:
+    own = {it.name: it.documentation for it in ProcessCollector(registry=None).collect()}
+    said = {it.name: it.documentation for it in text_string_to_metric_families(process_meter("agent").text())}
+    shared = own.keys() & said.keys()
+    assert len(shared) == 6
+    assert {name: said[name] for name in shared} == {name: own[name] for name in shared}
 
 
 @pytest.mark.parametrize("place", ["here", "127.0.0.1:x", ":9000", "127.0.0.1:70000", "/proc/none/it.prom"])

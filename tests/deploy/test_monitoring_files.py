@@ -15,6 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from hansa.clients.scoring.tally import Tally
 from hansa.contract.exposition import Family
+from hansa.contract.process_figures import process_meter
 
 ROOT = Path(__file__).parent.parent.parent
 MONITORING = ROOT / "deploy" / "monitoring"
@@ -38,11 +39,13 @@ def families() -> dict[str, Family]:
 def shown() -> dict[str, set[str]]:
     """Names on the pages, a histogram's three among them, and their labels."""
     names = {name: set(it) for name, it in OTHERS.items()}
+    # In a file, every series says whose it is.
+    owner = set(process_meter("agent", member="a").owner)
     for it in families().values():
         if it.kind == "histogram":
-            names |= {f"{it.name}_{part}": {*it.labels, "le"} for part in ("bucket", "sum", "count")}
+            names |= {f"{it.name}_{part}": {*it.labels, *owner, "le"} for part in ("bucket", "sum", "count")}
         else:
-            names[it.name] = set(it.labels)
+            names[it.name] = {*it.labels, *owner}
     scoring = Tally(FEATURES).text({"model": "", "job": "", "round": ""}, 0.0, True)
     for line in scoring.splitlines():
         if not line.startswith("#"):

@@ -94,6 +94,17 @@ def test_the_agent_has_no_network_and_the_node_no_data() -> None:
     assert "ledger" not in node.read_text()
 
 
+def test_nothing_with_a_network_beside_an_agent_reads_its_figures() -> None:
+    beside = {it.stem: directives(it) for it in UNITS if it.stem.endswith("@")}
+    folder = Path(command(next(it for it in UNITS if it.stem == "hansa-agent@"))[-1]).parent
+    networked = {name for name, it in beside.items() if it.get("PrivateNetwork") != "yes"}
+    assert networked == {"hansa-node@", "hansa-scoring@"}
+    for name in networked:
+        assert beside[name]["InaccessiblePaths"] == f"-{folder}"
+    installed = (UNITS[0].parents[2] / "docs" / "operations.md").read_text()
+    assert f"install -d -m 2750 -o hansa-agent -g node_exporter {folder}" in installed
+
+
 def test_control_alone_reads_the_operators_key() -> None:
     users = {it.stem: directives(it)["User"] for it in UNITS}
     assert [name for name, user in users.items() if user == users["hansa-control"]] == ["hansa-control"]

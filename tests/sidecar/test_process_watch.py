@@ -68,7 +68,8 @@ def test_it_reads_others_every_half_minute_and_outlives_their_absence(tmp_path: 
         watch.look()
         assert {it["process"] for it in control.told} == {"sidecar", "superlink"}
         page.write_text(
-            'hansa_build_info{process="executor",version="1"} 1\nprocess_resident_memory_bytes 5e6\n'
+            'hansa_build_info{process="executor",version="1"} 1\n'
+            'process_resident_memory_bytes{process="executor"} 5e6\n'
         )
         watch.look()
         assert len(control.told) == 2
