@@ -24,6 +24,8 @@ from statistics import median
 
 import psutil
 
+from hansa.sidecar.process_watch import BOUNDS
+
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
 
@@ -32,6 +34,10 @@ HANSA = (sys.executable, "-P", "-m", "hansa.cli")
 # Least growth that counts, MiB: a page cache of SQLite, one arena of the allocator.
 _NOISE_MIB = 4.0
 _FLAT = 1.05
+# Readings from which on growth can be told.
+_FEWEST = 12
+# Beside an agent and a node of each organisation.
+_CONSORTIUM = ("superlink", "control", "executor", "serverapp", "sidecar")
 
 
 @dataclass
@@ -46,9 +52,9 @@ class Readings:
     @property
     def growth(self) -> float:
         """Median of the last quarter less that of the second, MiB; 0 where there are too few readings."""
-        quarter = len(self.values) // 4
-        if quarter < 3:
+        if len(self.values) < _FEWEST:
             return 0.0
+        quarter = len(self.values) // 4
         return median(self.values[-quarter:]) - median(self.values[quarter : 2 * quarter])
 
     @property
@@ -58,6 +64,8 @@ class Readings:
             return "was never seen"
         if self.bound is not None and max(self.values) > self.bound:
             return f"more than {self.bound:.0f} MiB"
+        if self.flat and len(self.values) < _FEWEST:
+            return f"too few readings: {len(self.values)} of {_FEWEST}"
         if self.flat and self.growth > max(_NOISE_MIB, (_FLAT - 1) * self.values[len(self.values) // 4]):
             return f"grew by {self.growth:.1f} MiB"
         return ""
@@ -82,7 +90,7 @@ def federation(rounds: int, folder: Path) -> tuple[list[Readings], str]:
         stdout=subprocess.DEVNULL,
     )
     try:
-        found: dict[str, Readings] = {}
+        found = expected(folder)
         while True:
             shown = subprocess.run(
                 [*HANSA, "jobs", "list", "--json"], cwd=folder, capture_output=True, text=True
@@ -95,6 +103,15 @@ def federation(rounds: int, folder: Path) -> tuple[list[Readings], str]:
                 return list(found.values()), f"{job['status']} at round {job['round']} of {rounds}"
     finally:
         subprocess.run([*HANSA, "down"], cwd=folder, stdout=subprocess.DEVNULL)
+
+
+def expected(folder: Path) -> dict[str, Readings]:
+    """Every process that a federation has, by its organisations, with nothing read yet."""
+    members = sorted(it.parent.name for it in folder.glob(".hansa/*/members/*/member.toml"))
+    if not members:
+        raise FileNotFoundError(f"{folder}: no organisation of a federation here")
+    names = (*_CONSORTIUM, *(f"{role}-{it}" for it in members for role in ("agent", "node")))
+    return {name: Readings(name, _bound(name)) for name in names}
 
 
 def _look(folder: Path, found: dict[str, Readings]) -> None:
@@ -110,11 +127,13 @@ def _look(folder: Path, found: dict[str, Readings]) -> None:
         found.setdefault(name, Readings(name, _bound(name))).values.append(resident)
         if name == "executor" and children:
             # A run's own process ends with the run.
-            found.setdefault("serverapp", Readings("serverapp", None)).values.append(max(children))
+            found["serverapp"].values.append(max(children))
 
 
 def _bound(name: str) -> float | None:
-    return 400.0 if name.startswith("agent-") else 60.0 if name == "sidecar" else None
+    if name.startswith("agent-"):
+        return 400.0
+    return BOUNDS[name] / MIB if name in BOUNDS else None
 
 
 def sidecar(rounds: int, folder: Path) -> Readings:

@@ -27,12 +27,25 @@ _SPEC.loader.exec_module(memory)
         # What is taken as it starts is no growth.
         ([20.0 + 10 * number for number in range(10)] + [120.0] * 30, 400.0, ""),
         ([], 60.0, "was never seen"),
+        ([50.0] * 11, 60.0, "too few readings: 11 of 12"),
     ],
 )
 def test_a_bound_or_growth_is_missed_and_a_start_is_not(
     values: list[float], bound: float | None, missed: str
 ) -> None:
     assert memory.Readings("it", bound, values=values).missed == missed
+
+
+def test_a_process_that_is_never_seen_is_missed_and_has_its_bound(tmp_path: Path) -> None:
+    folder = tmp_path / ".hansa" / "it" / "members" / "a"
+    folder.mkdir(parents=True)
+    (folder / "member.toml").touch()
+    found = memory.expected(tmp_path)
+    assert {it.missed for it in found.values()} == {"was never seen"}
+    assert {name: it.bound for name, it in found.items()} == {
+        **{"superlink": 500, "control": 400, "executor": 600, "sidecar": 60, "serverapp": None},
+        **{"agent-a": 400, "node-a": None},
+    }
 
 
 def test_the_page_of_help_is_small() -> None:

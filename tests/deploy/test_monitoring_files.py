@@ -152,6 +152,18 @@ def test_compose_opens_the_ports_that_are_scraped() -> None:
         assert host == "superlink-inner" or services[name]["networks"] == ["inner"]
 
 
+def test_grafana_reaches_prometheus_alone_and_has_no_default_password() -> None:
+    services = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
+    beside = {name for name, it in services.items() if "figures" in it.get("networks", [])}
+    assert services["grafana"]["networks"] == ["figures"]
+    assert beside == {"grafana", "prometheus"}
+    settings = services["grafana"]["environment"]
+    assert settings["GF_SECURITY_DISABLE_INITIAL_ADMIN_CREATION"] == "true"
+    assert settings["GF_AUTH_BASIC_ENABLED"] == "false"
+    assert settings["GF_AUTH_DISABLE_LOGIN_FORM"] == "true"
+    assert settings["GF_AUTH_ANONYMOUS_ORG_ROLE"] == "Viewer"
+
+
 def test_scorings_page_is_read_as_prometheus_does() -> None:
     page = Tally(FEATURES).text({"model": "m", "job": "j", "round": "3"}, 1.0, True)
     read = list(text_string_to_metric_families(page))

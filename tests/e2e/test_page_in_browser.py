@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from browser import CHROMIUM, MISSING, Page, browse
+from browser import MISSING, SKIPPED, Page, browse
 from desks import SECRETS, open_test_desk
 from federation import make_plan
 from history import fill
 from running import RunningFederation, running, until
 from served import serve
 
-pytestmark = [pytest.mark.e2e, pytest.mark.skipif(CHROMIUM is None, reason=MISSING)]
+pytestmark = [pytest.mark.e2e, pytest.mark.skipif(SKIPPED, reason=MISSING)]
 
 MEMBERS = ["a", "b", "c", "d"]
 ROUNDS = "Number(document.body?.dataset.rounds ?? 0)"
