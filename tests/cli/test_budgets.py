@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -369,7 +371,12 @@ def test_what_an_older_copy_lost_is_recovered_and_then_verified(run: Run, a: Off
     a.agent.witnesses.shown(seen)
     assert "hansa budgets recover" in do(run, "budgets", "show", "--folder", a.folder)
     [before] = show(run, a)["grants"]  # type: ignore[misc]
-    do(run, "budgets", "recover", "--reason", "disk failed", "--by", "DPO", "--folder", a.folder)
+    said = do(run, "budgets", "recover", "--reason", "disk failed", "--by", "DPO", "--folder", a.folder)
+    rows = json.loads(do(run, "budgets", "history", "--json", "--folder", a.folder))
+    newest = [it["at"] for it in rows if it["body"]["row"] == "charge" and not it["body"]["recovered"]][-1]
+    moment = re.search(r"forget everybody again who was forgotten since (\S+)", said)
+    assert moment is not None
+    assert datetime.fromisoformat(moment[1]) == datetime.fromisoformat(newest)
     [after] = show(run, a)["grants"]  # type: ignore[misc]
     assert after["training"] == pytest.approx(2 * before["training"])
     assert show(run, a)["missing"] == ""
