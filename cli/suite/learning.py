@@ -190,6 +190,8 @@ def _adaptive(results: Sequence[EpisodeResult], series: EpisodeSeries) -> Found:
         )
         for it in results
     )
+    wrong = [f"{it.episode.name} is {it.status}" for it in results if it.status != "finished"]
+    wrong += [f"{it.episode.name} was {verdict(it)}" for it in calm if verdict(it) != "left alone"]
     columns = ("episode", "what is wrong", "seen", "in round", "done", "log loss", "AUC")
     data: Mapping[str, Any] = {
         "episodes": [episode_object(it) for it in results],
@@ -212,4 +214,5 @@ def _adaptive(results: Sequence[EpisodeResult], series: EpisodeSeries) -> Found:
             ),
         ),
         data=data,
+        problem="; ".join(wrong),
     )
