@@ -128,6 +128,8 @@ def ended(name: str, trouble: Trouble, status: str = "finished", *by: str) -> Ep
     [
         ([ended("calm", "none"), ended("fast", "rate")], ""),
         ([ended("calm", "none"), ended("fast", "rate", "failed")], "fast is failed"),
+        ([ended("calm", "none"), ended("drift", "drift", "paused")], ""),
+        ([ended("calm", "none", "paused")], "calm is paused"),
         ([ended("calm", "none", "finished", "recovery")], "calm was disturbed"),
     ],
 )
