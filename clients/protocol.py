@@ -328,8 +328,8 @@ class Agent:
             return self._repeats.answer(asked, lambda: self._reply(asked, *masked.witness(body)))
         if isinstance(body, JobRequest):
             limited = body.plan.job in self._limited
-            noise = propose(body.plan, self.attempts, membership.charter, self.budget, limited=limited)
             check_start(body.plan, membership.charter.task.features.digest, self._work.parameters)
+            noise = propose(body.plan, self.attempts, membership.charter, self.budget, limited=limited)
             check_grids(body.plan, membership.charter, self._work.parameters, membership.name, noise)
             held = Held() if self.blind is None else self.blind.holds(body.plan.job)
             return self._reply(asked, JobReply(noise=noise, held=held), {})

@@ -123,6 +123,13 @@ def test_nothing_is_charged_to_a_frozen_grant_until_it_is_unfrozen(run: Run, a: 
     assert show(run, a)["jobs"][0]["charges"] == 2  # type: ignore[index]
 
 
+def test_an_approval_names_the_model_that_the_job_starts_from(run: Run, a: Office) -> None:
+    start = {"job": OTHER, "contract": "1" * 64, "weights": "2" * 64, "parameters": 3}
+    a.propose(start=start)
+    out = do(run, "jobs", "approve", JOB, "--folder", a.folder)
+    assert f"starts from the model of job {OTHER}, SHA-256 of its weights {'2' * 64}" in out
+
+
 def test_an_approval_names_its_grant_and_its_ceiling(run: Run, a: Office) -> None:
     do(
         run,
