@@ -10,27 +10,38 @@ import hashlib
 import io
 import json
 import os
+import shutil
 import sqlite3
 import stat
 import tarfile
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from hansa import __version__
+from hansa.clients.forgotten import FORGOTTEN
 from hansa.contract.errors import InputError
 
-MANIFEST = "manifest.json"
+# No file of a folder: names that begin with a dot are left out.
+MANIFEST = ".hansa-backup.json"
+# What it was called before.
+_OLD_MANIFEST = "manifest.json"
 _LEFT_OUT = {"run", "logs", "metrics"}
 _SQLITE = b"SQLite format 3\x00"
 _LOGS = ("-wal", "-shm", "-journal")
 _LARGEST_MANIFEST = 64 << 20
+_PIECE = 1 << 20
 
 
-def make_archive(folder: Path, out: Path) -> int:
+def make_archive(folder: Path, out: Path, note: Callable[[Path], None] = lambda whole: None) -> int:
     """Write a folder's files into `out`, mode 0600; how many.
+
+    Parameters
+    ----------
+    note : is given the whole archive before `out` is there; what it raises leaves no `out`
 
     Raises
     ------
@@ -57,6 +68,7 @@ def make_archive(folder: Path, out: Path) -> int:
             archive.close()
             file.flush()
             os.fsync(file.fileno())
+        note(Path(hidden))
         os.replace(hidden, out)
     except BaseException:
         Path(hidden).unlink(missing_ok=True)
@@ -78,30 +90,50 @@ def put_back(archive: Path, folder: Path) -> tuple[int, str]:
         whole = Path(name) / "whole"
         whole.mkdir(mode=0o700)
         try:
-            with tarfile.open(archive, mode="r:gz") as opened:
-                contents = {it.name: _read(opened, it) for it in opened if it.isfile()}
-            facts = json.loads(contents.pop(MANIFEST))
+            hashes, facts = _unpack(archive, whole)
             files, made = facts["files"], str(facts["made"])
         except (OSError, tarfile.TarError, KeyError, ValueError, EOFError) as error:
             raise InputError(f"{archive}: not a backup that hansa backup made ({error})") from None
-        if set(contents) != set(files):
+        if set(hashes) != set(files):
             raise InputError(f"{archive}: its files are not those of its manifest")
-        for path, content in contents.items():
-            if hashlib.sha256(content).hexdigest() != files[path]["sha256"]:
+        for path, found in hashes.items():
+            if found != files[path]["sha256"]:
                 raise InputError(f"{archive}: {path} was changed since the backup was made")
-            _write(whole, path, content, int(files[path]["mode"]))
+            (whole / path).chmod(int(files[path]["mode"]) & 0o777)
         if folder.exists():
             folder.rmdir()
         os.replace(whole, folder)
-    return len(contents), made
+    return len(hashes), made
+
+
+def left_out(folder: Path) -> list[str]:
+    """What of a folder a backup does not hold and a restore does not bring back: links, names with a dot, folders of
+    what passes. Sockets, locks and logs of databases are made anew and not named."""
+    found = []
+    for path in sorted(folder.rglob("*")):
+        *parents, _ = parts = path.relative_to(folder).parts
+        if set(parents) & _LEFT_OUT:
+            continue
+        name = PurePosixPath(*parts).as_posix()
+        if path.is_symlink():
+            found.append(f"{name} (a symbolic link)")
+        elif path.is_dir() and path.name in _LEFT_OUT:
+            found.append(f"{name}/")
+        elif path.is_file() and path.name.startswith(".") and not _made_anew(path):
+            found.append(name)
+    return found
 
 
 def _kept(folder: Path) -> Iterator[Path]:
-    for path in sorted(folder.rglob("*")):
-        parts = path.relative_to(folder).parts
-        passing = set(parts[:-1]) & _LEFT_OUT or path.name.endswith((*_LOGS, ".lock", ".ready"))
+    # The list of forgotten people last: one that has more than its ledger is made up for, one that has less is refused.
+    for path in sorted(folder.rglob("*"), key=lambda it: (it.name == FORGOTTEN, it)):
+        passing = set(path.relative_to(folder).parts[:-1]) & _LEFT_OUT or _made_anew(path)
         if path.is_file() and not path.is_symlink() and not passing and not path.name.startswith("."):
             yield path
+
+
+def _made_anew(path: Path) -> bool:
+    return path.name.endswith((*_LOGS, ".lock", ".ready"))
 
 
 def _content(path: Path) -> bytes:
@@ -124,21 +156,46 @@ def _add(archive: tarfile.TarFile, name: str, content: bytes, mode: int) -> None
     archive.addfile(entry, io.BytesIO(content))
 
 
-def _read(archive: tarfile.TarFile, entry: tarfile.TarInfo) -> bytes:
-    path = PurePosixPath(entry.name)
-    if path.is_absolute() or ".." in path.parts:
+def _unpack(archive: Path, whole: Path) -> tuple[dict[str, str], dict[str, Any]]:
+    """Write an archive's files into a new folder, piece by piece; SHA-256 of each, and the manifest.
+
+    Raises
+    ------
+    InputError : more than the disk has room for
+    OSError, ValueError, tarfile.TarError : no archive of `make_archive`
+    """
+    hashes, room = {}, shutil.disk_usage(whole).free
+    with tarfile.open(archive, mode="r:gz") as opened:
+        for entry in opened:
+            if not entry.isfile():
+                continue
+            room -= entry.size
+            if room < 0:
+                raise InputError(
+                    f"{archive}: {entry.name} and what comes before it are more than {whole.parent} holds"
+                )
+            hashes[entry.name] = _write(whole, opened, entry)
+    name = MANIFEST if MANIFEST in hashes else _OLD_MANIFEST
+    del hashes[name]
+    if (whole / name).stat().st_size > _LARGEST_MANIFEST:
+        raise ValueError("its manifest is too large")
+    facts = json.loads((whole / name).read_bytes())
+    (whole / name).unlink()
+    return hashes, facts
+
+
+def _write(folder: Path, archive: tarfile.TarFile, entry: tarfile.TarInfo) -> str:
+    name = PurePosixPath(entry.name)
+    if name.is_absolute() or ".." in name.parts:
         raise ValueError(f"{entry.name}: leads out of the folder")
-    file = archive.extractfile(entry)
-    assert file is not None
-    return file.read()
-
-
-def _write(folder: Path, name: str, content: bytes, mode: int) -> None:
-    path = folder / name
+    path, content, hashing = folder / name, archive.extractfile(entry), hashlib.sha256()
+    assert content is not None
     for parent in reversed(path.relative_to(folder).parents[:-1]):
         (folder / parent).mkdir(mode=0o700, exist_ok=True)
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode & 0o777), "wb") as file:
-        os.fchmod(file.fileno(), mode & 0o777)
-        file.write(content)
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+        while piece := content.read(_PIECE):
+            hashing.update(piece)
+            file.write(piece)
         file.flush()
         os.fsync(file.fileno())
+    return hashing.hexdigest()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Annotated
 
@@ -16,7 +17,19 @@ def backup(
     out: Annotated[Path, typer.Option(help="The file to write, e.g. kontor-bank.tar.gz.")],
 ) -> None:
     """Copy a folder into one file, databases at one moment each. It holds private keys: encrypt what leaves."""
-    from hansa.cli.archive import make_archive
+    from hansa.cli.archive import left_out, make_archive
+    from hansa.cli.instance import MemberFolder
+    from hansa.cli.outbox_source import note_digest
 
-    count = make_archive(folder, out)
+    members = [MemberFolder(it.parent) for it in sorted(folder.rglob("member.toml"))]
+
+    def note(whole: Path) -> None:
+        with whole.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        for member in members:
+            note_digest(member, "backup", out, whole.stat().st_size, digest)
+
+    count = make_archive(folder, out, note)
+    for name in left_out(folder):
+        typer.echo(f"left out: {name}", err=True)
     typer.echo(f"{out}: {count} files of {folder}, private keys among them; keep it as you keep those")

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from hansa.cli.listing import forget_again
 from hansa.cli.reach import InstanceOption, JsonOption
 from hansa.contract.errors import InputError
 
@@ -121,9 +122,26 @@ def recover(
     as_json: JsonOption = False,
 ) -> None:
     """At an organisation: enter what its ledger lost, from the receipts that the others kept."""
+    from hansa.cli.budgets_ledger import RunningAgent
+    from hansa.cli.instance import choose_member
+
     answer = _command("recover", org, folder, instance, reason=reason, by=who_decides(by))
     entered = len(answer.get("rows", []))
-    _say(answer, f"{entered} rows entered: the ledger holds again all that was ever spent", as_json)
+    # Nothing is charged between a restore and its recovery: the copy is no older than its newest charge.
+    charges = (
+        row.at
+        for row in RunningAgent(choose_member(org, folder, instance)).rows()
+        if row.body.row == "charge" and not row.body.recovered
+    )
+    since = max(charges, default=None)
+    answer["forget_again_since"] = None if since is None else since.isoformat()
+    _say(
+        answer,
+        f"{entered} rows entered: the ledger holds again all that was ever spent\n"
+        "where the list of forgotten people was restored too, it knows of nobody after its copy was made: "
+        + forget_again(answer["forget_again_since"]),
+        as_json,
+    )
 
 
 def who_decides(by: str | None) -> str:

@@ -13,10 +13,10 @@ from typing import Any
 
 from hansa.cli.budgets_export import HOW_TO_CHECK
 from hansa.cli.budgets_ledger import open_ledger
-from hansa.cli.budgets_shown import describe
+from hansa.cli.evidence_decisions import decisions_of
 from hansa.cli.instance import MemberFolder
 from hansa.cli.outbox_shown import as_record
-from hansa.cli.outbox_source import outbox_entries
+from hansa.cli.outbox_source import outbox_entries, outbox_older
 from hansa.clients.evidence_records import JobRecords, read_job, read_jobs
 from hansa.clients.forgotten import FORGOTTEN, read_decisions
 from hansa.clients.outbox_reading import Entry, Query
@@ -28,7 +28,7 @@ from hansa.contract.shown import privacy_sentence, protection_sentence
 from hansa.contract.signatures import VerifiedCharter, verify_charter
 from hansa.contract.typed import read_file
 from hansa.privacy.book import Book
-from hansa.privacy.records import ApprovalRow, ChargeRow, GrantRow, Row
+from hansa.privacy.records import ChargeRow, Row
 
 # Distributions whose versions decide what was computed.
 _DISTRIBUTIONS = (
@@ -72,6 +72,7 @@ def collect(member: MemberFolder, job: str, now: datetime) -> bytes:
     records = read_job(member.folder, job)
     # What left is read before the rows: what is charged meanwhile is in them, and not missing there.
     entries = list(outbox_entries(member, Query(job=job)))
+    older = [it.model_dump(mode="json") for it in outbox_older(member) if it.job == job]
     rows = [] if verified.charter.privacy.noise == "none" else list(open_ledger(member).rows())
     book = Book(rows)
     identity = SigningKey.load(member.identity_key)
@@ -83,7 +84,7 @@ def collect(member: MemberFolder, job: str, now: datetime) -> bytes:
         "job.json": _json(
             {"job": job, "state": records.state, "reason": records.reason, "plan": records.plan}
         ),
-        "approvals.json": _json(_approvals(rows, job)),
+        "approvals.json": _json(decisions_of(rows, job)),
         "ledger.json": _json(_ledger(rows)),
         "receipts.json": _json(_receipts(entries, records)),
         "attempts.json": _json(_attempts(records)),
@@ -91,6 +92,7 @@ def collect(member: MemberFolder, job: str, now: datetime) -> bytes:
         "outbox.json": _json(
             [as_record(it) | {"facts": it.leaving.model_dump(mode="json")} for it in entries]
         ),
+        "older.json": _json(older),
         "events.json": _json(records.events),
         "refusals.json": _json(records.refusals),
         "models.json": _json(_models(member, job)),
@@ -171,26 +173,6 @@ def _package(name: str) -> Path:
     return Path(spec.origin).parent
 
 
-def _approvals(rows: Sequence[Row], job: str) -> dict[str, Any]:
-    yes = [it for it in rows if isinstance(it.body, ApprovalRow) and it.body.job == job]
-    grants = {it.body.grant for it in yes if isinstance(it.body, ApprovalRow)}
-    given = [it for it in rows if isinstance(it.body, GrantRow) and it.body.grant in grants]
-    return {
-        "approvals": [_shown(it) for it in yes],
-        "grants": [_shown(it) for it in given],
-        "charges": [_shown(it) for it in rows if isinstance(it.body, ChargeRow) and it.body.job == job],
-    }
-
-
-def _shown(row: Row) -> dict[str, Any]:
-    return {
-        "row": row.sequence,
-        "at": row.at.isoformat(),
-        "says": describe(row.body),
-        "body": row.body.model_dump(mode="json"),
-    }
-
-
 def _ledger(rows: Sequence[Row]) -> dict[str, Any]:
     return {
         "rows": [{**it.model_dump(mode="json"), "hash": it.hash} for it in rows],
@@ -254,7 +236,8 @@ approvals.json                         who granted what, who said yes to the job
 ledger.json                            the whole ledger; a chain of hashes, and how to check it
 receipts.json                          signed receipts: this organisation's own, and what it kept of the others'
 attempts.json, uploads.json            attempts it took part in, and what was released in each
-outbox.json                            everything that left for this job
+outbox.json                            what left for this job, one by one, as long as the outbox keeps it so
+older.json                             what left before that, as sums: of each kind how many messages and bytes
 events.json, refusals.json             what the agent noted, and what it refused (the newest 10,000 of all jobs)
 models.json                            SHA-256 of the models it keeps; no weights are in here
 forgotten.json                         how many people were forgotten, when and why; no names

@@ -335,6 +335,10 @@ def approve(
     does = "takes no further part" if answer.get("used_up") else "takes part"
     why = ", which took as much already" if answer.get("used_up") else ""
     typer.echo(f"{member.config.name} {does} in job {job}{why}; {approved(answer)}")
+    if start := answer.get("start"):
+        typer.echo(
+            f"it starts from the model of job {start['job']}, SHA-256 of its weights {start['weights']}"
+        )
 
 
 def _unfinished(desk: Control, job: str | None, rather: Sequence[str] = ("running",)) -> str:

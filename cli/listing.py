@@ -57,3 +57,9 @@ def shown_time(moment: datetime | None) -> str:
 def shown_numbers(values: dict[str, float]) -> str:
     """`name=value`, in order of names."""
     return ", ".join(f"{name}={value:g}" for name, value in sorted(values.items()))
+
+
+def forget_again(since: str | None) -> str:
+    """What is to be done after a restore: nobody else knows who was forgotten."""
+    when = "ever" if since is None else f"since {since}"
+    return f"forget everybody again who was forgotten {when} (hansa data forget)"

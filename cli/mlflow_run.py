@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from hansa.contract.errors import ConnectionFailed, HansaError, InputError
+from hansa.contract.typed import clipped
 from hansa.server.records import JobRecord, RoundRecord
 
 # MLflow's numbers for how a run ended; the REST API takes the words.
@@ -28,6 +29,8 @@ _STATUS = {"finished": (3, "FINISHED"), "failed": (4, "FAILED"), "stopped": (5, 
 _RUNNING = (1, "RUNNING")
 _BATCH, _PARAMETERS = 900, 90
 _TIMEOUT_S = 20.0
+# It becomes a file's name.
+_METRIC = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
@@ -53,12 +56,25 @@ class MlflowRun:
 
     @classmethod
     def of(cls, job: JobRecord, rounds: Sequence[RoundRecord], experiment: str | None = None) -> MlflowRun:
-        """From what control says of it: nothing that is not released."""
+        """From what control says of it: nothing that is not released.
+
+        Raises
+        ------
+        HansaError : control's names are not such that a file can be called so
+        """
+        if job.job != job.plan.job:
+            raise HansaError(
+                f"control names a job {clipped(job.job, 80)!r} whose plan is of job {job.plan.job}"
+            )
         metrics = []
         for it in rounds:
             at = _milliseconds(it.applied.timestamp())
             values = {"round_seconds": it.seconds, "members": float(len(it.active))}
             for name, figure in it.metrics.items():
+                if not _METRIC.fullmatch(name):
+                    raise HansaError(
+                        f"control names a figure {clipped(name, 80)!r}; expected letters, digits, _ and -"
+                    )
                 values[name] = figure.value
                 if figure.error is not None:
                     values[f"{name}_error"] = figure.error

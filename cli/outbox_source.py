@@ -51,12 +51,28 @@ def note_file(member: MemberFolder, kind: str, path: Path, content: bytes, *, jo
     ------
     HansaError : it could not be written down; then the file must not be written
     """
+    note_digest(member, kind, path, len(content), hashlib.sha256(content).hexdigest(), job=job)
+
+
+def note_digest(
+    member: MemberFolder, kind: str, path: Path, size: int, digest: str, *, job: str = ""
+) -> None:
+    """The same of a file too large for memory, by its bytes and its SHA-256.
+
+    Parameters
+    ----------
+    kind : one of `clients.outbox_words.FILES`
+
+    Raises
+    ------
+    HansaError : it could not be written down; then the file must not be written
+    """
     leaving = Leaving(
         kind=FILE,
         detail=f"{kind} {clipped(str(path), 400)}",
         job=job,
-        bytes=len(content),
-        digest=hashlib.sha256(content).hexdigest(),
+        bytes=size,
+        digest=digest,
     )
     try:
         command_agent(member, "status")

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from hansa.cli.listing import forget_again
+
 app = typer.Typer(add_completion=False)
 
 
@@ -25,3 +27,5 @@ def restore(
             "it holds a ledger: where charges were made since then, its agent computes nothing until they"
         )
         typer.echo("are entered again from what others saw of it: hansa budgets recover")
+    if any(to.rglob("member.toml")):
+        typer.echo(f"nothing here knows who was forgotten after it was made: {forget_again(made)}")

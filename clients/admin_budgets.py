@@ -188,6 +188,8 @@ class BudgetCommands:
             raise InputError(
                 "the charter has no noise: nothing is charged, so no grant and no epsilon can be named"
             )
+        if plan.start is not None:
+            answer["start"] = {"job": plan.start.job, "weights": plan.start.weights}
         attempts.set_state(order.job, "approved", f"approved by {order.by}")
         attempts.event(order.job, "approved", f"approved by {order.by}")
         return answer

@@ -6,9 +6,12 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
+from urllib.parse import quote
 
 from pydantic import ValidationError
 
@@ -49,8 +52,23 @@ class DurableFile:
                 self.damaged(problem)
             db.executescript(schema)
         except BROKEN as error:
-            self.damaged(str(error))
+            self.failed(error)
         return db
+
+    def query(self, query: str, values: Mapping[str, object] | None = None) -> list[sqlite3.Row]:
+        """Rows, read beside its writer or without one; nothing of the file is changed.
+
+        Raises
+        ------
+        HansaError : the file is damaged, or in use
+        """
+        try:
+            address = f"file:{quote(str(self.path))}?mode=ro"
+            with closing(sqlite3.connect(address, uri=True, isolation_level=None)) as db:
+                db.row_factory = sqlite3.Row
+                return db.execute(query, values or {}).fetchall()
+        except BROKEN as error:
+            self.failed(error)
 
     def read(self, kind: type[Fact], content: object) -> Fact:
         """One thing that is kept here as JSON.
@@ -63,6 +81,16 @@ class DurableFile:
             return kind.model_validate_json(str(content))
         except ValidationError as error:
             self.damaged(f"{kind.__name__.lower()}: {explain(error)}")
+
+    def failed(self, error: Exception) -> NoReturn:
+        """Say what is wrong: a file that another process holds is not damaged."""
+        code = getattr(error, "sqlite_errorcode", None)
+        # The low byte; the rest says more of the same.
+        if code is not None and code & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+            raise HansaError(
+                f"{self.path}: {self.holds} is in use by another process just now; try again, or see which one holds it"
+            )
+        self.damaged(str(error))
 
     def damaged(self, problem: str) -> NoReturn:
         """Say what is wrong and what to do."""

@@ -1,7 +1,8 @@
 """Entities that an organisation had forgotten: kept as keyed hashes, never computed on again, whatever data comes.
 
 SQLite with `synchronous=FULL`. The ledger, where there is one, says how many they are and carries a hash over the
-list: an older copy of this file is found at the agent's start.
+list: a copy of this file that is older than the ledger is found at the agent's start. So is one that was made under
+another `split.key`.
 """
 
 from __future__ import annotations
@@ -11,17 +12,15 @@ import hmac
 import sqlite3
 import threading
 import time
-from collections.abc import Collection
-from contextlib import closing
+from collections.abc import Collection, Set
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import quote
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hansa.clients.data.dataset import Dataset
-from hansa.clients.durable import BROKEN, DurableFile
+from hansa.clients.durable import DurableFile
 from hansa.clients.ledger import Ledger
 from hansa.contract.errors import HansaError
 from hansa.privacy.records import ForgetRow
@@ -32,6 +31,7 @@ CREATE TABLE IF NOT EXISTS decisions (
     id INTEGER PRIMARY KEY AUTOINCREMENT, at REAL NOT NULL, by TEXT NOT NULL, reason TEXT NOT NULL,
     entities INTEGER NOT NULL) STRICT;
 CREATE TABLE IF NOT EXISTS forgotten (hash TEXT PRIMARY KEY, decision INTEGER NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS made_under (one INTEGER PRIMARY KEY CHECK (one = 1), key_check TEXT NOT NULL) STRICT;
 CREATE TRIGGER IF NOT EXISTS forgotten_stay BEFORE DELETE ON forgotten
     BEGIN SELECT RAISE(ABORT, 'nothing that was forgotten comes back'); END;
 CREATE TRIGGER IF NOT EXISTS forgotten_stand BEFORE UPDATE ON forgotten
@@ -67,14 +67,15 @@ class Forgotten:
 
     Raises
     ------
-    HansaError : the file is damaged, or an older copy
+    HansaError : the file is damaged, an older copy, or made under another key
     """
 
     def __init__(self, path: Path | str, secret: bytes, ledger: Ledger | None = None) -> None:
         self._path, self._ledger = path, ledger
-        self._key = hmac.new(secret, b"forget", hashlib.sha256)
+        self._hashing = _Hashing(secret)
         self._lock = threading.Lock()
         self._db = forgotten_file(path).open(_SCHEMA)
+        self._check_key(secret)
         self._hashes = {str(it) for (it,) in self._db.execute("SELECT hash FROM forgotten")}
         self._check_whole()
 
@@ -88,16 +89,11 @@ class Forgotten:
 
     def keep(self, records: Dataset) -> Dataset:
         """The records of whoever was not forgotten."""
-        if not self._hashes:
-            return records
-        kept: NDArray[np.bool_] = np.array(
-            [self._hash(it) not in self._hashes for it in records.entities.tolist()], dtype=np.bool_
-        )
-        return records.take(kept)
+        return self._hashing.keep(records, self._hashes)
 
     def holds(self, entity: bytes) -> bool:
         """Whether an entity was forgotten, by its id."""
-        return self._hash(entity) in self._hashes
+        return self._hashing(entity) in self._hashes
 
     def add(self, entities: Collection[bytes], *, by: str, reason: str) -> int:
         """Put entities on the list, durably; returns how many were not on it.
@@ -107,8 +103,10 @@ class Forgotten:
         HansaError : the disk did not take it
         """
         with self._lock:
-            new = {self._hash(it) for it in entities} - self._hashes
+            new = {self._hashing(it) for it in entities} - self._hashes
             if not new:
+                # Where the ledger did not take an earlier row, asking again makes up for it.
+                self._record(by, reason)
                 return 0
             try:
                 self._db.execute("BEGIN IMMEDIATE")
@@ -127,7 +125,7 @@ class Forgotten:
                     f"{self._path}: nobody was forgotten: it could not be written ({error})"
                 ) from None
             self._hashes |= new
-            self._record(len(new), by, reason)
+            self._record(by, reason)
             return len(new)
 
     def decisions(self) -> list[Decision]:
@@ -141,22 +139,31 @@ class Forgotten:
         with self._lock:
             self._db.close()
 
-    def _hash(self, entity: bytes) -> str:
-        keyed = self._key.copy()
-        keyed.update(entity)
-        return keyed.hexdigest()
-
-    def _record(self, entities: int, by: str, reason: str) -> None:
-        if self._ledger is not None:
+    def _record(self, by: str, reason: str) -> None:
+        """Enter all that the ledger lacks, what an earlier row that failed was to say among it."""
+        if self._ledger is None:
+            return
+        with self._ledger.held() as book:
+            before = 0 if book.forgotten is None else book.forgotten.total
+        total = len(self._hashes)
+        if total > before:
             self._ledger.record(
                 ForgetRow(
-                    entities=entities,
-                    total=len(self._hashes),
+                    entities=total - before,
+                    total=total,
                     fingerprint=self.fingerprint,
                     reason=reason,
                     by=by,
                 )
             )
+
+    def _check_key(self, secret: bytes) -> None:
+        try:
+            self._db.execute("INSERT OR IGNORE INTO made_under VALUES (1, ?)", (key_check(secret),))
+            ((stored,),) = self._db.execute("SELECT key_check FROM made_under")
+        except sqlite3.Error as error:
+            forgotten_file(self._path).failed(error)
+        _check_made_under(self._path, str(stored), secret)
 
     def _check_whole(self) -> None:
         """Enter what the ledger lacks after a crash between the two writes; refuse a list that lacks entities."""
@@ -174,29 +181,63 @@ class Forgotten:
             )
         if len(self) > total:
             last = self.decisions()[-1]
-            self._record(len(self) - total, last.by, last.reason)
+            self._record(last.by, last.reason)
+
+
+class _Hashing:
+    """The keyed hash of an entity."""
+
+    def __init__(self, secret: bytes) -> None:
+        self._key = hmac.new(secret, b"forget", hashlib.sha256)
+
+    def __call__(self, entity: bytes) -> str:
+        keyed = self._key.copy()
+        keyed.update(entity)
+        return keyed.hexdigest()
+
+    def keep(self, records: Dataset, hashes: Set[str]) -> Dataset:
+        """The records of whoever is not among these."""
+        if not hashes:
+            return records
+        kept: NDArray[np.bool_] = np.array(
+            [self(it) not in hashes for it in records.entities.tolist()], dtype=np.bool_
+        )
+        return records.take(kept)
+
+
+def key_check(secret: bytes) -> str:
+    """What tells one key from another and nothing else about it."""
+    return hmac.new(secret, b"key of the list of forgotten entities", hashlib.sha256).hexdigest()
 
 
 def kept_records(path: Path, secret: bytes, records: Dataset) -> Dataset:
-    """The records of whoever was not forgotten, read beside a running agent or without one."""
+    """The records of whoever was not forgotten, read beside a running agent or without one.
+
+    Raises
+    ------
+    HansaError : the file is damaged, in use, or made under another key
+    """
     if not path.exists():
         return records
-    forgotten = Forgotten(path, secret)
-    try:
-        return forgotten.keep(records)
-    finally:
-        forgotten.close()
+    file = forgotten_file(path)
+    for row in file.query("SELECT key_check FROM made_under"):
+        _check_made_under(path, str(row["key_check"]), secret)
+    return _Hashing(secret).keep(
+        records, {str(it["hash"]) for it in file.query("SELECT hash FROM forgotten")}
+    )
 
 
 def read_decisions(path: Path) -> list[dict[str, object]]:
     """All decisions, read beside a running agent or without one; how many, when and why, of nobody by name."""
     if not path.exists():
         return []
-    try:
-        address = f"file:{quote(str(path))}?mode=ro"
-        with closing(sqlite3.connect(address, uri=True, isolation_level=None)) as db:
-            db.row_factory = sqlite3.Row
-            query = "SELECT at, by, reason, entities FROM decisions ORDER BY id"
-            return [dict(it) for it in db.execute(query)]
-    except BROKEN as error:
-        forgotten_file(path).damaged(str(error))
+    query = "SELECT at, by, reason, entities FROM decisions ORDER BY id"
+    return [dict(it) for it in forgotten_file(path).query(query)]
+
+
+def _check_made_under(path: Path | str, stored: str, secret: bytes) -> None:
+    if not hmac.compare_digest(stored, key_check(secret)):
+        raise HansaError(
+            f"{path}: was made under another split.key, so nobody on it would be known again: put that split.key back; "
+            "where it is lost, move the list away and forget everybody again"
+        )

@@ -122,6 +122,9 @@ class Sender:
         header = reply_header(packed)
         body = header.body
         receipt = body.receipt if isinstance(body, UploadReply) else None
+        if isinstance(body, RefusalReply) and self._plan(job) is None:
+            # The operator makes up as many ids as it likes.
+            job, attempt = "", 0
         found = Leaving(
             kind=body.type,
             detail=body.code if isinstance(body, RefusalReply) else "",

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import sqlite3
-from contextlib import closing
 from pathlib import Path
 from typing import Annotated
-from urllib.parse import quote
 
 from pydantic import Field
 
-from hansa.clients.durable import BROKEN
 from hansa.clients.leaving import Leaving
 from hansa.clients.outbox import outbox_file
 from hansa.contract.order import Count
@@ -111,12 +108,4 @@ def read_older(path: Path) -> list[Older]:
 
 
 def _read(path: Path, query: str, values: dict[str, object]) -> list[sqlite3.Row]:
-    if not path.exists():
-        return []
-    try:
-        address = f"file:{quote(str(path))}?mode=ro"
-        with closing(sqlite3.connect(address, uri=True, isolation_level=None)) as db:
-            db.row_factory = sqlite3.Row
-            return db.execute(query, values).fetchall()
-    except BROKEN as error:
-        outbox_file(path).damaged(str(error))
+    return outbox_file(path).query(query, values) if path.exists() else []

@@ -57,6 +57,7 @@ FILES: Mapping[str, str] = MappingProxyType(
         "served-model": "a model, put where this organisation's scoring service takes it from",
         "ledger": "the whole ledger, as a file that a person asked for",
         "evidence": "an archive of evidence, as a file that a person asked for",
+        "backup": "a backup of the whole folder, private keys among it, as a file that a person asked for",
     }
 )
 # A part or message of a version that is not this one's; only a reading of the record meets it.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
+import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, assert_never
@@ -184,6 +185,8 @@ class Agent:
         self.counted: Callable[[str], None] = lambda answer: None
         self.started = now().timestamp()
         self._work = work
+        # Two people forgotten at once: neither's leaving is undone by the other's.
+        self._forgetting = threading.Lock()
         self._monotonic = monotonic
         self._now = now
         self._parties = Parties.of(membership.charter, membership.charter_hash)
@@ -249,7 +252,8 @@ class Agent:
 
     def forget(self, entities: Collection[bytes]) -> list[tuple[str, int]]:
         """Compute on these entities no more; returns the attempts under way, which may still hold them."""
-        self._work = self._records.without(entities)
+        with self._forgetting:
+            self._work = self._records.without(entities)
         return sorted(self._computing)
 
     @property
@@ -324,8 +328,8 @@ class Agent:
             return self._repeats.answer(asked, lambda: self._reply(asked, *masked.witness(body)))
         if isinstance(body, JobRequest):
             limited = body.plan.job in self._limited
-            noise = propose(body.plan, self.attempts, membership.charter, self.budget, limited=limited)
             check_start(body.plan, membership.charter.task.features.digest, self._work.parameters)
+            noise = propose(body.plan, self.attempts, membership.charter, self.budget, limited=limited)
             check_grids(body.plan, membership.charter, self._work.parameters, membership.name, noise)
             held = Held() if self.blind is None else self.blind.holds(body.plan.job)
             return self._reply(asked, JobReply(noise=noise, held=held), {})

@@ -31,7 +31,7 @@ def kept_in(folder: Path) -> Kept:
         try:
             with np.load(path, allow_pickle=False) as arrays:
                 weights, contract = np.asarray(arrays["weights"]), str(arrays["contract"][0])
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+        except (OSError, EOFError, ValueError, KeyError, IndexError, zipfile.BadZipFile):
             return None
         return weights if contract == start.contract and is_start(weights, start) else None
 

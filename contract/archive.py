@@ -44,7 +44,7 @@ class Manifest(Frozen):
 
     Parameters
     ----------
-    made : when, UTC
+    made : when, UTC, ISO 8601 to the second
     charter : hash of the charter
     identity_key : the maker's public key, base64
     head : sequence number and hash of the ledger's newest row; 0 and zeros where there is none
@@ -53,9 +53,9 @@ class Manifest(Frozen):
     format: Annotated[str, Field(pattern=r"^hansa/evidence/1$")] = "hansa/evidence/1"
     organisation: Slug
     job: Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
-    made: Annotated[str, Field(max_length=40)]
+    made: Annotated[str, Field(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00$", max_length=25)]
     charter: Digest
-    identity_key: Annotated[str, Field(max_length=60)]
+    identity_key: Annotated[str, Field(pattern=r"^[A-Za-z0-9+/]{43}=$")]
     head_sequence: Annotated[int, Field(ge=0)] = 0
     head_hash: Digest = "0" * 64
     files: Annotated[dict[str, FileFacts], Field(max_length=MOST_FILES)] = {}
@@ -77,7 +77,7 @@ def pack(files: Mapping[str, bytes]) -> bytes:
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as archive:
         for name in sorted(files):
-            if not _NAME.match(name):
+            if not _NAME.fullmatch(name):
                 raise ValueError(f"an archive has no file '{name}'")
             info = zipfile.ZipInfo(name, _EPOCH)
             info.create_system, info.external_attr = 3, 0o600 << 16
@@ -153,7 +153,7 @@ def _check_entries(entries: list[zipfile.ZipInfo]) -> None:
     if len({it.filename for it in entries}) != len(entries):
         raise InvalidArchive("two files have the same name")
     for it in entries:
-        if not _NAME.match(it.filename):
+        if not _NAME.fullmatch(it.filename):
             raise InvalidArchive(f"a file is called '{clipped(it.filename, 100)}'; none may lie elsewhere")
         if it.compress_type != zipfile.ZIP_STORED or it.file_size != it.compress_size:
             raise InvalidArchive(f"{it.filename}: is compressed, which no file of an archive is")

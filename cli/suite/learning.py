@@ -190,6 +190,10 @@ def _adaptive(results: Sequence[EpisodeResult], series: EpisodeSeries) -> Found:
         )
         for it in results
     )
+    # A pause may be what trouble calls for; nothing calls for it in a calm one.
+    ends = {it.episode.name: ("finished",) if it in calm else ("finished", "paused") for it in results}
+    wrong = [f"{it.episode.name} is {it.status}" for it in results if it.status not in ends[it.episode.name]]
+    wrong += [f"{it.episode.name} was {verdict(it)}" for it in calm if verdict(it) != "left alone"]
     columns = ("episode", "what is wrong", "seen", "in round", "done", "log loss", "AUC")
     data: Mapping[str, Any] = {
         "episodes": [episode_object(it) for it in results],
@@ -212,4 +216,5 @@ def _adaptive(results: Sequence[EpisodeResult], series: EpisodeSeries) -> Found:
             ),
         ),
         data=data,
+        problem="; ".join(wrong),
     )

@@ -60,4 +60,11 @@ class ScalingPart:
             tables=(Rows("Policies over one day", columns, rows),),
             drawings=(Drawing("scaling", "demand, capacity and forecast", shown.drawn_day(served)),),
             data=json.loads(shown.as_json(served)),
+            problem=_late(own.violations, BUDGET),
         )
+
+
+def _late(violations: float, budget: float) -> str:
+    if violations <= budget:
+        return ""
+    return f"demand was above capacity in {100 * violations:.2f} % of minutes, and {100 * budget:g} % are allowed"

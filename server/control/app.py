@@ -18,6 +18,7 @@ from hansa.server.control import (
 )
 from hansa.server.control.body_limit import BodyLimit
 from hansa.server.control.desk import ControlDesk
+from hansa.server.control.kept_answers import KeptAnswers
 from hansa.server.control.page import POLICY, render
 from hansa.server.control.problems import answer_problems
 from hansa.server.control.web import routes as web
@@ -55,6 +56,7 @@ def build_app(desk: ControlDesk) -> FastAPI:
     )
     app.state.desk = desk
     app.state.hub = Hub(desk)
+    app.add_middleware(KeptAnswers, store=desk.store)
     app.add_middleware(BodyLimit)
     answer_problems(app)
     for router in _ROUTERS:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 import socket
 from collections.abc import Callable, Iterator
@@ -58,6 +59,9 @@ class ControlServer(uvicorn.Server):
         # More threads than this read the store no faster: they only wait for each other.
         current_default_thread_limiter().total_tokens = _THREADS
         await super().startup(sockets)
+        # What is loaded by now stays: a full collection that walks over all of it would hold up every request.
+        gc.collect()
+        gc.freeze()
         self._ready()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 import logging
+import sqlite3
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -41,6 +43,8 @@ class Database:
         self.engine = engine
         self._writing = engine
         self._reading = engine
+        self._version: sqlite3.Connection | None = None
+        self._version_lock = threading.Lock()
         if engine.dialect.name == "sqlite":
             self._writing = engine.execution_options(begin="IMMEDIATE")
         else:
@@ -64,9 +68,23 @@ class Database:
         with self._writing.begin() as connection:
             yield connection
 
+    def version(self) -> int | None:
+        """SQLite's `data_version` of a connection that writes nothing: another number after each commit of others."""
+        path = self.engine.url.database
+        if self.dialect != "sqlite" or path is None:
+            return None
+        with self._version_lock:
+            if self._version is None:
+                self._version = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+            return int(self._version.execute("PRAGMA data_version").fetchone()[0])
+
     def close(self) -> None:
         """Close the pool's connections."""
         self.engine.dispose()
+        with self._version_lock:
+            if self._version is not None:
+                self._version.close()
+                self._version = None
 
 
 def connect(url: str, folder: Path | None = None) -> Database:

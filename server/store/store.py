@@ -38,6 +38,10 @@ class Store:
         """Take a job's lease; see `Jobs.claim`."""
         return self.jobs.claim(job, holder)
 
+    def version(self) -> int | None:
+        """A number that changes with every commit to the store, by whomever; None where the database has none."""
+        return self._database.version()
+
     def close(self) -> None:
         """Close the database's connections."""
         self._database.close()

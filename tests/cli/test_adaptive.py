@@ -19,6 +19,7 @@ def episodes(*options: str) -> dict[str, dict[str, object]]:
     return {it["name"]: it for it in found}
 
 
+@pytest.mark.slow
 def test_a_rate_that_somebody_spoils_is_seen_and_mended() -> None:
     [bad] = episodes("--only", "bad rate").values()
     assert (bad["verdict"], bad["status"]) == ("seen", "finished")

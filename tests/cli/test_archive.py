@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shutil
 import sqlite3
 import stat
 import tarfile
@@ -12,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from hansa.cli.archive import make_archive, put_back
+from hansa.cli.archive import left_out, make_archive, put_back
+from hansa.clients.forgotten import FORGOTTEN
 from hansa.contract.errors import InputError
 
 
@@ -89,3 +91,33 @@ def test_a_name_that_leads_out_of_the_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="leads out"):
         put_back(path, tmp_path / "back")
     assert not (tmp_path / "evil").exists()
+
+
+def test_a_file_called_manifest_comes_back_and_the_list_of_forgotten_is_copied_last(
+    folder: Path, tmp_path: Path
+) -> None:
+    (folder / "manifest.json").write_text("mine")
+    (folder / FORGOTTEN).write_text("list")
+    make_archive(folder, tmp_path / "b.tar.gz")
+    with tarfile.open(tmp_path / "b.tar.gz") as archive:
+        names = archive.getnames()
+    assert names.index("ledger.sqlite") < names.index(FORGOTTEN)
+    put_back(tmp_path / "b.tar.gz", tmp_path / "back")
+    assert (tmp_path / "back" / "manifest.json").read_text() == "mine"
+
+
+def test_what_is_left_out_is_named(folder: Path) -> None:
+    (folder / ".env").write_text("x")
+    (folder / "data.csv").symlink_to("/etc/hostname")
+    assert left_out(folder) == [".env", "data.csv (a symbolic link)", "logs/", "metrics/"]
+
+
+def test_what_the_disk_has_no_room_for_is_refused_unread(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_archive(folder, tmp_path / "b.tar.gz")
+    usage = shutil._ntuple_diskusage(9, 0, 9)  # type: ignore[attr-defined]
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+    with pytest.raises(InputError, match="are more than"):
+        put_back(tmp_path / "b.tar.gz", tmp_path / "back")
+    assert not (tmp_path / "back").exists()

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -119,6 +121,13 @@ def test_nothing_is_charged_to_a_frozen_grant_until_it_is_unfrozen(run: Run, a: 
     do(run, "budgets", "unfreeze", "first", "--folder", a.folder)
     a.work(plan, 2)
     assert show(run, a)["jobs"][0]["charges"] == 2  # type: ignore[index]
+
+
+def test_an_approval_names_the_model_that_the_job_starts_from(run: Run, a: Office) -> None:
+    start = {"job": OTHER, "contract": "1" * 64, "weights": "2" * 64, "parameters": 3}
+    a.propose(start=start)
+    out = do(run, "jobs", "approve", JOB, "--folder", a.folder)
+    assert f"starts from the model of job {OTHER}, SHA-256 of its weights {'2' * 64}" in out
 
 
 def test_an_approval_names_its_grant_and_its_ceiling(run: Run, a: Office) -> None:
@@ -369,7 +378,12 @@ def test_what_an_older_copy_lost_is_recovered_and_then_verified(run: Run, a: Off
     a.agent.witnesses.shown(seen)
     assert "hansa budgets recover" in do(run, "budgets", "show", "--folder", a.folder)
     [before] = show(run, a)["grants"]  # type: ignore[misc]
-    do(run, "budgets", "recover", "--reason", "disk failed", "--by", "DPO", "--folder", a.folder)
+    said = do(run, "budgets", "recover", "--reason", "disk failed", "--by", "DPO", "--folder", a.folder)
+    rows = json.loads(do(run, "budgets", "history", "--json", "--folder", a.folder))
+    newest = [it["at"] for it in rows if it["body"]["row"] == "charge" and not it["body"]["recovered"]][-1]
+    moment = re.search(r"forget everybody again who was forgotten since (\S+)", said)
+    assert moment is not None
+    assert datetime.fromisoformat(moment[1]) == datetime.fromisoformat(newest)
     [after] = show(run, a)["grants"]  # type: ignore[misc]
     assert after["training"] == pytest.approx(2 * before["training"])
     assert show(run, a)["missing"] == ""

@@ -5,9 +5,13 @@ from __future__ import annotations
 import io
 import json
 import random
+import shutil
+import sqlite3
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from budget_side import JOB, Office, office
@@ -28,13 +32,20 @@ from hansa.contract.archive import (
     unpack,
 )
 from hansa.contract.keys import SigningKey, to_text
+from hansa.contract.messages import Seen
 from hansa.contract.scenario import FirstGrant
 from hansa.contract.statements import receipt_statement
 
 KEY = SigningKey.generate()
 SMALL = pack_signed(
     {"a.json": b"{}", "b.txt": b"some words"},
-    Manifest(organisation="a", job=JOB, made="now", charter="0" * 64, identity_key=to_text(KEY.public)),
+    Manifest(
+        organisation="a",
+        job=JOB,
+        made="2026-01-02T03:04:05+00:00",
+        charter="0" * 64,
+        identity_key=to_text(KEY.public),
+    ),
     KEY,
 )
 
@@ -44,30 +55,36 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
     return commands(monkeypatch, capsys)
 
 
+def leave(a: Office, seen: Seen) -> None:
+    """An upload leaves with its receipt, signed."""
+    assert a.agent is not None
+    assert a.agent.outbox is not None
+    key = a.agent.membership.identity
+    statement = receipt_statement(JOB, seen.attempt, seen.order, "a", seen.receipt)
+    receipt = seen.receipt.model_copy(update={"signature": to_text(key.sign(statement))})
+    a.agent.outbox.enter(
+        Leaving(
+            kind="upload",
+            job=JOB,
+            attempt=seen.attempt,
+            bytes=100,
+            digest="1" * 64,
+            parts=(Part(name="update", bytes=80),),
+            order=seen.order,
+            receipt=receipt,
+        ),
+        str(seen.attempt),
+    )
+
+
 @pytest.fixture
 def a(tmp_path: Path, run: Commands) -> Iterator[Office]:
     """An organisation that was charged for an attempt, whose upload left with a signed receipt."""
     with office(tmp_path, grant=FirstGrant(), people=True) as made:
         plan = made.propose()
         run("jobs", "approve", plan.job, "--folder", made.folder)
-        seen = made.work(plan, 1)
+        leave(made, made.work(plan, 1))
         assert made.agent is not None
-        assert made.agent.outbox is not None
-        key = made.agent.membership.identity
-        statement = receipt_statement(JOB, 1, seen.order, "a", seen.receipt)
-        receipt = seen.receipt.model_copy(update={"signature": to_text(key.sign(statement))})
-        made.agent.outbox.enter(
-            Leaving(
-                kind="upload",
-                job=JOB,
-                attempt=1,
-                bytes=100,
-                digest="1" * 64,
-                parts=(Part(name="update", bytes=80),),
-                order=seen.order,
-                receipt=receipt,
-            )
-        )
         made.agent.attempts.event(JOB, "not-operator", "somebody asked")
         yield made
 
@@ -231,3 +248,98 @@ def test_wrong_input_is_a_sentence_and_code_2(run: Commands, a: Office, tmp_path
     assert (said.code, "--force replaces it" in said.err) == (2, True)
     said = run("evidence", "verify", str(path), "--identity", to_text(KEY.public))
     assert (said.code, "it is signed by the key" in said.err) == (1, True)
+
+
+def forged(content: bytes, a: Office, name: str, lie: Callable[[Any], object]) -> bytes:
+    """The archive with a file changed and signed again with the organisation's own key."""
+    manifest, files = read_signed(content)
+    found = json.loads(files[name])
+    changed = lie(found)
+    files[name] = changed if isinstance(changed, bytes) else json.dumps(found).encode()
+    return pack_signed(files, manifest, SigningKey.load(a.member.identity_key))
+
+
+DEEP = b"[" * 200_000
+
+
+@pytest.mark.parametrize(
+    ("name", "lie"),
+    [
+        ("outbox.json", lambda it: it[0]["facts"].update(receipt=None)),
+        ("outbox.json", lambda it: it[0]["facts"].update(attempt=0)),
+        ("outbox.json", lambda it: it[0]["facts"]["receipt"].update(charges=[])),
+        ("outbox.json", lambda it: DEEP),
+        ("older.json", lambda it: DEEP),
+        ("older.json", lambda it: it.append({})),
+        ("receipts.json", lambda it: it.update(others=5)),
+        ("receipts.json", lambda it: it.update(others=[5])),
+        ("receipts.json", lambda it: it.update(others=[{"key": 5, "seen": it["own"][0]}])),
+        ("approvals.json", lambda it: it["approvals"][0]["body"].update(by="somebody else")),
+        ("approvals.json", lambda it: it["charges"].pop()),
+        ("approvals.json", lambda it: it.update(grants=5)),
+        ("approvals.json", lambda it: b"{}"),
+    ],
+)
+def test_what_its_own_key_signs_is_held_against_the_ledger(
+    run: Commands, a: Office, tmp_path: Path, name: str, lie: Callable[[Any], object]
+) -> None:
+    content = make(run, a, tmp_path / "evidence.zip")
+    with pytest.raises(InvalidArchive, match=name):
+        check_archive(forged(content, a, name, lie), Pinned())
+
+
+def test_it_says_how_many_uploads_were_compared_and_what_was_not(
+    run: Commands, a: Office, tmp_path: Path
+) -> None:
+    content = make(run, a, tmp_path / "evidence.zip")
+    done = check_archive(content, Pinned())
+    assert any("1 of them uploads; 1 held against the ledger" in it for it in done.lines)
+    assert any("job.json" in it and "attempts.json" in it and "uploads.json" in it for it in done.open)
+    said = forged(content, a, "approvals.json", lambda it: it["approvals"][0].update(says="all is well"))
+    assert any(it.startswith("approvals.json") for it in check_archive(said, Pinned()).open)
+
+
+def test_uploads_whose_rows_were_lost_are_said_to_be_open(run: Commands, a: Office, tmp_path: Path) -> None:
+    a.stop()
+    shutil.copy(a.member.folder / "ledger.sqlite", tmp_path / "older.sqlite")
+    a.start()
+    seen = a.work(a.propose(), 2)
+    leave(a, seen)
+    a.stop()
+    a.restore(tmp_path / "older.sqlite")
+    a.start()
+    assert a.agent is not None
+    assert a.agent.witnesses is not None
+    a.agent.witnesses.shown(seen)
+    assert run("budgets", "recover", "--reason", "disk failed", "--by", "DPO", "--folder", a.folder).code == 0
+    content = make(run, a, tmp_path / "evidence.zip")
+    done = check_archive(content, Pinned())
+    assert any("2 of them uploads; 1 held against the ledger" in it for it in done.lines)
+    assert any("1 uploads were charged in rows that were lost" in it for it in done.open)
+    # A recovery is no cover for what stands in rows that were not lost.
+    with pytest.raises(InvalidArchive, match=r"outbox\.json"):
+        check_archive(
+            forged(content, a, "outbox.json", lambda it: it[0]["facts"].update(receipt=None)), Pinned()
+        )
+
+
+def test_what_is_kept_as_sums_is_in_it(run: Commands, a: Office, tmp_path: Path) -> None:
+    a.stop()
+    with closing(sqlite3.connect(a.member.folder / "outbox.sqlite")) as db, db:
+        for job in (JOB, "f" * 32):
+            db.execute(
+                "INSERT INTO older (job, kind, messages, bytes, first, last) VALUES (?, 'agree', 7, 70, 1, 2)",
+                (job,),
+            )
+    content = make(run, a, tmp_path / "evidence.zip")
+    assert [it["messages"] for it in json.loads(unpack(content)["older.json"])] == [7]
+    assert any(it.startswith("older: 7 messages") for it in check_archive(content, Pinned()).open)
+
+
+@pytest.mark.parametrize(
+    "lie", [{"made": "now\nok   forged"}, {"made": "now"}, {"identity_key": "A" * 42 + "\nA="}]
+)
+def test_no_field_of_the_manifest_makes_a_line_of_its_own(lie: dict[str, str]) -> None:
+    manifest, files = read_signed(SMALL)
+    with pytest.raises(InvalidArchive, match=MANIFEST):
+        read_signed(pack_signed(files, manifest.model_copy(update=lie), KEY))

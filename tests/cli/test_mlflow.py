@@ -16,7 +16,7 @@ import yaml
 from federation import JOB, make_plan
 
 from hansa.cli.mlflow_run import MlflowRun, send, write_store
-from hansa.contract.errors import ConnectionFailed, InputError
+from hansa.contract.errors import ConnectionFailed, HansaError, InputError
 from hansa.contract.jobs import MetricValue, Participation
 from hansa.server.records import JobRecord, RoundRecord
 
@@ -86,6 +86,17 @@ def test_nothing_of_a_single_member_goes_out(tmp_path: Path) -> None:
     everything = " ".join(it.name + it.read_text() for it in folder.rglob("*") if it.is_file())
     assert "secret-bank" not in everything
     assert "9.5" not in everything
+
+
+def test_names_of_control_are_no_paths(tmp_path: Path) -> None:
+    for name in ("/tmp/x", "../../x", "", "f" * 32):
+        with pytest.raises(HansaError, match="control names a job"):
+            MlflowRun.of(job().model_copy(update={"job": name}), rounds())
+    for name in ("../../x", "/tmp/x", "", "a/b", "auc\n", ".."):
+        bad = rounds()[0].model_copy(update={"metrics": {name: MetricValue(value=1.0)}})
+        with pytest.raises(HansaError, match="control names a figure"):
+            MlflowRun.of(job(), [bad])
+    assert not list(tmp_path.iterdir())
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import json
 from pathlib import Path
@@ -72,3 +73,17 @@ def test_a_file_that_a_person_takes_out_is_on_record(run: Commands, tmp_path: Pa
         found = json.loads(run("outbox", "--folder", it.folder, "--json", "--kind", "ledger").out)
     assert [entry["bytes"] for entry in found["entries"]] == [out.stat().st_size] * 2
     assert str(out) in found["entries"][0]["what"]
+
+
+def test_a_backup_of_a_members_folder_is_on_record_and_a_restore_says_what_is_to_be_done(
+    run: Commands, tmp_path: Path
+) -> None:
+    with office(tmp_path) as it:
+        out = tmp_path / "b.tar.gz"
+        assert run("backup", it.folder, "--out", str(out)).code == 0
+        found = json.loads(run("outbox", "--folder", it.folder, "--json", "--kind", "backup").out)
+        [entry] = found["entries"]
+        assert (entry["kind"], entry["bytes"]) == ("file", out.stat().st_size)
+        assert entry["digest"] == hashlib.sha256(out.read_bytes()).hexdigest()
+        said = run("restore", str(out), "--to", str(tmp_path / "back")).out
+        assert "forget everybody again who was forgotten since 2" in said

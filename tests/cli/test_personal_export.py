@@ -63,5 +63,5 @@ def test_a_job_that_left_no_model_here_is_a_sentence(
 ) -> None:
     arguments = ["jobs", "export", "cd", "--folder", str(folder), "--out", str(tmp_path / "out")]
     assert hansa(arguments, monkeypatch) == 2
-    assert "0 models in" in capsys.readouterr().err
+    assert "none begins so; they are of the jobs" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()

@@ -75,6 +75,7 @@ def test_plan_says_what_would_be_done_and_does_nothing(job: WatchedJob) -> None:
     assert "executor: 1 -> 2 replicas by reactive: the forecast is not known yet" in done.stdout
 
 
+@pytest.mark.slow
 def test_a_dry_run_shows_and_does_not_act_and_with_act_workers_are_started(job: WatchedJob) -> None:
     command = json.dumps([sys.executable, "-c", WORKER, "{ready}"])
     path = services(job.folder, f"kind = 'processes'\ndrain = 'TERM'\ncommand = {command}")

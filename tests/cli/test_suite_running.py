@@ -8,13 +8,18 @@ import os
 import signal
 from collections.abc import Sequence
 from dataclasses import dataclass
+from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
 
+from hansa.cli.adaptive_run import EpisodeResult
+from hansa.cli.episode_series import EpisodeSeries
+from hansa.cli.episodes import Episode, Trouble
 from hansa.cli.interrupts import Interruption
 from hansa.cli.suite import summary
 from hansa.cli.suite.found import Fact, Found, Outcome
+from hansa.cli.suite.learning import AdaptivePart
 from hansa.cli.suite.running import Stage, exit_code, run_parts
 from hansa.cli.suite.serving import ScalingPart
 from hansa.contract.errors import HansaError
@@ -88,8 +93,53 @@ def test_the_object_for_programs_has_every_part(capsys: pytest.CaptureFixture[st
 
 
 def test_a_day_is_scaled_and_its_figures_are_those_of_the_command(capsys: pytest.CaptureFixture[str]) -> None:
-    code = summary.run_and_show([ScalingPart(seed=3)], as_json=True)
+    code = summary.run_and_show([ScalingPart(seed=1)], as_json=True)
     [part] = json.loads(capsys.readouterr().out.splitlines()[-1])["parts"]
     assert code == 0
     assert part["headline"]["cost"] == part["result"]["policies"]["ours"]["money"]
-    assert part["command"] == "hansa scaling --seed 3"
+    assert part["command"] == "hansa scaling --seed 1"
+
+
+def test_a_day_that_is_late_more_often_than_allowed_has_failed(capsys: pytest.CaptureFixture[str]) -> None:
+    code = summary.run_and_show([ScalingPart(seed=3)], as_json=True)
+    printed = capsys.readouterr()
+    [part] = json.loads(printed.out.splitlines()[-1])["parts"]
+    assert (code, part["status"]) == (1, "failed")
+    assert "above capacity in 1.25 % of minutes, and 1 % are allowed" in part["reason"]
+    assert part["headline"]["minutes late"] > 1.0
+
+
+def ended(name: str, trouble: Trouble, status: str = "finished", *by: str) -> EpisodeResult:
+    decisions = [SimpleNamespace(by=it, round=3, key="", sentence="", knobs={}, inputs={}) for it in by]
+    return EpisodeResult(
+        episode=Episode(name, trouble, "told"),
+        status=status,
+        reason="",
+        decisions=decisions,  # type: ignore[arg-type]
+        loss=0.5,
+        auc=0.7,
+        held={},
+        seconds=1.0,
+    )
+
+
+@pytest.mark.parametrize(
+    ("results", "problem"),
+    [
+        ([ended("calm", "none"), ended("fast", "rate")], ""),
+        ([ended("calm", "none"), ended("fast", "rate", "failed")], "fast is failed"),
+        ([ended("calm", "none"), ended("drift", "drift", "paused")], ""),
+        ([ended("calm", "none", "paused")], "calm is paused"),
+        ([ended("calm", "none", "finished", "recovery")], "calm was disturbed"),
+    ],
+)
+def test_episodes_that_failed_or_were_disturbed_for_nothing_fail_the_part(
+    results: list[EpisodeResult], problem: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hansa.cli.adaptive.episode_object", lambda it: {"name": it.episode.name})
+    series = SimpleNamespace(left_out=(), chosen=[it.episode for it in results], rounds=20)
+    series.run = lambda: iter(results)
+    monkeypatch.setattr(EpisodeSeries, "prepare", lambda **_: series)
+    outcomes, code, _ = run([AdaptivePart()])  # type: ignore[list-item]
+    assert (outcomes[0].reason, code) == (problem, int(bool(problem)))
+    assert outcomes[0].status == ("failed" if problem else "done")

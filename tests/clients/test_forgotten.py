@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+import time
+from collections.abc import Collection
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +19,7 @@ from masked_side import Answer, answer_of
 
 from hansa.clients.attempt import LocalWork
 from hansa.clients.data.split import split
-from hansa.clients.forgotten import FORGOTTEN, Forgotten
+from hansa.clients.forgotten import FORGOTTEN, Forgotten, forgotten_file, kept_records
 from hansa.clients.ledger import Ledger
 from hansa.contract.errors import HansaError
 from hansa.contract.messages import JobReply, JobRequest
@@ -110,6 +113,73 @@ def test_a_crash_between_list_and_ledger_is_made_up_for(tmp_path: Path) -> None:
         assert book.head.sequence == 1
     Forgotten(tmp_path / FORGOTTEN, KEY, ledger).close()
     assert ledger.head.sequence == 1
+
+
+def test_a_row_that_the_ledger_did_not_take_is_made_up_for_by_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger = Ledger(":memory:")
+    forgotten = Forgotten(tmp_path / FORGOTTEN, KEY, ledger)
+
+    def full(*_: object) -> None:
+        raise HansaError("disk full")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(ledger, "record", full)
+        with pytest.raises(HansaError, match="disk full"):
+            forgotten.add([b"1" * 32], by="b", reason="r")
+    assert forgotten.add([b"2" * 32], by="b", reason="next") == 1
+    with ledger.held() as book:
+        assert book.forgotten is not None
+        assert (book.forgotten.entities, book.forgotten.total) == (2, 2)
+    forgotten.close()
+
+
+def test_a_list_under_another_key_is_refused(tmp_path: Path) -> None:
+    path, records = tmp_path / FORGOTTEN, work().records.train
+    forgotten = Forgotten(path, KEY)
+    forgotten.add([records.entities[0]], by="b", reason="r")
+    forgotten.close()
+    with pytest.raises(HansaError, match=r"made under another split\.key"):
+        Forgotten(path, b"j" * 32)
+    with pytest.raises(HansaError, match=r"made under another split\.key"):
+        kept_records(path, b"j" * 32, records)
+    assert len(kept_records(path, KEY, records)) == len(records) - 1
+
+
+def test_a_list_in_use_is_read_beside_its_writer_and_not_called_damaged(tmp_path: Path) -> None:
+    path, records = tmp_path / FORGOTTEN, work().records.train
+    Forgotten(path, KEY).close()
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        assert len(kept_records(path, KEY, records)) == len(records)
+        other.execute("ROLLBACK")
+        error = sqlite3.OperationalError("database is locked")
+        error.sqlite_errorcode = sqlite3.SQLITE_BUSY_SNAPSHOT
+        with pytest.raises(HansaError, match="in use by another process"):
+            forgotten_file(path).failed(error)
+
+
+class Long(LocalWork):
+    """Work that takes a while to leave somebody out."""
+
+    def without(self, entities: Collection[bytes]) -> LocalWork:
+        found = super().without(entities)
+        time.sleep(0.05)
+        return found
+
+
+def test_two_who_are_forgotten_at_once_are_both_gone() -> None:
+    whole = work()
+    agent = FEDERATION.agent("a", work=Long(whole.name, whole.charter, whole.model, whole.records))
+    people = list(np.unique(whole.records.train.entities))[:2]
+    threads = [threading.Thread(target=agent.forget, args=([it],)) for it in people]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(10)
+    assert agent.known(people) == frozenset()
+    agent.close()
 
 
 def test_with_nobody_left_an_attempt_still_answers() -> None:

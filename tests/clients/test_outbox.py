@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Annotated, get_args, get_origin
 
 import pytest
-from federation import JOB
+from federation import JOB, make_federation, request
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from masked_side import answer_of
 
 from hansa.clients.leaving import FILE, Leaving, Part
 from hansa.clients.outbox import Outbox
@@ -17,7 +18,7 @@ from hansa.clients.outbox_reading import Entry, Query, read_entries, read_older
 from hansa.clients.outbox_words import FIGURES, FILES, MESSAGES, PARTS, speakable, words
 from hansa.contract import blind_messages, messages, segments
 from hansa.contract.errors import HansaError
-from hansa.contract.messages import Reply
+from hansa.contract.messages import CloseRequest, RefusalReply, Reply
 
 HASH = "0" * 64
 # Arrays that members only ever receive.
@@ -98,6 +99,42 @@ def test_sums_stay_whole_while_old_entries_go_and_repeats_are_counted(
     assert sum(1 + it.again for it in entries) + sum(it.messages for it in older) == len(said)
     sizes = sum(it.leaving.bytes + it.again_bytes for it in entries) + sum(it.bytes for it in older)
     assert sizes == sum(size for _, size, _ in said)
+
+
+def test_made_up_jobs_drive_out_no_upload_and_their_sums_stay_few(tmp_path: Path) -> None:
+    path = tmp_path / "outbox.sqlite"
+    outbox = Outbox(path, kept=4, gathered=2, most_older=3)
+    outbox.enter(leaving(kind="upload", job=JOB))
+    outbox.enter(leaving(kind=FILE, detail="model /a"))
+    for number in range(60):
+        outbox.enter(leaving(kind="job", job=f"{number:032x}"), str(number))
+    outbox.close()
+    outbox = Outbox(path, kept=4, gathered=2, most_older=3)
+    for number in range(60, 100):
+        outbox.enter(leaving(kind="job", job=f"{number:032x}"), str(number))
+    outbox.close()
+    entries, older = read_entries(path, Query()), read_older(path)
+    assert [it.leaving.kind for it in entries[:2]] == ["upload", FILE]
+    assert len(entries) <= 2 + 5
+    assert len(older) == 3 + 1
+    assert sum(it.messages for it in older) + len(entries) == 102
+    # The database keeps to it: chatter's edge frees no upload.
+    db = sqlite3.connect(path)
+    with pytest.raises(sqlite3.IntegrityError, match="append-only"):
+        db.execute("DELETE FROM entries WHERE kind = 'upload'")
+    db.close()
+
+
+def test_refusals_about_jobs_that_nobody_knows_are_one_entry(tmp_path: Path) -> None:
+    federation = make_federation(2)
+    agent = federation.agent("a")
+    agent.outbox = Outbox(tmp_path / "outbox.sqlite")
+    for number in range(5):
+        refused = answer_of(agent, request(federation, CloseRequest(job=f"{number:032x}", rounds=1)))
+        assert isinstance(refused.body, RefusalReply)
+    agent.close()
+    [entry] = read_entries(tmp_path / "outbox.sqlite", Query())
+    assert (entry.leaving.job, entry.again) == ("", 4)
 
 
 def ids(found: list[Entry]) -> list[int]:

@@ -73,6 +73,7 @@ def test_two_jobs_train_side_by_side_and_the_second_executor_comes_and_goes(tmp_
         until(lambda: workers(federation) == [], 60)
 
 
+@pytest.mark.long
 def test_a_supervisor_that_is_killed_leaves_no_executor_for_long(tmp_path: Path) -> None:
     started = hansa("up", "--detach", "--json", *LONG, cwd=tmp_path)
     assert started.returncode == 0, started.stderr

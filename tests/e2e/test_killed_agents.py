@@ -118,6 +118,7 @@ def test_agents_that_die_at_each_step_of_a_masked_attempt_cost_at_most_that_atte
         check_health(federation)
 
 
+@pytest.mark.long
 def test_agents_that_die_at_any_step_of_masked_attempts_cost_attempts_and_nothing_else(
     tmp_path: Path,
 ) -> None:

@@ -20,6 +20,8 @@ from federation import JOB, make_plan
 from served import serve
 from test_control import submit, train
 
+from hansa.contract.jobs import WarmStart
+from hansa.contract.plan import with_start
 from hansa.server.control.desk import ControlDesk
 from hansa.server.control.problems import Full
 from hansa.server.control.web.hub import Hub
@@ -350,12 +352,20 @@ def test_what_is_no_job_is_refused_in_a_sentence(desk: ControlDesk, toml: str, s
     assert desk.store.jobs.all() == []
 
 
-def test_a_plan_of_ours_starts_another_like_it(desk: ControlDesk) -> None:
-    plan = make_plan(rounds=4).model_dump(mode="json")
-    rule = {name: it for name, it in plan.pop("rule").items() if it is not None}
-    plan.pop("job"), plan.pop("pinned")
-    lines = [f"{name} = {json.dumps(it)}" for name, it in plan.items()]
+@pytest.mark.parametrize("warm", [False, True])
+def test_a_plan_of_ours_starts_another_like_it(desk: ControlDesk, warm: bool) -> None:
+    model = WarmStart(job="2" * 32, contract="1" * 64, weights="0" * 64, parameters=3)
+    plan = make_plan(rounds=4)
+    shown = (with_start(plan, model) if warm else plan).model_dump(mode="json")
+    # What `toml` in the page's own script takes out of the plain fields.
+    script = resources.files("hansa.server.control.web").joinpath("assets/job.js").read_text()
+    [taken] = re.findall(r"const \{ ([\w, ]+), \.\.\.plain \} = plan;", script)
+    rule = {name: it for name, it in shown["rule"].items() if it is not None}
+    plain = {name: it for name, it in shown.items() if name not in taken.split(", ")}
+    # A JSON object is no TOML value.
+    assert not any(isinstance(it, dict) for it in plain.values())
+    lines = [f"{name} = {json.dumps(it)}" for name, it in plain.items()]
     lines += ["[rule]", *(f"{name} = {json.dumps(it)}" for name, it in rule.items())]
     made = client(desk).post("/v1/jobs/text", json={"toml": "\n".join(lines)})
     assert made.status_code == 201, made.text
-    assert made.json()["plan"] | {"job": JOB} == make_plan(rounds=4).model_dump(mode="json")
+    assert made.json()["plan"] | {"job": JOB} == plan.model_dump(mode="json")

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from desks import client, open_test_desk
-from federation import JOB, make_federation, make_plan
+from federation import JOB, make_federation, make_plan, request
 from safetensors.numpy import save
 
 from hansa.cli.simulation import LocalOperator, SimulatedFederation
@@ -17,7 +17,9 @@ from hansa.clients.attempt import LocalWork
 from hansa.clients.starting import kept_in
 from hansa.contract.errors import InputError
 from hansa.contract.jobs import JobPlan, WarmStart
+from hansa.contract.messages import JobRequest, RefusalReply
 from hansa.contract.plan import with_start
+from hansa.contract.wire import reply_header, unpack
 from hansa.models.start import is_start, weights_digest
 from hansa.server.control.desk import ControlDesk
 from hansa.server.replies import StartedJob
@@ -122,6 +124,11 @@ def test_a_member_keeps_no_other_model_than_the_one_that_is_named(tmp_path: Path
     assert find(start_of(federation, weights, contract="0" * 64)) is None
     assert find(start_of(federation, weights, job=SECOND)) is None
     assert not is_start(weights[:-1], start_of(federation, weights))
+    np.savez(tmp_path / f"model-{JOB}.npz", weights=weights, contract=np.array([], dtype=np.str_))
+    assert find(start_of(federation, weights)) is None
+    for content in (b"", b"PK", b"\x93NUMPY"):
+        (tmp_path / f"model-{JOB}.npz").write_bytes(content)
+        assert find(start_of(federation, weights)) is None
 
 
 @pytest.mark.parametrize("mode", ["masked", "he"])
@@ -146,6 +153,21 @@ def test_members_take_no_part_where_the_model_is_another_one(
         assert desk.store.jobs.get(JOB).round == 0
     finally:
         desk.store.close()
+
+
+def test_a_plan_with_a_start_of_another_model_is_refused_before_it_is_noted(tmp_path: Path) -> None:
+    federation = make_federation(3)
+    weights = np.zeros(federation.model.parameters)
+    plan = with_start(make_plan(1), start_of(federation, weights, contract="1" * 64))
+    agent = federation.agent("a", tmp_path / "a.sqlite")
+    try:
+        asked = request(federation, JobRequest(plan=plan))
+        reply = reply_header(unpack(agent.handle(asked))).body
+        assert isinstance(reply, RefusalReply)
+        assert (reply.code, "under contract" in reply.sentence) == ("bad-size", True)
+        assert agent.attempts.state(JOB) == ""
+    finally:
+        agent.close()
 
 
 def test_control_takes_weights_only_with_the_plan_that_names_them(tmp_path: Path) -> None:

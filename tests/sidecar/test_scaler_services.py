@@ -122,7 +122,7 @@ ROOT = Path(__file__).parents[2]
 def test_the_page_and_what_compose_reads_are_right(tmp_path: Path) -> None:
     page = (ROOT / "docs" / "scaler.md").read_text()
     path = tmp_path / "scaler.toml"
-    path.write_text(page.split("```toml\n")[1].split("```")[0])
+    path.write_text(page.split("```toml scaler\n")[1].split("```")[0])
     assert read_services(path).services[0].policy == "forecast"
     compose = ROOT / "deploy" / "compose"
     lines = (compose / "scaling.env").read_text().splitlines()

@@ -95,9 +95,9 @@ function underWay(known) {
   return failed ? `Attempt ${failed.attempt} ${failed.status}: ${failed.reason}` : "";
 }
 
-/** A plan as the TOML that starts another one like it. */
+/** A plan as the TOML that starts another one like it; from which model is no field of a file (`--from` names one). */
 export function toml(plan) {
-  const { job, rule, pinned, ...plain } = plan;
+  const { job, rule, pinned, start, ...plain } = plan;
   const lines = (fields) => Object.entries(fields).filter(([, value]) => value !== null)
     .map(([name, value]) => `${name} = ${JSON.stringify(value)}`);
   return [...lines(plain), "", "[rule]", ...lines(rule),
