@@ -10,7 +10,6 @@ from typing import Annotated, Any
 
 import typer
 
-from hansa.cli.listing import forget_again
 from hansa.cli.reach import InstanceOption, JsonOption
 from hansa.contract.errors import InputError
 
@@ -124,6 +123,7 @@ def recover(
     """At an organisation: enter what its ledger lost, from the receipts that the others kept."""
     from hansa.cli.budgets_ledger import RunningAgent
     from hansa.cli.instance import choose_member
+    from hansa.cli.listing import forget_again
 
     answer = _command("recover", org, folder, instance, reason=reason, by=who_decides(by))
     entered = len(answer.get("rows", []))

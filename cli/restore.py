@@ -7,8 +7,6 @@ from typing import Annotated
 
 import typer
 
-from hansa.cli.listing import forget_again
-
 app = typer.Typer(add_completion=False)
 
 
@@ -19,6 +17,7 @@ def restore(
 ) -> None:
     """Check every file of a backup and write them; a ledger among them is older than what others saw of it."""
     from hansa.cli.archive import put_back
+    from hansa.cli.listing import forget_again
 
     count, made = put_back(archive, to)
     typer.echo(f"{to}: {count} files as they were at {made}")
