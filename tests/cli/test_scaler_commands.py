@@ -75,13 +75,21 @@ def test_plan_says_what_would_be_done_and_does_nothing(job: WatchedJob) -> None:
     assert "executor: 1 -> 2 replicas by reactive: the forecast is not known yet" in done.stdout
 
 
+def until_decided(state: Path, times: int) -> None:
+    """Until so many decisions stand in a folder's history."""
+    end = time.monotonic() + 60
+    while len(Journal(state).history()) < times:
+        assert time.monotonic() < end, f"{state} has no {times} decisions"
+        time.sleep(0.1)
+
+
 @pytest.mark.slow
 def test_a_dry_run_shows_and_does_not_act_and_with_act_workers_are_started(job: WatchedJob) -> None:
     command = json.dumps([sys.executable, "-c", WORKER, "{ready}"])
     path = services(job.folder, f"kind = 'processes'\ndrain = 'TERM'\ncommand = {command}")
     options = ("--services", str(path), "--state", "state")
     dry = run(job, *options)
-    time.sleep(2.5)
+    until_decided(job.folder / "state-dry", 1)
     dry.send_signal(signal.SIGINT)
     out, errors = dry.communicate(timeout=30)
     assert "dry run" in errors
@@ -103,9 +111,10 @@ def test_a_dry_run_shows_and_does_not_act_and_with_act_workers_are_started(job: 
         shown = scaler(job, "status", "--state", "state")
         assert "1 of 1 wanted" in shown.stdout
         # A dry run beside it sees the same replicas, and writes what it decides elsewhere.
-        before = len(Journal(state).history())
+        before, earlier = len(Journal(state).history()), len(Journal(job.folder / "state-dry").history())
         dry = run(job, *options)
-        time.sleep(2.5)
+        until_decided(job.folder / "state-dry", earlier + 1)
+        until_decided(state, before + 1)
         dry.send_signal(signal.SIGINT)
         dry.communicate(timeout=30)
         assert Journal(job.folder / "state-dry").history()[-1].ready == 1
@@ -114,8 +123,9 @@ def test_a_dry_run_shows_and_does_not_act_and_with_act_workers_are_started(job: 
         pid = json.loads((state / "workers" / "executor.workers.json").read_text())[0]["pid"]
         acting.kill()
         acting.communicate(timeout=30)
+        known = len(Journal(state).history())
         acting = run(job, *options, "--act")
-        time.sleep(2.5)
+        until_decided(state, known + 1)
         assert [
             it["pid"] for it in json.loads((state / "workers" / "executor.workers.json").read_text())
         ] == [pid]

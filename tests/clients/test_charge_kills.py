@@ -54,6 +54,7 @@ class Witness:
         assert grant.sums.training <= grant.amount
 
 
+@pytest.mark.long
 def test_sigkill_at_random_points_over_two_hundred_charges(tmp_path: Path) -> None:
     side, randomness = ChargedProcess(tmp_path), random.Random(20260301)
     witness, outcomes = Witness(side), Counter[str]()

@@ -222,6 +222,7 @@ def test_members_of_one_job_without_its_group_key_take_nothing() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_ten_million_parameters_go_through_the_envelope() -> None:
     length = 10_000_000
     attempt = Room(make_parties(3), "large").begin(attempt=7)
