@@ -21,6 +21,8 @@ from hansa.cli.suite.scenarios import ScenariosPart
 from hansa.cli.suite.summary import run_and_show
 from hansa.contract.errors import InputError
 
+pytestmark = pytest.mark.slow
+
 OUTCOMES = [
     Outcome("first", "a part", "hansa first").ended(
         "done",

@@ -129,6 +129,7 @@ when_lied = st.sets(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=5, deadline=None, suppress_health_check=list(HealthCheck))
 @given(lie=lies(), arrays=segments, when=when_lied)
 def test_no_reply_of_a_member_ends_a_run(lie: Any, arrays: Segments | None, when: set[str]) -> None:

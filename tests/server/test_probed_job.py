@@ -20,6 +20,8 @@ from hansa.strategies import blind_keys, custody, roster
 from hansa.strategies.consortium import ConsortiumStrategy
 from hansa.strategies.memory_grid import InMemoryGrid
 
+pytestmark = pytest.mark.slow
+
 KNOBS = {
     "server_rate": KnobRange(default=0.002, low=1e-4, high=10.0),
     "client_rate": KnobRange(default=1.0, low=0.1, high=2.0),

@@ -12,6 +12,8 @@ from hansa.clients import attempt as work
 from hansa.contract.charter import Protection
 from hansa.contract.decisions import Decision
 
+pytestmark = pytest.mark.slow
+
 ROUNDS, FIRST, LAST = 24, 4, 24
 PLAN = {"rule": {"name": "fedavg"}}
 

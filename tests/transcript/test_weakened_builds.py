@@ -18,6 +18,8 @@ from hansa.contract.charter import Mode
 from hansa.contract.segments import UPDATE
 from hansa.secagg.prekeys import SEED_BYTES
 
+pytestmark = pytest.mark.slow
+
 COLLUDER = "e"
 LATE: Script = {1: ("c", "late")}
 
