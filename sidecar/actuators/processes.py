@@ -30,6 +30,8 @@ log = logging.getLogger("hansa.scaler")
 
 # From SIGTERM until SIGKILL, for a worker that has not ended within its time.
 LAST_GRACE_S = 10.0
+# A process that is only being executed has no environment yet, and by that it is known.
+_EXECUTED_S = 0.5
 
 
 class Processes:
@@ -246,11 +248,15 @@ class Processes:
     def _adopt(self) -> None:
         """Find the process of a worker that was about to be started when its starter ended."""
         lost = {it.name: it for it in self._workers if it.pid == 0}
-        if lost:
+        until = time.monotonic() + _EXECUTED_S
+        while lost:
             for name, pid in sorted(marked(), key=lambda it: start_of(it[1]) or math.inf):
                 # The earliest: what it started carries its mark, too.
                 if name in lost:
                     lost.pop(name).started_as(pid)
+            if time.monotonic() >= until:
+                break
+            time.sleep(0.05)
         self._tend()
 
     def _save(self) -> None:

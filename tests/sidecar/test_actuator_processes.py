@@ -203,8 +203,8 @@ def test_killed_at_any_note_that_it_makes_it_neither_loses_a_worker_nor_starts_o
                     first.scale(to)
         assert count == dies
     first.close()
-    mine = {pid for name, pid in marked() if name.startswith("w-") and _ours(pid, tmp_path)}
     second = make(work_s=1000.0)
+    mine = {pid for name, pid in marked() if name.startswith("w-") and _ours(pid, tmp_path)}
     assert {it.pid for it in second._workers} == mine
     second.scale(2)
     until(second, ready=2)
@@ -231,6 +231,21 @@ def test_a_worker_whose_starter_died_before_it_could_note_its_number_is_found_by
         # The other was never started, and is forgotten.
         assert until(actuator, ready=1).ids == ("w-a",)
         assert actuator._workers[0].pid == started.pid
+    finally:
+        started.kill()
+        started.wait()
+
+
+def test_a_worker_that_is_only_being_executed_when_its_starter_dies_is_waited_for(
+    tmp_path: Path, make: Callable[..., Processes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    argv = [sys.executable, "-c", WORKER, "0", str(tmp_path / "w-a.ready"), "kind"]
+    started = subprocess.Popen(argv, env={**os.environ, MARK: "w-a"}, start_new_session=True)
+    looks = iter([[], [], [("w-a", started.pid)]])
+    monkeypatch.setattr("hansa.sidecar.actuators.processes.marked", lambda: next(looks))
+    try:
+        (tmp_path / "w.workers.json").write_text(json.dumps([Worker("w-a", 0, 0.0).as_json()]))
+        assert [it.pid for it in make()._workers] == [started.pid]
     finally:
         started.kill()
         started.wait()
