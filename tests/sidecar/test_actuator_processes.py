@@ -203,8 +203,8 @@ def test_killed_at_any_note_that_it_makes_it_neither_loses_a_worker_nor_starts_o
                     first.scale(to)
         assert count == dies
     first.close()
+    mine = set(first._own)
     second = make(work_s=1000.0)
-    mine = {pid for name, pid in marked() if name.startswith("w-") and _ours(pid, tmp_path)}
     assert {it.pid for it in second._workers} == mine
     second.scale(2)
     until(second, ready=2)
