@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,11 +13,11 @@ if TYPE_CHECKING:
     from hansa.contract.charter import Charter
     from hansa.contract.features import Column
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, help="Sign, verify and show a charter.")
+app = typer.Typer(no_args_is_help=True, add_completion=False, help="Sign, verify, show and change a charter.")
 
 CharterPath = Annotated[Path, typer.Argument(metavar="CHARTER", help="charter.toml")]
 SignaturesPath = Annotated[
-    Path | None, typer.Option("--signatures", help="Default: charter.signatures.json beside the charter.")
+    Path | None, typer.Option("--signatures", help="Default: CHARTER with .signatures.json for .toml.")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object.")]
 
@@ -54,6 +55,128 @@ def verify(charter: CharterPath, signatures: SignaturesPath = None, as_json: AsJ
 
 
 @app.command()
+def amend(
+    charter: CharterPath,
+    out: Annotated[
+        Path | None, typer.Option(help="Where the next version goes; default charter.next.toml beside it.")
+    ] = None,
+    add: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="FILE", help="Entries of new members, as `provision member` prints them."),
+    ] = None,
+    replace: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="FILE", help="Entries of members with other keys, as `provision rotate` prints them."
+        ),
+    ] = None,
+    remove: Annotated[list[str] | None, typer.Option(metavar="NAME", help="A member that leaves.")] = None,
+    expires: Annotated[
+        datetime | None,
+        typer.Option(formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"], help="When the next version runs out, UTC."),
+    ] = None,
+    operator: Annotated[
+        str | None, typer.Option(metavar="KEY", help="Another operator's public key, base64.")
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="FIELD=VALUE", help="E.g. protection.minimum_cohort=4."),
+    ] = None,
+    unset: Annotated[
+        list[str] | None, typer.Option(metavar="FIELD", help="Take an optional field out.")
+    ] = None,
+    model_here: Annotated[
+        bool, typer.Option("--model-here", help="Pin the model's code as it is installed here.")
+    ] = False,
+    signatures: SignaturesPath = None,
+) -> None:
+    """Write the charter's next version, with these changes and nothing else; nobody has signed it yet."""
+    from datetime import UTC
+
+    from hansa.cli.overrides import parsed_setting
+    from hansa.contract.amendment import Amendment, amend, read_entries
+    from hansa.contract.errors import InputError
+    from hansa.contract.signatures import read_charter, verify_charter
+    from hansa.contract.typed import read_file, write_atomically
+
+    out = out or charter.with_name(f"{charter.stem}.next.toml")
+    if out.exists():
+        raise InputError(f"{out}: is there already; name another place with --out, or remove it")
+    before = verify_charter(charter, _signatures(charter, signatures)).charter
+    given: list[tuple[str, Any]] = [parsed_setting(it) for it in settings or []]
+    if model_here:
+        from hansa.models.registry import distribution_hash
+
+        field = "task.model.distribution_hash"
+        given.append((field, distribution_hash(before.task.model.distribution)))
+    amendment = Amendment(
+        add=tuple(entry for path in add or [] for entry in read_entries(path)),
+        replace=tuple(entry for path in replace or [] for entry in read_entries(path)),
+        remove=tuple(remove or ()),
+        expires=expires and expires.replace(tzinfo=expires.tzinfo or UTC),
+        operator_key=operator,
+        settings=(*given, *((field, None) for field in unset or [])),
+    )
+    content = amend(read_file(charter), amendment, charter)
+    write_atomically(out, content)
+    _print_differences(before, read_charter(out)[0])
+    typer.echo(
+        f"{out}: not signed yet; each member reads it and signs: hansa charter sign {out} --name NAME --identity FILE"
+    )
+
+
+@app.command()
+def diff(
+    before: Annotated[Path, typer.Argument(metavar="BEFORE", help="The version in force.")],
+    after: Annotated[Path, typer.Argument(metavar="AFTER", help="The next one.")],
+    as_json: AsJson = False,
+) -> None:
+    """Say what a version changes, and what protects a member less by it."""
+    from hansa.contract.amendment import check_follows
+    from hansa.contract.differences import differences
+    from hansa.contract.signatures import read_charter
+
+    old, digest = read_charter(before)
+    new, new_digest = read_charter(after)
+    if as_json:
+        found = [vars(it) for it in differences(old, new)]
+        typer.echo(json.dumps({"before": digest, "after": new_digest, "differences": found}))
+    else:
+        _print_differences(old, new)
+    if digest != new_digest:
+        check_follows(old, digest, new)
+
+
+@app.command()
+def install(
+    charter: CharterPath,
+    folders: Annotated[
+        list[Path] | None,
+        typer.Option("--folder", help="A member's folder, the server's or control's; may be said again."),
+    ] = None,
+    instance: Annotated[
+        Path | None, typer.Option(help="All folders of an instance that does not run.")
+    ] = None,
+    signatures: SignaturesPath = None,
+) -> None:
+    """Put a charter that all have signed into folders, with the keys that wait there for it."""
+    from hansa.cli.charter_install import install_into, install_into_instance
+    from hansa.cli.instance import find_instance
+    from hansa.contract.errors import InputError
+
+    if (instance is None) == (not folders):
+        raise InputError("name --instance, or one --folder or more")
+    signed = _signatures(charter, signatures)
+    if instance is not None:
+        said = install_into_instance(find_instance(instance), charter, signed)
+    else:
+        said = install_into(folders or [], charter, signed)
+    for sentence in said:
+        typer.echo(sentence)
+    typer.echo("what runs there goes on under the version before until it is restarted")
+
+
+@app.command()
 def show(charter: CharterPath, signatures: SignaturesPath = None, as_json: AsJson = False) -> None:
     """Show what the charter says, in the words of the design."""
     from hansa.contract.errors import CharterError
@@ -74,11 +197,22 @@ def show(charter: CharterPath, signatures: SignaturesPath = None, as_json: AsJso
 
 
 def _signatures(charter: Path, given: Path | None) -> Path:
-    return given or charter.with_name("charter.signatures.json")
+    return given or charter.with_name(f"{charter.stem}.signatures.json")
+
+
+def _print_differences(before: Charter, after: Charter) -> None:
+    from hansa.contract.differences import differences
+
+    found = differences(before, after)
+    typer.echo(f"version {after.version} against version {before.version}:" if found else "nothing differs")
+    for it in found:
+        typer.echo(f"  {it.sentence}")
+        if it.weaker:
+            typer.secho(f"    protects less, or gives more: {it.weaker}", fg="yellow")
 
 
 def _print(charter: Charter, digest: str, problem: str | None) -> None:
-    from datetime import UTC, datetime
+    from datetime import UTC
 
     from hansa.cli.listing import print_facts, print_table
     from hansa.contract.expiry import charter_expiry

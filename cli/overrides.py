@@ -36,7 +36,7 @@ def override(scenario: Scenario, settings: Sequence[str]) -> Scenario:
     """
     document = scenario.model_dump(mode="json")
     follows = scenario.job.evaluate_every == scenario.metrics.every
-    parsed = [_parsed(setting) for setting in settings]
+    parsed = [parsed_setting(setting) for setting in settings]
     for key, value in parsed:
         _assign(document, key, value)
     if follows and all(_SHORT.get(key, key) != "job.evaluate_every" for key, _ in parsed):
@@ -54,7 +54,7 @@ def override_job(job: ScenarioJob, settings: Sequence[str], origin: Path) -> Sce
     """
     document = {"job": job.model_dump(mode="json")}
     for setting in settings:
-        key, value = _parsed(setting)
+        key, value = parsed_setting(setting)
         if not _SHORT.get(key, key).startswith("job."):
             raise InputError(
                 f"--set {key}: the charter in {origin} is signed already; only the job can be changed"
@@ -63,7 +63,8 @@ def override_job(job: ScenarioJob, settings: Sequence[str], origin: Path) -> Sce
     return parse_document(document["job"], ScenarioJob, "--set " + " ".join(settings)) if settings else job
 
 
-def _parsed(setting: str) -> tuple[str, Any]:
+def parsed_setting(setting: str) -> tuple[str, Any]:
+    """`key=value`, the value as TOML or a bare word."""
     key, separator, text = setting.partition("=")
     if not separator or not key.strip():
         raise InputError(f"--set {setting}: expected key=value, e.g. --set rounds=10")

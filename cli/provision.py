@@ -1,4 +1,4 @@
-"""`hansa provision`: a demo's instance from a scenario, or one member's own keys."""
+"""`hansa provision`: a demo's instance from a scenario, one member's own keys, and all of them anew."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ app = typer.Typer(
     add_completion=False,
     cls=ScenarioOrCommand,
     no_args_is_help=True,
-    help="Make keys, certificates and a signed charter.",
+    help="Make and renew keys, certificates and a signed charter.",
 )
 
 
@@ -124,3 +124,77 @@ def member(
             typer.echo(f"warning: --csv {csv}: no such file yet; member.toml names it all the same", err=True)
     document = {**entry, **vars(public)}
     typer.echo(tomli_w.dumps({"members": [document]}), nl=False)
+
+
+@app.command("rotate")
+def rotate(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A member's own folder, or control's.")],
+    keys: Annotated[
+        list[str] | None,
+        typer.Option("--key", help="identity, sealing or node; may be said again. Default: all of them."),
+    ] = None,
+) -> None:
+    """Make new keys that wait for the charter that names them. What is printed goes into its next version."""
+    import tomli_w
+
+    from hansa.cli.rotation import MEMBER_KEYS, key_files, rotate_member
+
+    files = key_files(folder)
+    if "operator" in files:
+        if keys:
+            raise InputError("--key: control has the operator's key alone; leave it out")
+        typer.echo(files["operator"].make_waiting())
+        return
+    entry = rotate_member(folder, keys or MEMBER_KEYS)
+    typer.echo(tomli_w.dumps({"members": [entry.model_dump(mode="json", exclude_none=True)]}), nl=False)
+
+
+@app.command("certificate")
+def certificate(
+    instance: Annotated[Path | None, typer.Option(help="Instance folder.")] = None,
+    names: Annotated[
+        list[str] | None, typer.Option("--name", help="One more name or address for the certificate.")
+    ] = None,
+) -> None:
+    """Renew the server's key and certificate, for the names it had and those given."""
+    from hansa.cli.instance import find_instance
+    from hansa.cli.renewal import renew_certificate
+
+    found = find_instance(instance)
+    until = renew_certificate(found, names or ())
+    typer.echo(f"{found.server / 'server.crt'}: good until {until:%Y-%m-%d}; restart the SuperLink")
+
+
+@app.command("authority")
+def authority(
+    instance: Annotated[Path | None, typer.Option(help="Instance folder.")] = None,
+    only_newest: Annotated[
+        bool, typer.Option("--only-newest", help="Trust the newest CA alone, once its certificate is served.")
+    ] = False,
+) -> None:
+    """Make a new CA, trusted beside the old one until --only-newest."""
+    from hansa.cli.instance import find_instance
+    from hansa.cli.renewal import forget_authorities, new_authority
+
+    found = find_instance(instance)
+    written = forget_authorities(found) if only_newest else new_authority(found)
+    for path in written:
+        typer.echo(f"{path}: trusts {'the newest CA alone' if only_newest else 'both CAs'}")
+    if only_newest:
+        typer.echo(f"members elsewhere get {found.server / 'ca.crt'}, and restart their nodes")
+    else:
+        typer.echo(
+            f"members elsewhere get {found.server / 'ca.crt'} and restart their nodes; after that: "
+            "hansa provision certificate, then hansa provision authority --only-newest"
+        )
+
+
+@app.command("tokens")
+def tokens(instance: Annotated[Path | None, typer.Option(help="Instance folder.")] = None) -> None:
+    """Make new tokens of control and a new SuperExec secret; the old ones end with the next restart."""
+    from hansa.cli.instance import find_instance
+    from hansa.cli.renewal import new_tokens
+
+    for path in new_tokens(find_instance(instance)):
+        typer.echo(f"{path}: is new")
+    typer.echo("restart control and the SuperLink, then the sidecar and the executor")

@@ -1,0 +1,244 @@
+"""The charter's next version: written, read by members, signed, installed with the keys that it names."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import stat
+import tomllib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import tomli_w
+from cli_side import Commands, commands, write_scenario
+
+from hansa.cli.instance import Instance
+from hansa.cli.member_keys import make_member_keys
+from hansa.cli.provisioning import provision
+from hansa.contract.charter import Charter
+from hansa.contract.keys import SigningKey
+from hansa.contract.scenario import read_scenario
+from hansa.contract.signatures import read_charter, read_pin, sign_charter, verify_charter
+
+
+@pytest.fixture
+def instance(tmp_path: Path) -> Instance:
+    origin = write_scenario(tmp_path / "scenario")
+    return provision(*read_scenario(origin), origin=origin, out=tmp_path / "made")
+
+
+@pytest.fixture
+def hansa(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Commands:
+    return commands(monkeypatch, capsys)
+
+
+def entry(hansa: Commands, instance: Instance, *arguments: str) -> Path:
+    """What `hansa provision` prints, in a file."""
+    said = hansa("provision", *arguments)
+    assert said.code == 0, said.err
+    path = instance.folder / f"entry-{len(list(instance.folder.glob('entry-*')))}.toml"
+    path.write_text(said.out)
+    return path
+
+
+def next_version(hansa: Commands, instance: Instance, *changes: str) -> Path:
+    charter = instance.folder / "now" / "charter.toml"
+    charter.parent.mkdir(exist_ok=True)
+    charter.write_bytes(instance.charter.read_bytes())
+    charter.with_name("charter.signatures.json").write_bytes(instance.signatures.read_bytes())
+    said = hansa("charter", "amend", str(charter), *changes)
+    assert said.code == 0, said.err
+    assert "not signed yet" in said.out
+    return charter.with_name("charter.next.toml")
+
+
+def sign_by_all(hansa: Commands, path: Path, instance: Instance) -> None:
+    """Each with the key that the version names for it, from where it waits or is in use."""
+    for it in read_charter(path)[0].members:
+        folder = instance.member_path(it.name)
+        for key in (folder / "next" / "identity.key", folder / "identity.key"):
+            words = ("charter", "sign", str(path), "--name", it.name, "--identity", str(key))
+            if key.exists() and hansa(*words).code == 0:
+                break
+        else:
+            raise AssertionError(it.name)
+
+
+def stopping(real: Callable[..., None], steps: Iterator[int], dies: int) -> Callable[..., None]:
+    """The function, which is stopped where the count of them comes to `dies`."""
+
+    def call(*arguments: object, **options: object) -> None:
+        if next(steps) == dies:
+            raise KeyboardInterrupt
+        real(*arguments, **options)
+
+    return call
+
+
+def charter_of(folder: Path) -> Charter:
+    return verify_charter(folder / "charter.toml", folder / "charter.signatures.json").charter
+
+
+def test_a_member_takes_new_keys_another_leaves_and_one_joins(
+    hansa: Commands, instance: Instance, tmp_path: Path
+) -> None:
+    a, d = instance.member_path("a"), instance.member_path("d")
+    before = {
+        path: path.read_bytes() for path in (a / "identity.key", a / "node" / "node.key", a / "split.key")
+    }
+    turned = entry(hansa, instance, "rotate", str(a))
+    # Said again it is the same entry: keys that wait are not made anew.
+    assert entry(hansa, instance, "rotate", str(a)).read_text() == turned.read_text()
+    csv = str(tmp_path / "scenario" / "a.csv")
+    joins = entry(
+        hansa, instance, "member", "--name", "d", "--out", str(d), "--server", "127.0.0.1:9443", "--csv", csv
+    )
+    path = next_version(hansa, instance, "--replace", str(turned), "--add", str(joins), "--remove", "c")
+    sign_by_all(hansa, path, instance)
+    # The version in force keeps its signatures.
+    assert charter_of(path.parent).version == 1
+    said = hansa("charter", "install", str(path), "--instance", str(instance.folder))
+    assert said.code == 0, said.err
+    assert "c: its member left" in said.out
+    assert (instance.folder / "former" / "c" / "identity.key").exists()
+    assert instance.members == ["a", "b", "d"]
+    for folder in (instance.server, instance.control, a, instance.member_path("b"), d):
+        assert charter_of(folder).version == 2
+    new = charter_of(a).member("a")
+    assert new is not None
+    assert (a / "node" / "node.pub").read_text().strip() == new.node_key
+    assert (a / "identity.key").read_bytes() != before[a / "identity.key"]
+    assert (a / "split.key").read_bytes() == before[a / "split.key"]
+    retired = [it.read_bytes() for it in (*(a / "retired").iterdir(), *(a / "node" / "retired").iterdir())]
+    assert before[a / "identity.key"] in retired
+    assert before[a / "node" / "node.key"] in retired
+    assert {stat.S_IMODE(it.stat().st_mode) for it in (a / "retired").iterdir()} == {0o600}
+    assert not list((a / "next").iterdir())
+    assert (d / "node" / "ca.crt").read_bytes() == (instance.server / "ca.crt").read_bytes()
+    pinned = read_pin(a)
+    assert pinned is not None
+    assert pinned.version == 2
+    # The one before is refused for ever.
+    old = path.with_name("charter.toml")
+    said = hansa("charter", "install", str(old), "--folder", str(instance.member_path("b")))
+    assert said.code != 0
+    assert "was superseded: version 2 is pinned" in said.err
+
+
+def test_stopped_at_any_file_that_it_writes_it_goes_on_when_said_again(
+    hansa: Commands, instance: Instance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a = instance.member_path("a")
+    turned = entry(hansa, instance, "rotate", str(a))
+    operator = hansa("provision", "rotate", str(instance.control)).out.strip()
+    path = next_version(hansa, instance, "--replace", str(turned), "--operator", operator)
+    sign_by_all(hansa, path, instance)
+    named = read_charter(path)[0].member("a")
+    assert named is not None
+    for dies in itertools.count(1):
+        with monkeypatch.context() as patched:
+            steps = itertools.count(1)
+            for name in ("replace", "link"):
+                patched.setattr(os, name, stopping(getattr(os, name), steps, dies))
+            try:
+                from hansa.cli.charter_install import install_into_instance
+
+                install_into_instance(instance, path, path.with_name("charter.next.signatures.json"))
+            except KeyboardInterrupt:
+                # Whatever was stopped, a key is in use, and it is the old one or the new one.
+                SigningKey.load(a / "identity.key")
+                continue
+            break
+    assert dies > 4
+    assert charter_of(a).version == charter_of(instance.control).version == 2
+    said = hansa("provision", "rotate", str(a), "--key", "identity")
+    assert said.code == 0
+    assert tomllib.loads(said.out)["members"][0]["sealing_key"] == named.sealing_key
+
+
+def test_a_charter_for_keys_that_are_not_there_changes_nothing(
+    hansa: Commands, instance: Instance, tmp_path: Path
+) -> None:
+    elsewhere = make_member_keys(tmp_path / "elsewhere")
+    own = charter_of(instance.server).member("a")
+    assert own is not None
+    lost = tmp_path / "lost.toml"
+    lost.write_text(tomli_w.dumps({"members": [own.model_copy(update=vars(elsewhere)).model_dump()]}))
+    path = next_version(hansa, instance, "--replace", str(lost))
+    signatures = path.with_name("charter.next.signatures.json")
+    for name in ("b", "c"):
+        sign_charter(path, signatures, name, SigningKey.load(instance.member(name).identity_key))
+    sign_charter(path, signatures, "a", SigningKey.load(tmp_path / "elsewhere" / "identity.key"))
+    said = hansa("charter", "install", str(path), "--instance", str(instance.folder))
+    assert said.code != 0
+    assert "the charter names another identity key" in said.err
+    assert charter_of(instance.server).version == 1
+
+
+def test_unsigned_or_of_another_history_it_is_refused(hansa: Commands, instance: Instance) -> None:
+    path = next_version(hansa, instance, "--expires", "2030-01-31")
+    said = hansa("charter", "install", str(path), "--instance", str(instance.folder))
+    assert said.code != 0
+    assert "no such file; each member signs with" in said.err
+    assert charter_of(instance.server).version == 1
+    other = path.with_name("other.toml")
+    document = tomllib.loads(path.read_text())
+    document["previous"] = "0" * 64
+    other.write_text(tomli_w.dumps(document))
+    sign_by_all(hansa, other, instance)
+    for target in (("--instance", str(instance.folder)), ("--folder", str(instance.member_path("a")))):
+        said = hansa("charter", "install", str(other), *target)
+        assert said.code != 0
+        assert "does not follow" in said.err
+    said = hansa("charter", "diff", str(path.with_name("charter.toml")), str(other))
+    assert said.code != 0
+    assert "does not follow version 1" in said.err
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ((), "nothing would change"),
+        (("--remove", "zebra"), "is no member; the members are a, b, c"),
+        (("--set", "protection.cohort=4"), "field 'protection.cohort' is not known"),
+        (("--set", "members=[]"), "not a field that can be set"),
+        (("--set", "protection.t=9"), "threshold t = 9 is above the number of members"),
+        (("--unset", "protection.t"), "--unset protection.t: is not set"),
+        (("--operator", "abc"), "field 'operator_key'"),
+        (("--set", "metrics.per_member=true"), "releases no figures of single members"),
+    ],
+)
+def test_a_change_that_does_not_fit_writes_nothing(
+    hansa: Commands, instance: Instance, changes: tuple[str, ...], sentence: str
+) -> None:
+    charter = instance.server / "charter.toml"
+    said = hansa("charter", "amend", str(charter), *changes)
+    assert said.code == 2
+    assert sentence in said.err
+    assert not (instance.server / "charter.next.toml").exists()
+
+
+def test_what_protects_less_is_said(hansa: Commands, instance: Instance) -> None:
+    path = next_version(
+        hansa,
+        instance,
+        "--set",
+        "privacy.delta=0.001",
+        "--set",
+        "privacy.charges_per_day=9999",
+        "--set",
+        "training.clip=0.25",
+    )
+    said = hansa("charter", "diff", str(path.with_name("charter.toml")), str(path), "--json")
+    assert said.code == 0
+    found = {it["field"]: it["weaker"] for it in json.loads(said.out)["differences"]}
+    assert found == {
+        "privacy.delta": "grants may have a larger delta",
+        "privacy.charges_per_day": "more may be charged in a day",
+        "training.clip": "",
+    }
+    said = hansa("charter", "amend", str(path.with_name("charter.toml")), "--remove", "a")
+    assert said.code == 2
+    assert "is there already" in said.err
