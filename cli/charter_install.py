@@ -15,11 +15,11 @@ from hansa.cli.run_record import is_held
 from hansa.contract.amendment import check_follows
 from hansa.contract.charter import Charter
 from hansa.contract.errors import CharterError, InputError
+from hansa.contract.scenario import MemberConfig
 from hansa.contract.signatures import PIN, VerifiedCharter, check_pin, pin, read_charter, verify_charter
-from hansa.contract.typed import read_file, write_atomically
+from hansa.contract.typed import read_file, read_toml, write_atomically
+from hansa.server.config import read_server_config
 
-CHARTER = "charter.toml"
-SIGNATURES = "charter.signatures.json"
 # Folders of members that left, in an instance.
 FORMER = "former"
 
@@ -117,22 +117,31 @@ def _place(folder: Path, verified: VerifiedCharter) -> Place:
     return place
 
 
+def _files(folder: Path) -> tuple[Path, Path]:
+    """The charter and its signatures, where the folder's own settings have them."""
+    member, server = folder / "member.toml", folder / "server.toml"
+    config = read_toml(member, MemberConfig) if member.is_file() else read_server_config(server)
+    return folder / config.charter, folder / config.signatures
+
+
 def _check_consortium(folder: Path, charter: Charter, digest: str) -> None:
     """What control and the SuperLink obeyed last: a consortium's own folder has no pin."""
-    if not (folder / CHARTER).exists():
+    path, _ = _files(folder)
+    if not path.exists():
         return
-    before, own = read_charter(folder / CHARTER)
+    before, own = read_charter(path)
     if own != digest:
         try:
             check_follows(before, own, charter)
         except InputError as error:
-            raise CharterError(f"{folder / CHARTER}: {error}") from None
+            raise CharterError(f"{path}: {error}") from None
 
 
 def _install(place: Place, verified: VerifiedCharter, content: bytes, signed: bytes) -> str:
     taken = [key.kind for key, named in place.keys if key.take(named)]
-    write_atomically(place.folder / SIGNATURES, signed)
-    write_atomically(place.folder / CHARTER, content)
+    charter, signatures = _files(place.folder)
+    write_atomically(signatures, signed)
+    write_atomically(charter, content)
     if place.member is not None:
         pin(place.folder, verified)
     new = f", and new keys: {', '.join(taken)}" if taken else ""

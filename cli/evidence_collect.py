@@ -13,6 +13,7 @@ from typing import Any
 
 from hansa.cli.budgets_export import HOW_TO_CHECK
 from hansa.cli.budgets_ledger import open_ledger
+from hansa.cli.evidence_charters import LATER, agreed_for
 from hansa.cli.evidence_decisions import decisions_of
 from hansa.cli.instance import MemberFolder
 from hansa.cli.outbox_shown import as_record
@@ -25,7 +26,7 @@ from hansa.contract.errors import InputError
 from hansa.contract.keys import SigningKey, to_text
 from hansa.contract.messages import Seen
 from hansa.contract.shown import privacy_sentence, protection_sentence
-from hansa.contract.signatures import VerifiedCharter, verify_charter
+from hansa.contract.signatures import VerifiedCharter
 from hansa.contract.typed import read_file
 from hansa.privacy.book import Book
 from hansa.privacy.records import ChargeRow, Row
@@ -68,8 +69,9 @@ def collect(member: MemberFolder, job: str, now: datetime) -> bytes:
     ------
     HansaError : a file is damaged; the charter is not signed by all
     """
-    verified = verify_charter(member.charter, member.signatures)
     records = read_job(member.folder, job)
+    agreed = agreed_for(member, records.charter)
+    verified = agreed.verified
     # What left is read before the rows: what is charged meanwhile is in them, and not missing there.
     entries = list(outbox_entries(member, Query(job=job)))
     older = [it.model_dump(mode="json") for it in outbox_older(member) if it.job == job]
@@ -77,8 +79,9 @@ def collect(member: MemberFolder, job: str, now: datetime) -> bytes:
     book = Book(rows)
     identity = SigningKey.load(member.identity_key)
     files = {
-        "charter.toml": read_file(member.charter),
-        "charter-signatures.json": read_file(member.signatures),
+        "charter.toml": read_file(agreed.charter),
+        "charter-signatures.json": read_file(agreed.signatures),
+        LATER: _json(agreed.later),
         "organisation.json": _json(_organisation(member, verified)),
         "versions.json": _json(_versions(verified)),
         "job.json": _json(
@@ -228,7 +231,8 @@ Made on {now.astimezone(UTC):%Y-%m-%d at %H:%M} UTC; signed with the identity ke
 
 The job is {records.state}. {len(entries)} kinds of messages are on record, {charged} charges were made.
 
-charter.toml, charter-signatures.json  the agreement, and every member's signature on it
+charter.toml, charter-signatures.json  the agreement that the job ran under, and every member's signature on it
+later-charters.json                    the versions since, signed: the last one names the key that signs here
 organisation.json                      this organisation as the charter names it
 versions.json                          what ran: versions, and the SHA-256 of every module
 job.json                               the job as it was proposed, and what became of it

@@ -41,20 +41,20 @@ def check_receipts(done: Checked, files: Mapping[str, bytes], charter: Charter, 
     InvalidArchive : one does not hold
     """
     found, manifest = json_of(files, "receipts.json"), done.manifest
-    own = parsed(_SEEN, found.get("own"), "receipts.json")
+    own, key = parsed(_SEEN, found.get("own"), "receipts.json"), _key_of(manifest, charter)
     lost = 0
     for it in own:
-        _check_receipt(it, manifest.organisation, manifest.identity_key, "receipts.json")
+        _check_receipt(it, manifest.organisation, key, "receipts.json")
         if it.job != manifest.job:
             raise InvalidArchive("receipts.json: a receipt of its own of another job")
         lost += not _in_ledger(it, book, "receipts.json")
     by_key = {it.identity_key: it.name for it in charter.members}
     others = parsed(_OTHERS, found.get("others"), "receipts.json")
     for other in others:
-        key = _key_text(other.key)
-        if key not in by_key:
+        theirs = _key_text(other.key)
+        if theirs not in by_key:
             raise InvalidArchive("receipts.json: a receipt of a key that the charter does not name")
-        _check_receipt(other.seen, by_key[key], key, "receipts.json")
+        _check_receipt(other.seen, by_key[theirs], theirs, "receipts.json")
     done.lines.append(
         f"receipts: {len(own) - lost} of its own, signed, each ending at a row of the ledger; {len(others)} of the "
         "others, signed"
@@ -107,7 +107,8 @@ def check_outbox(done: Checked, files: Mapping[str, bytes], charter: Charter, bo
             f"outbox: {len(leaving)} entries, {len(uploads)} of them uploads, for which nothing is charged"
         )
         return
-    held = sum(_check_charged(it, done.manifest, book) for it in uploads)
+    key = _key_of(done.manifest, charter)
+    held = sum(_check_charged(it, done.manifest, key, book) for it in uploads)
     done.lines.append(
         f"outbox: {len(leaving)} entries, {len(uploads)} of them uploads; {held} held against the ledger, each "
         "charged there what its receipt says"
@@ -119,7 +120,7 @@ def check_outbox(done: Checked, files: Mapping[str, bytes], charter: Charter, bo
         )
 
 
-def _check_charged(it: Leaving, manifest: Manifest, book: Book) -> bool:
+def _check_charged(it: Leaving, manifest: Manifest, key: str, book: Book) -> bool:
     """Whether what an upload's receipt says it was charged stands in the ledger; False where those rows were lost."""
     name = "outbox.json"
     if it.receipt is None or not it.order or not it.receipt.charges:
@@ -133,7 +134,7 @@ def _check_charged(it: Leaving, manifest: Manifest, book: Book) -> bool:
         "receipt": it.receipt.model_dump(mode="json"),
     }
     [seen] = parsed(_SEEN, [facts], name)
-    _check_receipt(seen, manifest.organisation, manifest.identity_key, name)
+    _check_receipt(seen, manifest.organisation, key, name)
     if not _in_ledger(seen, book, name):
         return False
     rows = [row for row in book.charges_of(it.job, it.attempt) if not row.recovered]
@@ -152,6 +153,9 @@ def check_older(done: Checked, files: Mapping[str, bytes]) -> None:
     ------
     InvalidArchive : one does not hold
     """
+    if "older.json" not in files:
+        done.open.append("older: it has none; it was made before sums were kept, or they were left out")
+        return
     try:
         older = parsed(_OLDER, json.loads(file_of(files, "older.json")), "older.json")
     except (ValueError, RecursionError):
@@ -162,6 +166,14 @@ def check_older(done: Checked, files: Mapping[str, bytes]) -> None:
         done.open.append(
             f"older: {messages} messages are kept as sums only, so their charges were not compared"
         )
+
+
+def _key_of(manifest: Manifest, charter: Charter) -> str:
+    """The key with which the organisation signed its receipts: the one of the job's time."""
+    own = charter.member(manifest.organisation)
+    if own is None:
+        raise InvalidArchive(f"the charter does not have '{manifest.organisation}'")
+    return own.identity_key
 
 
 def _key_text(key: str) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from hansa.cli.evidence_charters import check_later
 from hansa.cli.evidence_checked import Checked, file_of, json_of
 from hansa.cli.evidence_decisions import decisions_of
 from hansa.cli.evidence_receipts import check_older, check_outbox, check_receipts
@@ -87,7 +88,9 @@ def _check_charter(done: Checked, files: Mapping[str, bytes], pinned: Pinned) ->
         f"{len(charter.members)} members"
     )
     own = charter.member(manifest.organisation)
-    if own is None or own.identity_key != manifest.identity_key:
+    if own is None:
+        raise InvalidArchive(f"the charter does not have '{manifest.organisation}'")
+    if check_later(done, files, charter) != manifest.identity_key:
         raise InvalidArchive(f"the charter does not name the manifest's key for '{manifest.organisation}'")
     done.lines.append(f"signer: the charter names this key for '{own.name}' ({own.controller})")
     _check_pinned(done, charter, pinned)

@@ -28,7 +28,7 @@ _SCHEMA = """
 CREATE TABLE IF NOT EXISTS jobs (
     job TEXT PRIMARY KEY, plan TEXT NOT NULL,
     state TEXT NOT NULL CHECK (state IN ('asked', 'approved', 'frozen', 'closed')),
-    reason TEXT NOT NULL DEFAULT '', changed REAL NOT NULL);
+    reason TEXT NOT NULL DEFAULT '', changed REAL NOT NULL, charter TEXT NOT NULL DEFAULT '');
 CREATE TABLE IF NOT EXISTS dropped (id INTEGER PRIMARY KEY AUTOINCREMENT, job TEXT NOT NULL UNIQUE, plan TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS attempts (
     job TEXT NOT NULL, attempt INTEGER NOT NULL, request TEXT NOT NULL,
@@ -91,13 +91,16 @@ class AttemptLog:
     HansaError : the file is damaged; says what to do
     """
 
-    def __init__(self, path: Path | str) -> None:
+    def __init__(self, path: Path | str, charter: str = "") -> None:
+        self._charter = charter
         self._lock = threading.Lock()
         self._file = agent_records(path)
         # A reply of some megabytes is written twice as fast in large pages, a small one 0.2 ms slower. New files only.
         self._db = self._file.open(_SCHEMA, page_size=32_768)
         if "multiplier" not in {name for _, name, *_ in self._db.execute("PRAGMA table_info(uploads)")}:
             self._db.execute("ALTER TABLE uploads ADD COLUMN multiplier REAL")
+        if "charter" not in {name for _, name, *_ in self._db.execute("PRAGMA table_info(jobs)")}:
+            self._db.execute("ALTER TABLE jobs ADD COLUMN charter TEXT NOT NULL DEFAULT ''")
 
     def ask(self, plan: JobPlan) -> str:
         """Note a job that the operator proposes; returns its state. The first plan of a job stands.
@@ -111,8 +114,9 @@ class AttemptLog:
         with self._lock, self._db:
             self._db.execute("BEGIN IMMEDIATE")
             self._db.execute(
-                "INSERT INTO jobs (job, plan, state, changed) VALUES (?, ?, 'asked', ?) ON CONFLICT (job) DO NOTHING",
-                (plan.job, content, time.time()),
+                "INSERT INTO jobs (job, plan, state, changed, charter) VALUES (?, ?, 'asked', ?, ?) "
+                "ON CONFLICT (job) DO NOTHING",
+                (plan.job, content, time.time(), self._charter),
             )
             self._drop_waiting()
         return self.state(plan.job)

@@ -23,6 +23,8 @@ class JobRecords:
     job: str
     state: str
     reason: str
+    # Hash of the charter it was proposed under; empty in files from before that was kept.
+    charter: str
     plan: dict[str, Any]
     attempts: list[dict[str, Any]]
     uploads: list[dict[str, Any]]
@@ -46,7 +48,7 @@ def read_job(folder: Path, job: str) -> JobRecords:
     HansaError : a file cannot be read
     """
     own, heads = agent_records(folder / AGENT_RECORDS), kept_receipts(folder / HEADS)
-    (said,) = _read(own, "SELECT state, reason, plan FROM jobs WHERE job = ?", (job,))
+    (said,) = _read(own, "SELECT * FROM jobs WHERE job = ?", (job,))
     attempts = _read(
         own,
         "SELECT attempt, accepted, order_digest, cohort, active, reply IS NOT NULL AS reply_kept FROM attempts "
@@ -59,6 +61,8 @@ def read_job(folder: Path, job: str) -> JobRecords:
         job=job,
         state=str(said["state"]),
         reason=str(said["reason"]),
+        # Read beside an agent that may be older than this: then there is no such column.
+        charter=str(said.get("charter", "")),
         plan=json.loads(str(said["plan"])),
         attempts=attempts,
         uploads=_read(own, "SELECT * FROM uploads WHERE job = ? ORDER BY id", (job,)),

@@ -24,6 +24,8 @@ from hansa.contract.typed import Frozen, Slug, parse_document, parse_toml, read_
 
 DOMAIN = b"hansa/charter/1\0"
 PIN = "pin.json"
+# Charters that a member has obeyed, by their hashes.
+KEPT = "charters"
 
 
 class CharterSuperseded(CharterError):
@@ -192,6 +194,20 @@ def pin(folder: Path, verified: VerifiedCharter) -> Pin:
     finally:
         os.close(handle)
     return pinned
+
+
+def kept_charter(folder: Path, digest: str) -> tuple[Path, Path]:
+    """Where a member's folder keeps a charter of that hash that it has obeyed, and the signatures on it."""
+    kept = folder / KEPT
+    return kept / f"{digest}.toml", kept / f"{digest}.signatures.json"
+
+
+def keep_charter(folder: Path, charter: Path, signatures: Path) -> None:
+    """Keep a charter that this member obeys from now on: what is done under it is proved with it later."""
+    content, signed = read_file(charter), read_file(signatures)
+    for path, bytes_ in zip(kept_charter(folder, charter_hash(content)), (content, signed), strict=True):
+        if not path.exists():
+            write_atomically(path, bytes_, mode=0o600)
 
 
 def signature_fits(signature: str, identity_key: str, digest: str) -> bool:
