@@ -18,11 +18,14 @@ from hansa.cli.instance import Instance, MemberFolder
 from hansa.clients.admin import MAX_COMMAND_BYTES, Administration
 from hansa.clients.agent import build
 from hansa.clients.budget import Budget
+from hansa.clients.leaving import Leaving, Part
 from hansa.clients.protocol import Agent
 from hansa.contract.frames import serve_frames
 from hansa.contract.jobs import JobPlan
+from hansa.contract.keys import to_text
 from hansa.contract.messages import Order, Receipt, Seen
 from hansa.contract.scenario import FirstGrant, read_scenario
+from hansa.contract.statements import receipt_statement
 
 PRIVACY = """
 [privacy]
@@ -162,6 +165,28 @@ def office(folder: Path, *, grant: FirstGrant | None = None, people: bool = Fals
         yield made
     finally:
         made.stop()
+
+
+def leave(a: Office, seen: Seen) -> None:
+    """An upload leaves with its receipt, signed."""
+    assert a.agent is not None
+    assert a.agent.outbox is not None
+    key = a.agent.membership.identity
+    statement = receipt_statement(JOB, seen.attempt, seen.order, "a", seen.receipt)
+    receipt = seen.receipt.model_copy(update={"signature": to_text(key.sign(statement))})
+    a.agent.outbox.enter(
+        Leaving(
+            kind="upload",
+            job=JOB,
+            attempt=seen.attempt,
+            bytes=100,
+            digest="1" * 64,
+            parts=(Part(name="update", bytes=80),),
+            order=seen.order,
+            receipt=receipt,
+        ),
+        str(seen.attempt),
+    )
 
 
 def next_year() -> str:

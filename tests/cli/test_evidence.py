@@ -14,13 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from budget_side import JOB, Office, office
+from budget_side import JOB, Office, leave, office
 from cli_side import Commands, commands
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hansa.cli.evidence_verify import Pinned, check_archive
-from hansa.clients.leaving import Leaving, Part
 from hansa.contract.archive import (
     MANIFEST,
     SIGNATURE,
@@ -32,9 +31,7 @@ from hansa.contract.archive import (
     unpack,
 )
 from hansa.contract.keys import SigningKey, to_text
-from hansa.contract.messages import Seen
 from hansa.contract.scenario import FirstGrant
-from hansa.contract.statements import receipt_statement
 
 KEY = SigningKey.generate()
 SMALL = pack_signed(
@@ -53,28 +50,6 @@ SMALL = pack_signed(
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Commands:
     return commands(monkeypatch, capsys)
-
-
-def leave(a: Office, seen: Seen) -> None:
-    """An upload leaves with its receipt, signed."""
-    assert a.agent is not None
-    assert a.agent.outbox is not None
-    key = a.agent.membership.identity
-    statement = receipt_statement(JOB, seen.attempt, seen.order, "a", seen.receipt)
-    receipt = seen.receipt.model_copy(update={"signature": to_text(key.sign(statement))})
-    a.agent.outbox.enter(
-        Leaving(
-            kind="upload",
-            job=JOB,
-            attempt=seen.attempt,
-            bytes=100,
-            digest="1" * 64,
-            parts=(Part(name="update", bytes=80),),
-            order=seen.order,
-            receipt=receipt,
-        ),
-        str(seen.attempt),
-    )
 
 
 @pytest.fixture

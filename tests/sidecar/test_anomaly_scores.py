@@ -131,7 +131,7 @@ def test_the_recorded_series_are_watched_as_well_as_the_page_says() -> None:
     assert found["bytes_per_series"] <= 200_000
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_round_metrics_are_watched_as_well_as_the_page_says() -> None:
     found = NAB.measure_rounds(curves=60, seed=3)
     # Of 12,000 rounds and 60 curves each: what chance does not hide.

@@ -65,7 +65,8 @@ class Dying(ServerApi):
         return super()._ask(method, path, body)
 
 
-@pytest.mark.parametrize("answered", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("answered", [False, True])
 def test_killed_at_any_request_it_decides_nothing_twice_and_nothing_else(
     tmp_path: Path, answered: bool
 ) -> None:
