@@ -186,6 +186,42 @@ def rollback(
     )
 
 
+@app.command("import")
+def import_(
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="What another member's `hansa jobs export` wrote.")
+    ],
+    org: Annotated[str | None, typer.Option("--org", help="The organisation that it is brought to.")] = None,
+    folder: Annotated[Path | None, typer.Option("--folder", help="Its folder, with member.toml.")] = None,
+    instance: InstanceOption = None,
+) -> None:
+    """Bring an organisation a model of a job in which it took no part, so that in mode `he` a job may start from it."""
+    from hansa.cli.instance import choose_member
+    from hansa.cli.starting import read_start
+    from hansa.clients.starting import import_start
+    from hansa.contract.charter import Charter
+    from hansa.contract.typed import read_toml
+
+    member = choose_member(org, folder, instance)
+    read = read_start(file)
+    if read.personal:
+        raise InputError(
+            f"{file}: holds an organisation's own version, fitted without noise, which is not to leave it; "
+            "have it written anew with: hansa jobs export --federated"
+        )
+    charter = read_toml(member.charter, Charter)
+    if read.start.contract != charter.task.features.digest:
+        raise InputError(
+            f"{file}: the model was trained under another feature contract ({read.start.contract[:8]}, the "
+            f"charter's is {charter.task.features.digest[:8]}): its columns mean others"
+        )
+    path = import_start(member.folder, read.start, read.weights)
+    typer.echo(
+        f"{path}: the model of job {read.start.job[:8]}, {read.start.parameters} weights, "
+        f"SHA-256 {read.start.weights}; a job whose plan names that digest may start from it here"
+    )
+
+
 @app.command()
 def export(
     job: JobArgument = None,
@@ -195,6 +231,9 @@ def export(
     folder: Annotated[
         Path | None, typer.Option("--folder", help="At an organisation: its folder, with member.toml.")
     ] = None,
+    federated: Annotated[
+        bool, typer.Option("--federated", help="At an organisation: leave its own version out.")
+    ] = False,
     control: ControlOption = None,
     instance: InstanceOption = None,
     as_json: JsonOption = False,
@@ -212,9 +251,9 @@ def export(
         from hansa.cli.instance import choose_member
         from hansa.cli.personal_export import export_personal
 
-        typer.echo(
-            export_personal(choose_member(org, folder, instance), job, out, force=force, as_json=as_json)
-        )
+        member = choose_member(org, folder, instance)
+        said = export_personal(member, job, out, force=force, as_json=as_json, federated=federated)
+        typer.echo(said)
         return
     with reach(control, instance) as desk:
         found = choose_job(desk, job)

@@ -21,8 +21,12 @@ HOW = (
 )
 
 
-def export_personal(member: MemberFolder, job: str | None, out: Path, *, force: bool, as_json: bool) -> str:
+def export_personal(
+    member: MemberFolder, job: str | None, out: Path, *, force: bool, as_json: bool, federated: bool = False
+) -> str:
     """Write NAME-JOB.safetensors and .json into `out`; returns what to print: the second's content, or a sentence.
+
+    With `federated` the organisation's own version is left out, so that the files may be handed to another member.
 
     Raises
     ------
@@ -32,7 +36,7 @@ def export_personal(member: MemberFolder, job: str | None, out: Path, *, force: 
     from hansa.clients.scoring.model_file import model_bytes
     from hansa.contract.typed import write_atomically
 
-    model, tensors = kept_model(member, job)
+    model, tensors = kept_model(member, job, federated=federated)
     job, features = model.job, model.features
     facts: dict[str, Any] = {
         "job": job,

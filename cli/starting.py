@@ -25,10 +25,11 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class StartFile:
-    """An exported model: what a plan says of it, and its weights f64[d]."""
+    """An exported model: what a plan says of it, its weights f64[d], and whether an organisation's own is with it."""
 
     start: WarmStart
     weights: Array
+    personal: bool = False
 
 
 def submit_from(control: Control, plan: JobPlan, start: StartFile) -> tuple[JobRecord, str]:
@@ -67,7 +68,7 @@ def read_start(path: Path) -> StartFile:
     facts = _facts(metadata, content, path)
     document = {**facts, "weights": weights_digest(weights), "parameters": weights.size}
     try:
-        return StartFile(WarmStart.model_validate(document), weights)
+        return StartFile(WarmStart.model_validate(document), weights, personal="adjustment" in tensors)
     except ValidationError as error:
         raise InputError(f"{path}: {explain(error)}") from None
 

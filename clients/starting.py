@@ -7,6 +7,7 @@ the digest in the plan that it approved.
 
 from __future__ import annotations
 
+import io
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -17,25 +18,49 @@ from numpy.typing import NDArray
 from hansa.contract.errors import RefusalError
 from hansa.contract.jobs import JobPlan, WarmStart
 from hansa.contract.messages import Order
+from hansa.contract.typed import write_atomically
 from hansa.models.start import is_start
 
 Array = NDArray[np.float64]
 Kept = Callable[[WarmStart], Array | None]
+# Models of jobs in which a member took no part, handed over by one that did.
+IMPORTED = "imported"
 
 
 def kept_in(folder: Path) -> Kept:
-    """Looks for the named model among those that finished jobs left in a member's folder."""
+    """Looks for the named model among those that finished jobs left in a member's folder, and those brought there."""
 
     def find(start: WarmStart) -> Array | None:
-        path = folder / f"model-{start.job}.npz"
-        try:
-            with np.load(path, allow_pickle=False) as arrays:
-                weights, contract = np.asarray(arrays["weights"]), str(arrays["contract"][0])
-        except (OSError, EOFError, ValueError, KeyError, IndexError, zipfile.BadZipFile):
-            return None
-        return weights if contract == start.contract and is_start(weights, start) else None
+        for path in (folder / f"model-{start.job}.npz", imported_path(folder, start)):
+            weights = _weights(path, start)
+            if weights is not None:
+                return weights
+        return None
 
     return find
+
+
+def imported_path(folder: Path, start: WarmStart) -> Path:
+    """Where a member's folder has a model that was brought there: by its digest, so that none takes another's place."""
+    return folder / IMPORTED / f"{start.job}-{start.weights[:16]}.npz"
+
+
+def import_start(folder: Path, start: WarmStart, weights: Array) -> Path:
+    """Keep a model of a job in which this member took no part, so that a job may start from it; its file."""
+    path, content = imported_path(folder, start), io.BytesIO()
+    np.savez(content, weights=weights, contract=np.array([start.contract]))
+    path.parent.mkdir(mode=0o700, exist_ok=True)
+    write_atomically(path, content.getvalue(), mode=0o600)
+    return path
+
+
+def _weights(path: Path, start: WarmStart) -> Array | None:
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            weights, contract = np.asarray(arrays["weights"]), str(arrays["contract"][0])
+    except (OSError, EOFError, ValueError, KeyError, IndexError, zipfile.BadZipFile):
+        return None
+    return weights if contract == start.contract and is_start(weights, start) else None
 
 
 def held_start(start: WarmStart, kept: Kept) -> Array:
@@ -50,7 +75,8 @@ def held_start(start: WarmStart, kept: Kept) -> Array:
         raise RefusalError(
             "wrong-state",
             f"the job starts from the model of job {start.job[:8]}, which this member does not keep: "
-            "it took no part in it, or its file is gone or another one",
+            "it took no part in it, or its file is gone or another one; one that has it writes it with "
+            "'hansa jobs export --federated', and it is brought here by 'hansa jobs import FILE'",
         )
     return found
 

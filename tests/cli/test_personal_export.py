@@ -13,7 +13,9 @@ from federation import make_federation
 from safetensors.numpy import load_file
 
 from hansa.cli.provisioning import to_toml
+from hansa.cli.starting import read_start
 from hansa.clients.personal import keep_personal, read_personal
+from hansa.clients.starting import held_start, kept_in
 
 JOB = "ab" * 16
 
@@ -65,3 +67,25 @@ def test_a_job_that_left_no_model_here_is_a_sentence(
     assert hansa(arguments, monkeypatch) == 2
     assert "none begins so; they are of the jobs" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_handed_to_another_organisation_it_leaves_its_own_version_at_home(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = tmp_path / "b"
+    other.mkdir()
+    (other / "charter.toml").write_bytes((folder / "charter.toml").read_bytes())
+    (other / "member.toml").write_text((folder / "member.toml").read_text().replace('"a"', '"b"'))
+    exported = tmp_path / "out" / f"a-{JOB[:8]}.safetensors"
+    arguments = ["jobs", "export", "--folder", str(folder), "--out", str(tmp_path / "out"), "--force"]
+    bring = ["jobs", "import", str(exported), "--folder", str(other)]
+    assert hansa(arguments, monkeypatch) == 0
+    assert hansa(bring, monkeypatch) == 2
+    assert "holds an organisation's own version, fitted without noise" in capsys.readouterr().err
+    assert not (other / "imported").exists()
+    assert hansa([*arguments, "--federated"], monkeypatch) == 0
+    assert set(load_file(exported)) == {"weights"}
+    assert hansa(bring, monkeypatch) == 0
+    start = read_start(exported).start
+    with np.load(folder / f"model-{JOB}.npz") as kept:
+        np.testing.assert_array_equal(held_start(start, kept_in(other)), kept["weights"])

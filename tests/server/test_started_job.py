@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import stat
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from safetensors.numpy import save
 from hansa.cli.simulation import LocalOperator, SimulatedFederation
 from hansa.cli.starting import read_start
 from hansa.clients.attempt import LocalWork
-from hansa.clients.starting import kept_in
+from hansa.clients.starting import import_start, kept_in
 from hansa.contract.errors import InputError
 from hansa.contract.jobs import JobPlan, WarmStart
 from hansa.contract.messages import JobRequest, RefusalReply
@@ -129,6 +130,31 @@ def test_a_member_keeps_no_other_model_than_the_one_that_is_named(tmp_path: Path
     for content in (b"", b"PK", b"\x93NUMPY"):
         (tmp_path / f"model-{JOB}.npz").write_bytes(content)
         assert find(start_of(federation, weights)) is None
+
+
+def test_in_mode_he_a_member_that_has_come_since_takes_part_once_the_model_was_brought_to_it(
+    tmp_path: Path,
+) -> None:
+    federation = make_federation(3, mode="he")
+    desk = desk_of(federation, tmp_path)
+    try:
+        first = make_plan(2, evaluate_every=1)
+        desk.submit(first)
+        run(federation, desk, first, tmp_path)
+        with np.load(tmp_path / "a" / f"model-{JOB}.npz") as kept:
+            weights = np.array(kept["weights"])
+        # As if it had taken no part; without it there is no cohort.
+        (tmp_path / "c" / f"model-{JOB}.npz").unlink()
+        start = start_of(federation, weights)
+        path = import_start(tmp_path / "c", start, weights)
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        second = with_start(make_plan(1, job=SECOND), start)
+        desk.submit(second, None)
+        run(federation, desk, second, tmp_path)
+        assert desk.store.jobs.get(SECOND).status == "finished"
+        assert metrics(desk, SECOND, 0) == pytest.approx(metrics(desk, JOB, 2))
+    finally:
+        desk.store.close()
 
 
 @pytest.mark.parametrize("mode", ["masked", "he"])
