@@ -17,7 +17,7 @@ from hansa.contract.jobs import JobPlan
 from hansa.contract.keys import SigningKey, from_text
 from hansa.contract.signatures import verify_charter
 from hansa.server.config import ServerConfig
-from hansa.server.control.problems import NotThere
+from hansa.server.control.problems import Conflict, NotThere
 from hansa.server.control.processes import ProcessTable
 from hansa.server.control.submission import check_plan, check_start
 from hansa.server.records import JobRecord
@@ -66,6 +66,25 @@ class ControlDesk:
         if found is None:
             raise NotThere(f"there is no job '{job}'; see: hansa jobs list")
         return found
+
+    def resume(self, job: JobRecord, by: str, reason: str = "", *, only_own: bool = False) -> JobRecord:
+        """Queue a job again that is under the charter in force; raises `Conflict` for one of another."""
+        if job.charter != self.charter_hash:
+            raise Conflict(f"job {job.job} {self._of_another(job)}; submit a new job")
+        return self.store.jobs.want(job.job, "run", by, reason, only_own=only_own)
+
+    def stop_what_is_of_another_charter(self) -> list[JobRecord]:
+        """Stop the jobs that no member would go on with, since its charter is another one now; these jobs."""
+        found = [it for it in self.store.jobs.unfinished() if it.charter != self.charter_hash]
+        for it in found:
+            self.store.jobs.settle(it.job, "stopped", self._of_another(it), "control")
+        return found
+
+    def _of_another(self, job: JobRecord) -> str:
+        return (
+            f"is bound to charter {job.charter[:12]}…; in force is version {self.charter.version}, "
+            f"{self.charter_hash[:12]}…"
+        )
 
 
 def open_desk(

@@ -83,7 +83,7 @@ def pause(job: str, desk: Desk, wish: Wish = _NOBODY_ELSE) -> JobRecord:
 @writing.post("/{job}/resume", summary="Resume a job from its last round")
 def resume(job: str, desk: Desk, wish: Wish = _NOBODY_ELSE) -> JobRecord:
     """Queue a paused, stopped or failed job again; nothing changes for one that runs."""
-    return desk.store.jobs.want(desk.job(job).job, "run", wish.by, wish.reason, only_own=wish.only_own)
+    return desk.resume(desk.job(job), wish.by, wish.reason, only_own=wish.only_own)
 
 
 @writing.post("/{job}/rollback", summary="Take a paused job back to an earlier round")

@@ -12,7 +12,7 @@ import pytest
 PROGRAM = Path(__file__).parents[2] / "benchmarks" / "scoring.py"
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_it_measures_all_and_loses_nothing() -> None:
     command = [sys.executable, str(PROGRAM), "--rounds", "1", "--seconds", "0.7", "--json"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)

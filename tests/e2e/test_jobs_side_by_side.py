@@ -12,7 +12,7 @@ import psutil
 import pytest
 from running import RunningFederation, hansa, left_behind, running, until
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.e2e, pytest.mark.long, pytest.mark.timeout(300)]
 
 # Training without noise charges nothing, so that no budget ends a job.
 LONG = ("--rounds", "100000", "--set", "noise=none", "--executors", "2")

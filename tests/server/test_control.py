@@ -6,6 +6,7 @@ import json
 import logging
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from html import unescape
 from pathlib import Path
@@ -215,6 +216,21 @@ def test_a_stopped_job_can_be_resumed(desk: ControlDesk) -> None:
     submit(desk)
     desk.store.jobs.want(JOB, "stop", "operator")
     desk.store.claim(JOB, "x").set_status("stopped")
+    assert client(desk).post(f"/v1/jobs/{JOB}/resume").json()["status"] == "queued"
+
+
+def test_jobs_of_the_charter_before_end_and_are_not_resumed(desk: ControlDesk) -> None:
+    submit(desk)
+    assert desk.stop_what_is_of_another_charter() == []
+    later = replace(desk, charter_hash="1" * 64)
+    assert [it.job for it in later.stop_what_is_of_another_charter()] == [JOB]
+    job = later.job(JOB)
+    assert job.status == "stopped"
+    assert f"is bound to charter {desk.charter_hash[:12]}" in (job.reason or "")
+    refused = client(later).post(f"/v1/jobs/{JOB}/resume")
+    assert refused.status_code == 409
+    assert "submit a new job" in refused.json()["detail"]
+    # Whoever started control with the wrong charter has lost nothing.
     assert client(desk).post(f"/v1/jobs/{JOB}/resume").json()["status"] == "queued"
 
 

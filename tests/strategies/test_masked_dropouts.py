@@ -122,7 +122,7 @@ def test_an_attempt_ends_exactly_whenever_t_answer(members: int, data: st.DataOb
     vanishing(members, data)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(members=st.sampled_from([3, 4, 5, 5, 10]), data=st.data())
 def test_an_attempt_of_up_to_ten_ends_exactly_whenever_t_answer(members: int, data: st.DataObject) -> None:
