@@ -8,6 +8,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from prometheus import THERE, Prometheus, panels, prometheus_over
 from prometheus_client.parser import text_string_to_metric_families
 from running import running, until
 
@@ -63,6 +64,29 @@ def test_figures_and_logs_of_a_real_federation(tmp_path: Path, monkeypatch: pyte
     assert lines > 20
     rounds = [json.loads(it) for it in (instance / "logs" / "executor.log").read_text().splitlines()]
     assert {it["round"] for it in rounds if "round" in it} == {1, 2, 3, 4, 5}
+
+
+@pytest.mark.skipif(not THERE, reason="Prometheus and node_exporter are not here (Debian: prometheus)")
+def test_prometheus_itself_reads_every_page_fills_the_dashboard_and_has_no_alarm(tmp_path: Path) -> None:
+    with running(tmp_path, "--rounds", "60", "--set", "steps=1") as federation:
+        federation.reach(2)
+        with prometheus_over(federation.instance.resolve(), tmp_path / "prometheus") as prometheus:
+            federation.reach(federation.round + 5)
+            [failed] = prometheus.query("node_textfile_scrape_error")
+            assert failed["value"][1] == "0"
+            empty = {title for title, expression in panels() if not prometheus.query(expression)}
+            # Nothing was refused or decided, and nobody scales here.
+            assert empty <= {"Refusals an hour, by code", "Decisions an hour", "Replicas"}
+            groups = prometheus.ask("rules")["groups"]
+            assert {it["health"] for group in groups for it in group["rules"]} <= {"ok", "unknown"}
+            assert prometheus.ask("alerts")["alerts"] == []
+            federation.kill("control")
+            until(lambda: _alarms(prometheus) >= {"HansaControlAway"}, 20)
+
+
+def _alarms(prometheus: Prometheus) -> set[str]:
+    """Alerts that fire or are about to."""
+    return {it["labels"]["alertname"] for it in prometheus.ask("alerts")["alerts"]}
 
 
 def _secrets(instance: Path) -> list[str]:
