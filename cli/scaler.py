@@ -8,10 +8,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+import click
 import typer
 
 from hansa.cli.reach import ControlOption, InstanceOption, JsonOption
 from hansa.contract.errors import HansaError, InputError
+from hansa.contract.logs import FORMS, LEVELS, LOG_VARIABLE, say_failure, start_logging
 
 if TYPE_CHECKING:
     from hansa.sidecar.scaler.journal import Entry, Journal
@@ -120,38 +122,35 @@ def run(
     control: ControlOption = None,
     state: StateOption = None,
     instance: InstanceOption = None,
+    metrics: Annotated[
+        str | None,
+        typer.Option(
+            metavar="WHERE", help="Figures: HOST:PORT, or a file that ends in .prom; default: none."
+        ),
+    ] = None,
+    log_level: Annotated[
+        str, typer.Option(click_type=click.Choice(LEVELS), help="What is said on stderr, from there on.")
+    ] = "info",
+    log_format: Annotated[
+        str | None,
+        typer.Option(
+            click_type=click.Choice(FORMS),
+            help=f"One JSON object a line, decisions among them, or text; default: {LOG_VARIABLE}, else text.",
+        ),
+    ] = None,
 ) -> None:
     """Look at each service every minute until Ctrl-C, and show what is decided. A dry run unless --act."""
-    from hansa.cli.interrupts import Interruption
-    from hansa.cli.scaler_shown import decided_line
-    from hansa.sidecar.actuators import ActuatorError
-    from hansa.sidecar.scaler.running import RunningScaler
+    from hansa.cli.scaler_run import Scaled, look_until_told
 
-    path = _services_path(services, instance)
-    wanted = _services(path, instance)
-    folder = _folder(state, instance)
-    # A dry run has a memory of its own: it must not be taken for what the scaler did.
-    own = folder if act else folder.with_name(f"{folder.name}-dry")
-    api = _api(wanted, control, instance)
-    with Interruption() as interruption:
-        try:
-            scaler = RunningScaler(
-                *(path, own, api),
-                act=act,
-                replicas=folder,
-                tell=act,
-                seen=lambda it: typer.echo(decided_line(it)),
-            )
-        except ActuatorError as error:
-            raise HansaError(str(error)) from None
-        typer.echo(
-            f"{len(wanted.services)} service{'s' * (len(wanted.services) != 1)} every {wanted.every_s:g} s"
-            + ("" if act else "; dry run: nothing is started or stopped without --act"),
-            err=True,
-        )
-        while scaler.alive and not interruption.wait(0.2):
-            pass
-        scaler.end()
+    start_logging("scaler", log_level, log_format)
+    try:
+        path = _services_path(services, instance)
+        wanted = _services(path, instance)
+        scaled = Scaled(path, wanted, _folder(state, instance), _api(wanted, control, instance))
+        look_until_told(scaled, act=act, metrics=metrics, log_format=log_format)
+    except HansaError as error:
+        say_failure("scaler", error, error.exit_code)
+        raise SystemExit(error.exit_code) from None
 
 
 @app.command()

@@ -81,9 +81,14 @@ def plan_lines(entries: Sequence[Entry], paused: Mapping[str, str]) -> list[str]
 
 
 def decided_line(it: Entry) -> str:
-    """One decision of a scaler that runs in the foreground."""
+    """One decision of a scaler that runs in the foreground, with its time."""
+    return f"{_at(it)} {decided_sentence(it)}"
+
+
+def decided_sentence(it: Entry) -> str:
+    """The same where the time stands already."""
     made = it.decision
-    said = f"{_at(it)} {made.service}: {made.current} -> {made.wanted} by {made.by}: {made.reason}"
+    said = f"{made.service}: {made.current} -> {made.wanted} by {made.by}: {made.reason}"
     return f"{said} ({it.did}{': ' + it.problem if it.problem else ''}; cost {made.cost:.4g})"
 
 

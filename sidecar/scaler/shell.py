@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from hansa.contract.errors import HansaError
+from hansa.contract.logs import about
 from hansa.sidecar.actuators.replicas import Actuator, ActuatorError, Load
 from hansa.sidecar.scaling import ScalingDecision, Signals
 from hansa.sidecar.server_api import Away, Refused
@@ -103,15 +104,16 @@ class ScalerShell:
         """Once over all services; never raises: what cannot be done now is done next time. What was decided."""
         entries = []
         for name, parts in self._services.items():
-            try:
-                entries.append(self._look_at(name, parts))
-                self._say(name, entries[-1].problem)
-                self._tell(name)
-            except (ActuatorError, HansaError, OSError) as error:
-                self._say(name, str(error))
-            except Exception:
-                # One service must not end the scaling of the others.
-                log.exception("service %s could not be looked at; trying again", name)
+            with about(service=name):
+                try:
+                    entries.append(self._look_at(name, parts))
+                    self._say(name, entries[-1].problem)
+                    self._tell(name)
+                except (ActuatorError, HansaError, OSError) as error:
+                    self._say(name, str(error))
+                except Exception:
+                    # One service must not end the scaling of the others.
+                    log.exception("service %s could not be looked at; trying again", name)
         return entries
 
     def finish(self) -> None:
@@ -120,19 +122,23 @@ class ScalerShell:
         Call it once, before the first look.
         """
         for name, parts in self._services.items():
-            memory = self._memories[name]
-            if memory.pending is None or not self._act:
-                continue
-            try:
-                if self._young(memory) and paused_because(self._journal.paused(), name) is None:
-                    parts.actuator.scale(memory.pending)
-                    log.info("%s: %d replicas, as was decided before the restart", name, memory.pending)
-                memory.pending = None
-                self._journal.save(name, memory)
-            except (ActuatorError, HansaError, OSError) as error:
-                self._say(name, str(error))
-            except Exception:
-                log.exception("service %s: what was decided before the restart could not be done", name)
+            with about(service=name):
+                self._finish(name, parts)
+
+    def _finish(self, name: str, parts: Parts) -> None:
+        memory = self._memories[name]
+        if memory.pending is None or not self._act:
+            return
+        try:
+            if self._young(memory) and paused_because(self._journal.paused(), name) is None:
+                parts.actuator.scale(memory.pending)
+                log.info("%s: %d replicas, as was decided before the restart", name, memory.pending)
+            memory.pending = None
+            self._journal.save(name, memory)
+        except (ActuatorError, HansaError, OSError) as error:
+            self._say(name, str(error))
+        except Exception:
+            log.exception("service %s: what was decided before the restart could not be done", name)
 
     def _young(self, memory: ServiceMemory) -> bool:
         # One of later than now is of a clock that was set since: nobody knows how old it is.

@@ -5,15 +5,19 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
+import httpx
 import pytest
 from desks import SECRETS
 from federation import JOB
+from prometheus_client.parser import text_string_to_metric_families
 from watched import WatchedJob, watched
 
 from hansa.sidecar.scaler.journal import Journal
@@ -49,11 +53,11 @@ def scaler(job: WatchedJob, *arguments: str) -> subprocess.CompletedProcess[str]
     )
 
 
-def run(job: WatchedJob, *arguments: str) -> subprocess.Popen[str]:
+def run(job: WatchedJob, *arguments: str, log: str = "text") -> subprocess.Popen[str]:
     return subprocess.Popen(
         [HANSA, "scaler", "run", *arguments],
         cwd=job.folder,
-        env={**os.environ, "HANSA_CONTROL": job.url, "HANSA_TOKEN": SECRETS["write"]},
+        env={**os.environ, "HANSA_CONTROL": job.url, "HANSA_TOKEN": SECRETS["write"], "HANSA_LOG": log},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -147,6 +151,48 @@ def test_a_dry_run_shows_and_does_not_act_and_with_act_workers_are_started(job: 
         acting.wait()
         for it in json.loads((state / "workers" / "executor.workers.json").read_text()):
             os.kill(it["pid"], signal.SIGKILL)
+
+
+def test_on_its_own_it_shows_figures_and_logs_json_as_every_process_does(job: WatchedJob) -> None:
+    options = ("--services", str(services(job.folder)), "--state", "state", "--act")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    running, page = run(job, *options, "--metrics", address, log="json"), ""
+    try:
+        end = time.monotonic() + 30
+        while "hansa_scaler_replicas" not in page:
+            assert time.monotonic() < end
+            with suppress(httpx.HTTPError):
+                page = httpx.get(f"http://{address}/metrics", trust_env=False).text
+            time.sleep(0.05)
+    finally:
+        running.send_signal(signal.SIGTERM)
+        out, errors = running.communicate(timeout=30)
+    assert (running.returncode, out) == (0, "")
+    families = {it.name: it for it in text_string_to_metric_families(page)}
+    assert {"process_resident_memory_bytes", "hansa_scaler_look_timestamp_seconds"} <= families.keys()
+    [wanted] = families["hansa_scaler_wanted_replicas"].samples
+    assert (wanted.labels, wanted.value) == ({"service": "executor"}, 1.0)
+    lines = [json.loads(it) for it in errors.splitlines()]
+    assert {it["process"] for it in lines} == {"scaler"}
+    assert lines[0]["message"] == "1 service every 0.2 s"
+    assert {it["service"] for it in lines[1:]} == {"executor"}
+    assert any(it["message"].startswith("executor: 1 -> 1 by ") for it in lines)
+
+
+@pytest.mark.parametrize("log", ["text", "json"])
+def test_figures_that_can_be_shown_nowhere_end_it_with_one_line(job: WatchedJob, log: str) -> None:
+    options = ("--services", str(services(job.folder)), "--state", "state")
+    failed = run(job, *options, "--metrics", "nowhere", log=log)
+    _, errors = failed.communicate(timeout=30)
+    assert failed.returncode == 2
+    [line] = errors.splitlines()
+    if log == "json":
+        said = json.loads(line)
+        assert (said["process"], said["exit_code"]) == ("scaler", 2)
+        line = said["message"]
+    assert "--metrics nowhere: expected HOST:PORT, or a file that ends in .prom" in line
 
 
 @pytest.mark.parametrize(

@@ -105,6 +105,8 @@ CASES = [
         f"{60 * 86400}x40",
     ),
     one("HansaScalerStopped", 'hansa_scaler_look_timestamp_seconds{service="s"}', "60x40", "0+60x40"),
+    one("HansaScalerAway", 'up{job="hansa-scaler"}', "0x40", "1x40"),
+    one("HansaScalerFails", 'hansa_scaler_looks_total{service="s",did="failed"}', "0+1x40", "0+1x3 3x40"),
     one("HansaAgentFiguresOld", FILE, "60x40", "0+60x40"),
     # Gone after an hour; and still there.
     one("HansaAgentFiguresGone", FILE, f"0+60x60 _x{DAY}", "0+60x200", minutes=120),

@@ -132,6 +132,11 @@ def test_attempts_that_all_fail_are_compared_with_zero_and_a_fork_is_an_event() 
 def test_scraped_jobs_are_those_that_alerts_ask_for() -> None:
     config = yaml.safe_load((MONITORING / "prometheus.yml").read_text())
     jobs = {it["job_name"] for it in config["scrape_configs"]}
+    # In Kubernetes a job is called as its pods' label says.
+    for it in yaml.safe_load_all((MONITORING / "podmonitor.yaml").read_text()):
+        selector = it["spec"]["selector"]
+        jobs |= {*selector.get("matchLabels", {}).values()}
+        jobs |= {value for one in selector.get("matchExpressions", ()) for value in one["values"]}
     asked = {part.partition('"')[0] for _, text in expressions() for part in text.split('job="')[1:]}
     assert asked <= jobs
 
