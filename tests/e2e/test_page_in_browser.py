@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from browser import MISSING, SKIPPED, Page, browse
 from desks import SECRETS, open_test_desk
@@ -14,6 +17,11 @@ from federation import make_plan
 from history import fill
 from running import RunningFederation, running, until
 from served import serve
+
+from hansa.contract.scaling import ScalingEntry
+from hansa.server.control.desk import ControlDesk
+from hansa.sidecar.scaler.journal import Entry
+from hansa.sidecar.scaling import Scaler, ServiceLimits, Signals
 
 pytestmark = [pytest.mark.e2e, pytest.mark.skipif(SKIPPED, reason=MISSING)]
 
@@ -149,6 +157,82 @@ def opening_ms(page: Page) -> float:
     page.until(f"!window.before && {ROUNDS} === 200")
     found: Any = page.run("performance.getEntriesByName('drawn')[0]?.startTime")
     return float(found)
+
+
+def scale(desk: ControlDesk, *, minutes: int, away: range) -> Entry:
+    """Decisions of the real policy about a made-up demand up to now, each a minute after the other but for some."""
+    scaler, ready, entries = Scaler(ServiceLimits("scoring", capacity=60.0, maximum=40)), 1, []
+    noise = np.random.default_rng(1).normal(0.0, 20.0, minutes)
+    for number in range(minutes):
+        if number in away:
+            continue
+        at = time.time() - 60.0 * (minutes - number)
+        demand = 600 + 400 * math.sin(number / 40) + float(noise[number])
+        decision = scaler.decide(Signals(at=at, demand=demand, ready=ready))
+        did = "nothing" if decision.wanted == ready else "scaled"
+        entries.append(Entry(decision, ready, 0, 0, demand, None, None, None, did))
+        ready = decision.wanted
+    desk.store.scaling.enter([ScalingEntry.model_validate(it.as_json()) for it in entries])
+    return entries[-1]
+
+
+def test_a_scaled_service_shows_its_forecast_its_replicas_and_what_they_cost(
+    page: Page, tmp_path: Path
+) -> None:
+    charts = "[...document.querySelectorAll('#scaling svg.chart')]"
+    marks = f"{charts}.map((svg) => [...svg.querySelectorAll('.grid text')].map((it) => it.textContent))"
+    # What is written outside of its chart is cut off.
+    cut = (
+        f"{charts}.flatMap((svg) => [...svg.querySelectorAll('text')].filter((it) => {{"
+        "const [own, all] = [it.getBoundingClientRect(), svg.getBoundingClientRect()];"
+        "return own.left < all.left - 1 || own.right > all.right + 1 }).map((it) => it.textContent))"
+    )
+    with open_test_desk(tmp_path) as desk, serve(desk) as url:
+        newest = scale(desk, minutes=300, away=range(150, 200))
+        page.open(url)
+        page.sign_in(SECRETS["read"])
+        page.until("document.querySelector('#scaling .band')?.getAttribute('d')")
+        band = str(page.run("document.querySelector('#scaling .band').getAttribute('d')"))
+        # Fifty minutes nobody looked, and nothing is drawn through them.
+        before, after = band.removesuffix("Z").split("M")[1:]
+        assert min(before.count("L"), after.count("L")) > 100
+        high, low = np.array([it.split() for it in after.split("L")], float).reshape(2, -1, 2)
+        assert (low[::-1, 0] == high[:, 0]).all()
+        assert (low[::-1, 1] >= high[:, 1]).all()
+        assert newest.decision.band is not None
+        cost, _, regret = page.run(
+            "[...document.querySelectorAll('#scaling .facts span')].map((it) => it.textContent)"
+        )
+        told = float(cost.removeprefix("Cost so far "))
+        assert told == pytest.approx(newest.decision.cost, rel=0.005)
+        assert "hindsight would have spent" in regret
+        for width in (390, 1280):
+            page.look(width=width)
+            page.until(f"{charts}[0].clientWidth < {width} && {charts}[0].clientWidth > {width} / 4")
+            assert page.run("document.documentElement.scrollWidth") <= width
+            assert page.run(cut) == []
+            for written in page.run(marks):
+                assert len(written) == len(set(written)), written
+            numbers = [it for it in page.run(marks)[1] if ":" not in it]
+            assert len(numbers) > 1
+            assert all(it.isdigit() for it in numbers), numbers
+        page.run(f"{charts}[0].focus()")
+        page.key("End")
+        shown = newest.decision.band
+        said = page.run("document.querySelector('#scaling output').textContent")
+        band_told = [float(it) for it in said.rpartition("forecast ")[2].split(" to ")]
+        assert band_told == pytest.approx([shown.low, shown.high], rel=0.005)
+        # A service without a forecast is shown without one.
+        bare = replace(newest, decision=replace(newest.decision, service="executor", band=None, regret=None))
+        desk.store.scaling.enter([ScalingEntry.model_validate(bare.as_json())])
+        page.until("document.querySelectorAll('#scaling select option').length === 2")
+        page.run(
+            "((it) => { it.value = 'executor'; it.dispatchEvent(new Event('change')) })"
+            "(document.querySelector('#scaling select'))"
+        )
+        page.until("document.querySelector('#scaling .facts').textContent.includes('Regret not known yet')")
+        assert page.run("document.querySelector('#scaling .band').getAttribute('d')") == ""
+    assert page.faults == []
 
 
 def test_nothing_to_show_is_said_in_sentences(page: Page, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 // A chart: a fixed handful of elements whose paths are set anew, so that a thousand rounds cost what ten do.
 
+import { moments, numbers, ticks } from "./axes.js";
 import { draw, make, say } from "./parts.js";
 
 const HEIGHT = 220;
@@ -8,23 +9,14 @@ const KEYS = { ArrowLeft: -1, ArrowRight: 1, PageUp: -10, PageDown: 10, Home: -I
 
 let count = 0;
 
-/** Steps of 1, 2 or 5 times a power of ten between two values, about so many. */
-export function ticks(low, high, about) {
-  const rough = (high - low) / Math.max(1, about);
-  const power = 10 ** Math.floor(Math.log10(rough));
-  const step = power * [1, 2, 5, 10].find((it) => it * power >= rough * 0.999);
-  const found = [];
-  for (let it = Math.ceil(low / step - 1e-9); it * step <= high + step * 1e-9; it += 1) found.push(Number((it * step).toPrecision(12)));
-  return found;
-}
-
 /**
  * Axes, dots with error bars, a line, a band, marks on the lower axis; a place to read values with mouse and keys.
- * `text(point)` says a point in words; `columns` and `cells(point)` make its table.
+ * `text(point)` says a point in words; `columns` and `cells(point)` make its table. x are rounds, or with `time` moments in
+ * seconds; y are whole numbers with `whole`. What is `apart` is not joined to what is before it.
  */
 export class Chart {
-  constructor(parent, { label, x, y, text, columns, cells, xText = String, whole = true }) {
-    Object.assign(this, { label, text, cells, xText, whole, points: [], at: null, given: null });
+  constructor(parent, { label, x, y, text, columns, cells, time = false, whole = false }) {
+    Object.assign(this, { label, text, cells, time, whole, points: [], at: null, given: null });
     const clip = `clip-${(count += 1)}`;
     this.grid = draw("g", { class: "grid" });
     this.band = draw("path", { class: "band" });
@@ -57,13 +49,14 @@ export class Chart {
     new ResizeObserver(() => this.given && this.draw(this.given)).observe(this.svg);
   }
 
-  /** Draw `points` [{x, y, error}], a `line` and `steps` [{x, y}], a `band` [{x, low, high}], `marks` [x]. */
-  draw({ points, line = [], steps = [], band = [], marks = [], floor = null, ceiling = null }) {
-    this.given = { points, line, steps, band, marks, floor, ceiling };
+  /** Draw `points` [{x, y, error}], a `line` and `steps` [{x, y}], a `band` [{x, low, high}], `marks` [x],
+   *  over `span` [x, x] at least. What is below `floor` or above `ceiling` is cut off; `base` is always on the axis. */
+  draw({ points, line = [], steps = [], band = [], marks = [], floor = null, ceiling = null, base = null, span = [] }) {
+    this.given = { points, line, steps, band, marks, floor, ceiling, base, span };
     const width = this.svg.clientWidth;
     if (!width) return;
     this.points = points;
-    this.scale(width, points, line.concat(steps), band, floor, ceiling);
+    this.scale(width, points, line.concat(steps), band, { floor, ceiling, base, span });
     this.clip.setAttribute("width", Math.max(0, width - EDGE.left - EDGE.right));
     this.xName.setAttribute("x", (width + EDGE.left - EDGE.right) / 2);
     this.drawGrid(width);
@@ -71,10 +64,8 @@ export class Chart {
     const errors = points.filter((it) => it.error > 0);
     this.bars.setAttribute("d", errors.map((it) => `M${this.px(it.x)} ${this.py(it.y - it.error)}V${this.py(it.y + it.error)}`).join(""));
     this.line.setAttribute("d", this.path(line));
-    this.steps.setAttribute("d", steps.map((it, at) => (at ? `H${this.px(it.x)}V${this.py(it.y)}` : `M${this.px(it.x)} ${this.py(it.y)}`)).join(""));
-    const upper = band.map((it) => ({ x: it.x, y: it.high }));
-    const lower = band.map((it) => ({ x: it.x, y: it.low })).reverse();
-    this.band.setAttribute("d", band.length ? `${this.path(upper)}L${this.path(lower).slice(1)}Z` : "");
+    this.steps.setAttribute("d", steps.map((it, at) => (at && !it.apart ? `H${this.px(it.x)}V${this.py(it.y)}` : `M${this.px(it.x)} ${this.py(it.y)}`)).join(""));
+    this.band.setAttribute("d", runs(band).map((it) => this.area(it)).join(""));
     const foot = HEIGHT - EDGE.bottom;
     this.marks.setAttribute("d", marks.map((x) => `M${this.px(x)} ${foot}v-9`).join(""));
     if (this.at !== null) this.select(Math.min(this.at, points.length - 1));
@@ -87,14 +78,15 @@ export class Chart {
     if (this.svg.getAttribute("aria-label") !== said) this.svg.setAttribute("aria-label", said);
   }
 
-  scale(width, points, line, band, floor, ceiling) {
-    const xs = points.map((it) => it.x).concat(line.map((it) => it.x));
+  scale(width, points, line, band, { floor, ceiling, base, span }) {
+    const xs = points.map((it) => it.x).concat(line.map((it) => it.x), span);
     const ys = points.map((it) => it.y).concat(line.map((it) => it.y), band.flatMap((it) => [it.low, it.high]));
     const least = (numbers, start) => numbers.reduce((a, b) => Math.min(a, b), start);
     const most = (numbers, start) => numbers.reduce((a, b) => Math.max(a, b), start);
     let [x0, x1, y0, y1] = [least(xs, Infinity), most(xs, -Infinity), least(ys, Infinity), most(ys, -Infinity)];
-    if (!(x1 > x0)) [x0, x1] = [(Number.isFinite(x0) ? x0 : 0) - (this.whole ? 0 : 60), (Number.isFinite(x0) ? x0 : 0) + (this.whole ? 1 : 60)];
+    if (!(x1 > x0)) [x0, x1] = [(Number.isFinite(x0) ? x0 : 0) - (this.time ? 60 : 0), (Number.isFinite(x0) ? x0 : 0) + (this.time ? 60 : 1)];
     if (!Number.isFinite(y0)) [y0, y1] = [0, 1];
+    if (base !== null) [y0, y1] = [Math.min(base, y0), Math.max(base + 1, y1)];
     const room = (y1 - y0) * 0.08 || Math.abs(y1) * 0.1 || 0.5;
     [y0, y1] = [y0 - room, y1 + room];
     if (floor !== null) y0 = Math.max(floor, y0);
@@ -105,8 +97,8 @@ export class Chart {
   }
 
   drawGrid(width) {
-    const across = ticks(this.x0, this.x1, width / 90).filter((it) => !this.whole || Number.isInteger(it));
-    const up = ticks(this.y0, this.y1, 4);
+    const across = (this.time ? moments : numbers)(this.x0, this.x1, width / 90);
+    const up = ticks(this.y0, this.y1, this.whole ? 6 : 4).filter((it) => !this.whole || Number.isInteger(it));
     const key = JSON.stringify([width, this.x0, this.x1, across, this.y0, this.y1]);
     if (key === this.gridKey) return;
     this.gridKey = key;
@@ -114,11 +106,22 @@ export class Chart {
     this.grid.replaceChildren(
       ...up.map((it) => draw("path", { d: `M${EDGE.left} ${this.py(it)}H${right}` })),
       ...up.map((it) => draw("text", { x: EDGE.left - 8, y: this.py(it) + 4, "text-anchor": "end" }, String(it))),
-      ...across.map((it) => draw("text", { x: this.px(it), y: HEIGHT - EDGE.bottom + 16, "text-anchor": "middle" }, this.xText(it))));
+      ...across.map(({ at, text }) => draw("text", { x: this.px(at), y: HEIGHT - EDGE.bottom + 16, "text-anchor": this.anchor(at, text, width) }, text)));
+  }
+
+  /** A text at the right edge stands before its mark. */
+  anchor(at, text, width) {
+    return this.px(at) + 4 * text.length > width ? "end" : "middle";
   }
 
   path(points) {
-    return points.map((it, at) => `${at ? "L" : "M"}${this.px(it.x)} ${this.py(it.y)}`).join("");
+    return points.map((it, at) => `${at && !it.apart ? "L" : "M"}${this.px(it.x)} ${this.py(it.y)}`).join("");
+  }
+
+  /** What lies between the low and the high of neighbours. */
+  area(band) {
+    const edge = (name) => (it) => `${this.px(it.x)} ${this.py(it[name])}`;
+    return `M${[...band.map(edge("high")), ...[...band].reverse().map(edge("low"))].join("L")}Z`;
   }
 
   point(clientX) {
@@ -158,4 +161,14 @@ export class Chart {
     const rows = [...this.points].reverse().slice(0, 1000);
     this.body.replaceChildren(...rows.map((it) => make("tr", {}, ...this.cells(it).map((cell) => make("td", {}, cell)))));
   }
+}
+
+/** What is joined, each for itself. */
+function runs(points) {
+  const found = [];
+  for (const it of points) {
+    if (!found.length || it.apart) found.push([]);
+    found.at(-1).push(it);
+  }
+  return found;
 }

@@ -1,20 +1,31 @@
 // Services that are scaled: demand within its forecast, replicas, cost. And the memory of processes.
 
+import { clockText } from "./axes.js";
 import { Chart } from "./chart.js";
-import { bytes, keep, make, say, shown } from "./parts.js";
+import { bytes, clock, keep, make, median, say, shown } from "./parts.js";
 
-const hour = (at) => new Date(at * 1000).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
+const NOTHING = "No service is scaled here. The sidecar scales what its scaler.toml names: executors for jobs, replicas for scoring. "
+  + "hansa scaling shows what it would do on a recorded day.";
+const LEGEND = "Dots: demand and ready replicas at each look. Line and band: demand as it was forecast then for a start-up later. Steps: replicas wanted.";
+const CUT = " A forecast above twice the largest demand is cut off; the table has it.";
+// Looks that were not made: so many usual pauses without one.
+const MISSED = 3;
+const SILENT_S = 300;
 
 /** Section: one service at a time. */
 export function scalingSection(at) {
   const pick = make("select", { "aria-label": "Service to show", on: { change: () => last && draw(last) } });
-  const nothing = make("p", { class: "empty" },
-    "No service is scaled here. The sidecar scales what its scaler.toml names: executors for jobs, replicas for scoring. hansa scaling shows what it would do on a recorded day.");
+  const nothing = make("p", { class: "empty" }, NOTHING);
   const room = make("div");
-  const reason = make("p");
-  const facts = make("p", { class: "note" });
+  const legend = make("p", { class: "note" });
+  const reason = make("p", { class: "reason" });
+  const [cost, violated, regret] = [make("span", { class: "cost" }), make("span"), make("span")];
+  const facts = make("p", { class: "facts" }, cost, violated, regret);
+  const trust = make("p", { class: "note" });
+  const problem = make("p", { class: "why" });
   const queue = make("p", { class: "note" });
-  at("scaling").append(make("div", { class: "head" }, make("h2", { id: "scaling-title" }, "Scaling"), pick), nothing, room, reason, facts, queue);
+  at("scaling").append(make("div", { class: "head" }, make("h2", { id: "scaling-title" }, "Scaling"), pick),
+    nothing, reason, problem, room, legend, facts, trust, queue);
   let charts = null;
   let last = null;
 
@@ -25,43 +36,71 @@ export function scalingSection(at) {
     pick.hidden = names.length < 2;
     nothing.hidden = names.length > 0;
     if (known.queue) say(queue, `Jobs: ${known.queue.running} running, ${known.queue.waiting} waiting for an executor.`);
-    for (const it of [room, reason, facts]) it.hidden = names.length === 0;
+    for (const it of [room, legend, reason, facts, trust, problem]) it.hidden = names.length === 0;
     if (!names.length) return;
     const entries = known.scaling.get(names.includes(pick.value) ? pick.value : names[0]);
     charts ??= makeCharts(room);
-    charts.demand.draw({
-      points: entries.filter((it) => it.demand !== null).map((it) => ({ x: it.at, y: it.demand, entry: it })),
-      band: entries.filter((it) => it.band).map((it) => ({ x: it.at, low: it.band.low, high: it.band.high })),
-      line: entries.filter((it) => it.band).map((it) => ({ x: it.at, y: it.band.middle })), floor: 0,
-    });
-    charts.replicas.draw({
-      points: entries.map((it) => ({ x: it.at, y: it.ready, entry: it })),
-      steps: entries.map((it) => ({ x: it.at, y: it.wanted })), floor: 0,
-    });
+    say(legend, LEGEND + (drawCharts(charts, entries) ? CUT : ""));
     const now = entries.at(-1);
-    charts.demand.describe(`${entries.length} looks at ${now.service}; demand ${shown(now.demand)} now.`);
-    charts.replicas.describe(`${now.ready} ready, ${now.wanted} wanted now.`);
-    say(reason, `${now.service}: ${now.ready} ready, ${now.wanted} wanted. ${now.reason}`);
-    say(facts, `Cost so far ${shown(now.cost)}; demand was above capacity ${shown(100 * now.violated)} % of the time; `
-      + `${now.regret === null ? "regret is not known yet" : `${shown(now.regret)} more than hindsight would have spent`}. `
-      + `${now.trusted ? "The forecast is trusted." : "The forecast is not trusted yet: it follows demand."}`
-      + `${now.problem ? ` ${now.problem}` : ""}`);
+    say(reason, `${now.service}: ${now.ready} ready, ${now.wanted} wanted: ${now.reason}.`);
+    say(cost, `Cost so far ${shown(now.cost)}`);
+    say(violated, `Above capacity ${shown(100 * now.violated)} % of the time`);
+    say(regret, regretText(now.regret));
+    say(trust, `${now.trusted ? "The forecast is trusted" : "The forecast is not trusted yet: replicas follow demand"}. Pattern: ${now.pattern}.`);
+    const silent = Date.now() / 1000 - now.at > SILENT_S;
+    say(problem, [now.problem, silent ? `Nobody has looked since ${clock(now.at)}` : ""].filter(Boolean).map((it) => `${it}.`).join(" "));
+    problem.hidden = !problem.textContent;
   }
 
   return { shows: ["scaling", "queue"], draw };
 }
 
+/** Spent more than who knew the demand beforehand, or less. */
+function regretText(regret) {
+  if (regret === null) return "Regret not known yet";
+  return `Regret ${shown(Math.abs(regret))} ${regret < 0 ? "less" : "more"} than hindsight would have spent`;
+}
+
+/** Draw both over the same time; whether a forecast is too high to be drawn. */
+function drawCharts(charts, entries) {
+  const pauses = entries.slice(1).map((it, at) => it.at - entries[at].at);
+  const pause = MISSED * median(pauses);
+  const apart = (it, before) => !before || it.at - before.at > pause;
+  const banded = [];
+  entries.forEach((it, at) => {
+    if (it.band) banded.push({ x: it.at, ...it.band, y: it.band.middle, apart: apart(it, entries[at - 1]) || !entries[at - 1].band });
+  });
+  const points = entries.filter((it) => it.demand !== null).map((it) => ({ x: it.at, y: it.demand, entry: it }));
+  // A young forecast can be far off: demand is what is to be seen.
+  const most = 2 * points.reduce((found, it) => Math.max(found, it.y), 0) || Infinity;
+  const cut = banded.some((it) => Math.max(it.high, it.middle) > most);
+  const span = [entries[0].at, entries.at(-1).at];
+  charts.demand.draw({ points, band: banded, line: banded, floor: 0, base: 0, ceiling: cut ? most : null, span });
+  charts.replicas.draw({
+    points: entries.map((it) => ({ x: it.at, y: it.ready, entry: it })),
+    steps: entries.map((it, at) => ({ x: it.at, y: it.wanted, apart: apart(it, entries[at - 1]) })), floor: 0, base: 0, span,
+  });
+  const now = entries.at(-1);
+  charts.demand.describe(`${entries.length} looks at ${now.service}; demand ${shown(now.demand)} now, ${forecast(now)}.`);
+  charts.replicas.describe(`${now.ready} ready, ${now.wanted} wanted now.`);
+  return cut;
+}
+
+const range = (band) => (band ? `${shown(band.low)} to ${shown(band.high)}` : "–");
+const forecast = (it) => (it.band ? `forecast ${range(it.band)}` : "no forecast yet");
+const second = (it) => clockText(it.x, true);
+
 function makeCharts(room) {
   const demand = new Chart(room, {
-    label: "Demand within its forecast", x: "time", y: "demand", whole: false, xText: hour,
-    text: (it) => `${hour(it.x)}: demand ${shown(it.y)}${it.entry.band ? `, forecast ${shown(it.entry.band.low)} to ${shown(it.entry.band.high)}` : ""}`,
-    columns: ["Time", "Demand", "Forecast", "Cost"],
-    cells: (it) => [hour(it.x), shown(it.y), it.entry.band ? `${shown(it.entry.band.low)} to ${shown(it.entry.band.high)}` : "–", shown(it.entry.cost)],
+    label: "Demand and its forecast", x: "time", y: "demand: jobs, or requests a minute", time: true,
+    text: (it) => `${second(it)}: demand ${shown(it.y)}, ${forecast(it.entry)}`,
+    columns: ["Time", "Demand", "Forecast", "Cost so far"],
+    cells: (it) => [second(it), shown(it.y), range(it.entry.band), shown(it.entry.cost)],
   });
   const replicas = new Chart(room, {
-    label: "Replicas", x: "time", y: "replicas: dots ready, line wanted", whole: false, xText: hour,
-    text: (it) => `${hour(it.x)}: ${it.y} ready, ${it.entry.wanted} wanted; ${it.entry.reason}`,
-    columns: ["Time", "Ready", "Wanted", "Why"], cells: (it) => [hour(it.x), String(it.y), String(it.entry.wanted), it.entry.reason],
+    label: "Replicas", x: "time", y: "replicas", time: true, whole: true,
+    text: (it) => `${second(it)}: ${it.y} ready, ${it.entry.wanted} wanted: ${it.entry.reason}`,
+    columns: ["Time", "Ready", "Wanted", "Why"], cells: (it) => [second(it), String(it.y), String(it.entry.wanted), it.entry.reason],
   });
   return { demand, replicas };
 }
