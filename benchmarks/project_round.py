@@ -14,6 +14,7 @@ from __future__ import annotations
 import itertools
 import os
 import statistics
+import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
@@ -28,9 +29,10 @@ from hansa.cli.control_client import Control
 from hansa.cli.federation import START_S, check_given_up, federation_specs, record_path, supervised
 from hansa.cli.instance import Instance
 from hansa.cli.overrides import override
-from hansa.cli.processes import Supervisor
+from hansa.cli.processes import ProcessSpec, Supervisor
 from hansa.cli.provisioning import provision
 from hansa.contract.errors import HansaError
+from hansa.contract.features import FeatureContract
 from hansa.contract.library import scenario_folder
 from hansa.contract.plan import make_plan
 from hansa.contract.scenario import Scenario, read_scenario
@@ -74,15 +76,34 @@ def federation(folder: Path, rounds: int) -> Iterator[tuple[Instance, Supervisor
     origin = scenario_folder("consortium")
     described, features = read_scenario(origin)
     changed = override(small(described), [f"rounds={rounds}", "steps=1", "metrics.seconds_floor=0"])
+    with running(folder, changed, features, origin) as found:
+        yield found
+
+
+@contextmanager
+def running(
+    folder: Path,
+    scenario: Scenario,
+    features: FeatureContract,
+    origin: Path,
+    replaced: Callable[[ProcessSpec], ProcessSpec] = lambda it: it,
+) -> Iterator[tuple[Instance, Supervisor]]:
+    """A scenario's federation as `hansa up` runs it, in `folder`.
+
+    Parameters
+    ----------
+    origin : the scenario's folder
+    replaced : what is started in place of a process
+    """
     instance = provision(
-        changed, features, origin=origin, out=folder / "instance", addresses=free_addresses()
+        scenario, features, origin=origin, out=folder / "instance", addresses=free_addresses()
     )
     with supervised(
         record_path(instance.folder, "up"),
         str(instance.folder),
-        federation_specs(instance),
+        [replaced(it) for it in federation_specs(instance)],
         logs=instance.logs,
-        report=print,
+        report=lambda sentence: print(sentence, file=sys.stderr),
     ) as supervisor:
         supervisor.wait_ready(START_S)
         yield instance, supervisor
@@ -117,7 +138,7 @@ def measure(
         floor_s = verify_charter(instance.charter, instance.signatures).charter.metrics.seconds_floor
 
         def reached(number: int) -> int:
-            return _wait_for(number, store, job, supervisor)
+            return wait_for(number, store, job, supervisor)
 
         first = reached(WARM)
         before = _cpu(supervisor)
@@ -130,7 +151,7 @@ def measure(
             it.applied.timestamp() for it in store.history.rounds(job, after=first - 1, limit=rounds + 1)
         ]
         store.close()
-        _wait_for_end(control, job)
+        wait_for_end(control, job)
     return ProjectFigures(
         rounds=[later - earlier for earlier, later in itertools.pairwise(applied)],
         cpu_s={role: (after[role] - before[role]) / (last - first) for role in after},
@@ -140,9 +161,16 @@ def measure(
     )
 
 
-def _wait_for(number: int, store: Store, job: str, supervisor: Supervisor) -> int:
-    """The newest round once it is at least `number`."""
-    give_up = time.monotonic() + _DEADLINE_S
+def wait_for(
+    number: int, store: Store, job: str, supervisor: Supervisor, *, deadline_s: float = _DEADLINE_S
+) -> int:
+    """The newest round once it is at least `number`.
+
+    Raises
+    ------
+    HansaError : the job or a process ended, or it took longer than that
+    """
+    give_up = time.monotonic() + deadline_s
     while time.monotonic() < give_up:
         found = store.jobs.find(job)
         if found is not None and found.round >= number:
@@ -151,10 +179,11 @@ def _wait_for(number: int, store: Store, job: str, supervisor: Supervisor) -> in
             raise HansaError(f"the job is {found.status} at round {found.round}: {found.reason}")
         check_given_up(supervisor)
         time.sleep(_LOOK_EVERY_S)
-    raise HansaError(f"round {number} did not come within {_DEADLINE_S:g} s")
+    raise HansaError(f"round {number} did not come within {deadline_s:g} s")
 
 
-def _wait_for_end(control: Control, job: str) -> None:
+def wait_for_end(control: Control, job: str) -> None:
+    """Until the job is over, ten seconds at most."""
     for _ in range(40):
         if control.job(job).status in OVER:
             return
