@@ -83,7 +83,8 @@ def verify(
 
     Without --charter or --identity it shows that nothing was changed since somebody signed it, not who that is.
     """
-    from hansa.cli.evidence_verify import Pinned, check_archive, report
+    from hansa.cli.evidence_checked import Pinned
+    from hansa.cli.evidence_verify import check_archive, report
     from hansa.contract.archive import MOST_BYTES, InvalidArchive
     from hansa.contract.typed import read_file
 

@@ -6,11 +6,10 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from pydantic import TypeAdapter
 
-from hansa.cli.evidence_checked import Checked, parsed
+from hansa.cli.evidence_checked import Checked, Pinned, parsed
 from hansa.cli.instance import MemberFolder
 from hansa.contract.amendment import check_follows
 from hansa.contract.archive import InvalidArchive
@@ -52,25 +51,30 @@ class Agreed:
     verified: VerifiedCharter
     charter: Path
     signatures: Path
-    later: list[dict[str, Any]]
+    later: list[Later]
 
 
 def agreed_for(member: MemberFolder, digest: str) -> Agreed:
-    """The charter of that hash, or the one in force where it is empty, and what came after it.
+    """The charter of that hash, and what came after it; where it is empty, the first version, if that is in force.
 
     Raises
     ------
-    CharterError : it, or one between it and the one in force, is not kept in this folder, or is not signed by all
+    CharterError : it is not on record under which charter the job ran; it, or one between it and that in force, is not
+        kept in this folder, or is not signed by all
     """
     path, signatures = member.charter, member.signatures
-    later: list[dict[str, Any]] = []
+    later: list[Later] = []
     while True:
         verified = verify_charter(path, signatures)
+        if not digest and verified.charter.version > 1:
+            raise CharterError(
+                f"{member.folder}: it is not on record under which charter the job ran, and version "
+                f"{verified.charter.version} is in force: the agent is older than that record"
+            )
         if digest in ("", verified.hash):
             return Agreed(verified, path, signatures, later)
-        later.insert(
-            0, {"charter": read_file(path).decode(), "signatures": read_signatures(signatures).signatures}
-        )
+        signed = read_signatures(signatures).signatures
+        later.insert(0, Later(charter=read_file(path).decode(), signatures=signed))
         previous = verified.charter.previous
         path, signatures = kept_charter(member.folder, previous or digest)
         if not previous or not path.exists():
@@ -79,33 +83,78 @@ def agreed_for(member: MemberFolder, digest: str) -> Agreed:
             )
 
 
-def check_later(done: Checked, files: Mapping[str, bytes], charter: Charter) -> str:
-    """That the versions since follow one another and are signed; the organisation's key in the last of them.
+@dataclass(frozen=True)
+class Chain:
+    """The charter of a job and the versions since; each is signed by all its members and follows the one before.
+
+    Attributes
+    ----------
+    hashes : of all of them, the job's first
+    newest : the last of them
+    broken : places in `hashes` of versions that too few members signed with keys that the one before names for them
+    """
+
+    hashes: tuple[str, ...]
+    newest: Charter
+    broken: tuple[int, ...]
+
+
+def read_chain(files: Mapping[str, bytes], charter: Charter, digest: str) -> Chain:
+    """The versions since a charter, each checked for itself and as the next of the one before.
+
+    More members than may collude, `protection.c` of the one before, have to have signed with keys they had there: of
+    these one at least is honest. Whoever has none of those keys could else write a next version of its own.
 
     Raises
     ------
-    InvalidArchive : one does not hold
+    InvalidArchive : one does not follow, or is not signed by all
     """
-    name, digest, newest = done.manifest.organisation, done.manifest.charter, charter
     try:
         # Archives from before charters were kept have none.
         found = parsed(_LATER, json.loads(files.get(LATER, b"[]")), LATER)
     except (ValueError, RecursionError):
         raise InvalidArchive(f"{LATER}: is no list of charters") from None
+    newest, hashes, broken = charter, [digest], []
     for it in found:
         content = it.charter.encode()
         try:
             after = parse_toml(content, Charter, LATER)
-            check_follows(newest, digest, after)
+            check_follows(newest, hashes[-1], after)
         except InputError as error:
             raise InvalidArchive(f"{LATER}: {error}") from None
-        newest, digest = after, charter_hash(content)
+        digest = charter_hash(content)
         for one in after.members:
             if not signature_fits(it.signatures.get(one.name, ""), one.identity_key, digest):
                 raise InvalidArchive(f"{LATER}: no signature of '{one.name}' fits version {after.version}")
-    if found:
+        known = {one.identity_key for one in newest.members} & {one.identity_key for one in after.members}
+        if len(known) <= newest.protection.c:
+            broken.append(len(hashes))
+        newest = after
+        hashes.append(digest)
+    return Chain(tuple(hashes), newest, tuple(broken))
+
+
+def check_later(done: Checked, chain: Chain, pinned: Pinned) -> str:
+    """That the newest version is the job's own consortium's; the organisation's key in it.
+
+    Raises
+    ------
+    InvalidArchive : it does not have the organisation, or may be anybody's
+    """
+    name, newest = done.manifest.organisation, chain.newest
+    given = None if pinned.charter is None else charter_hash(pinned.charter)
+    # What comes before a version that the reader knows is proved by the hashes in it.
+    known = chain.hashes.index(given) if given in chain.hashes else 0
+    doubtful = [it for it in chain.broken if it > known]
+    if doubtful and pinned.identity_key is None:
+        raise InvalidArchive(
+            f"{LATER}: too few members signed the version after {chain.hashes[doubtful[0] - 1][:12]}… with the keys "
+            "they had before; it may be anybody's: give the newest charter (--charter) or today's key (--identity)"
+        )
+    if len(chain.hashes) > 1:
         done.lines.append(
-            f"later charters: {len(found)}, up to version {newest.version}, each follows the one before and is signed"
+            f"later charters: {len(chain.hashes) - 1}, up to version {newest.version}, each follows the one before and "
+            "is signed"
         )
     own = newest.member(name)
     if own is None:

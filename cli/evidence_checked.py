@@ -24,6 +24,14 @@ class Checked:
     open: list[str] = field(default_factory=list)
 
 
+@dataclass(frozen=True)
+class Pinned:
+    """What the reader knows from elsewhere: a charter file's bytes, an identity key; None where it knows neither."""
+
+    charter: bytes | None = None
+    identity_key: str | None = None
+
+
 def file_of(files: Mapping[str, bytes], name: str) -> bytes:
     """A file's bytes.
 

@@ -81,7 +81,7 @@ def collect(member: MemberFolder, job: str, now: datetime) -> bytes:
     files = {
         "charter.toml": read_file(agreed.charter),
         "charter-signatures.json": read_file(agreed.signatures),
-        LATER: _json(agreed.later),
+        LATER: _json([it.model_dump(mode="json") for it in agreed.later]),
         "organisation.json": _json(_organisation(member, verified)),
         "versions.json": _json(_versions(verified)),
         "job.json": _json(

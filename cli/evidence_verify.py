@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from pydantic import ValidationError
 
-from hansa.cli.evidence_charters import check_later
-from hansa.cli.evidence_checked import Checked, file_of, json_of
+from hansa.cli.evidence_charters import Chain, check_later, read_chain
+from hansa.cli.evidence_checked import Checked, Pinned, file_of, json_of
 from hansa.cli.evidence_decisions import decisions_of
 from hansa.cli.evidence_receipts import check_older, check_outbox, check_receipts
 from hansa.contract.archive import InvalidArchive, read_signed
@@ -35,14 +34,6 @@ SAID_ONLY = (
     "forgotten.json",
     "readme.txt",
 )
-
-
-@dataclass(frozen=True)
-class Pinned:
-    """What the reader knows from elsewhere: a charter file's bytes, an identity key; None where it knows neither."""
-
-    charter: bytes | None = None
-    identity_key: str | None = None
 
 
 def check_archive(content: bytes, pinned: Pinned) -> Checked:
@@ -90,25 +81,26 @@ def _check_charter(done: Checked, files: Mapping[str, bytes], pinned: Pinned) ->
     own = charter.member(manifest.organisation)
     if own is None:
         raise InvalidArchive(f"the charter does not have '{manifest.organisation}'")
-    if check_later(done, files, charter) != manifest.identity_key:
+    chain = read_chain(files, charter, manifest.charter)
+    if check_later(done, chain, pinned) != manifest.identity_key:
         raise InvalidArchive(f"the charter does not name the manifest's key for '{manifest.organisation}'")
     done.lines.append(f"signer: the charter names this key for '{own.name}' ({own.controller})")
-    _check_pinned(done, charter, pinned)
+    _check_pinned(done, chain, pinned)
     return charter
 
 
-def _check_pinned(done: Checked, charter: Charter, pinned: Pinned) -> None:
+def _check_pinned(done: Checked, chain: Chain, pinned: Pinned) -> None:
     key = done.manifest.identity_key
     if pinned.identity_key is not None:
         if pinned.identity_key != key:
             raise InvalidArchive(f"it is signed by the key {key}, and the one given is {pinned.identity_key}")
         done.lines.append("pinned: it is the identity key that was given")
     if pinned.charter is not None:
-        if charter_hash(pinned.charter) != done.manifest.charter:
-            raise InvalidArchive(
-                f"its charter ({done.manifest.charter}) is not the one given ({charter_hash(pinned.charter)})"
-            )
-        done.lines.append("pinned: its charter is the one that was given, byte for byte")
+        given = charter_hash(pinned.charter)
+        if given not in chain.hashes:
+            raise InvalidArchive(f"its charter ({done.manifest.charter}) is not the one given ({given})")
+        whose = "its charter" if given == chain.hashes[0] else "a later version of its charter"
+        done.lines.append(f"pinned: {whose} is the one that was given, byte for byte")
     if pinned == Pinned():
         done.open.append(
             f"whose key it is was not checked: give --charter or --identity from elsewhere, or compare the charter's "

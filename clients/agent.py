@@ -70,7 +70,7 @@ def build(folder: Path, config: MemberConfig, *, isolated: bool, table: pl.DataF
     from hansa.clients.witnesses import Witnesses
     from hansa.contract.errors import CharterError
     from hansa.contract.keys import SigningKey, from_text, read_private, to_text
-    from hansa.contract.signatures import keep_charter, pin, verify_charter
+    from hansa.contract.signatures import pin, verify_charter
     from hansa.models.registry import check_distribution, load_model
 
     verified = verify_charter(folder / config.charter, folder / config.signatures)
@@ -88,7 +88,6 @@ def build(folder: Path, config: MemberConfig, *, isolated: bool, table: pl.DataF
     sealing_key = _sealing_key(folder, member) if charter.protection.masked else None
     # Only now: a charter that is not this member's own must not displace the one that is.
     pinned = pin(folder, verified)
-    keep_charter(folder, folder / config.charter, folder / config.signatures)
     model = load_model(charter.task.model, charter.task.features)
     table = read_source(config.data, folder) if table is None else table
     records = encode(table, charter.task.features, origin(config.data, folder))
@@ -101,7 +100,7 @@ def build(folder: Path, config: MemberConfig, *, isolated: bool, table: pl.DataF
         )
     floor = charter.metrics.seconds_floor
     membership = Membership(config.name, charter, verified.hash, identity, frozenset(pinned.superseded))
-    attempts = AttemptLog(folder / "agent.sqlite", verified.hash)
+    attempts = AttemptLog(folder / "agent.sqlite", verified.hash, first=not pinned.superseded)
     budget, witnesses, starts = None, None, None
     if charter.privacy.noise != "none":
         budget = _open_budget(folder, config, charter, records, identifying(table, charter.task.features))

@@ -86,12 +86,17 @@ class Upload:
 class AttemptLog:
     """Opened once by the agent, which alone writes it; safe to call from several threads.
 
+    Parameters
+    ----------
+    charter : hash of the one that is obeyed; jobs that are proposed belong to it
+    first : it is the first that was obeyed
+
     Raises
     ------
     HansaError : the file is damaged; says what to do
     """
 
-    def __init__(self, path: Path | str, charter: str = "") -> None:
+    def __init__(self, path: Path | str, charter: str = "", *, first: bool = False) -> None:
         self._charter = charter
         self._lock = threading.Lock()
         self._file = agent_records(path)
@@ -101,6 +106,15 @@ class AttemptLog:
             self._db.execute("ALTER TABLE uploads ADD COLUMN multiplier REAL")
         if "charter" not in {name for _, name, *_ in self._db.execute("PRAGMA table_info(jobs)")}:
             self._db.execute("ALTER TABLE jobs ADD COLUMN charter TEXT NOT NULL DEFAULT ''")
+            if first:
+                # Of a file from before that: there was no other charter.
+                self._db.execute("UPDATE jobs SET charter = ?", (charter,))
+        # Whoever said yes to a job said it under its charter.
+        self._db.execute(
+            "UPDATE jobs SET state = 'closed', reason = 'its charter was superseded', changed = ? "
+            "WHERE state != 'closed' AND charter NOT IN ('', ?)",
+            (time.time(), charter),
+        )
 
     def ask(self, plan: JobPlan) -> str:
         """Note a job that the operator proposes; returns its state. The first plan of a job stands.

@@ -49,11 +49,12 @@ class Pin(Frozen):
 
 @dataclass(frozen=True)
 class VerifiedCharter:
-    """A charter under which every member's signature stands."""
+    """A charter under which every member's signature stands; `content` are the file's bytes."""
 
     charter: Charter
     hash: str
     signatures: Mapping[str, str]
+    content: bytes
 
 
 def read_charter(path: Path) -> tuple[Charter, str]:
@@ -136,7 +137,7 @@ def verify_charter(charter_path: Path, signatures_path: Path) -> VerifiedCharter
             f"{signatures_path}: the signature of member '{missing[0]}' is missing{_and_more(missing)}; "
             f"it signs with: hansa charter sign {charter_path.name} --name {missing[0]} --identity FILE"
         )
-    return VerifiedCharter(charter, digest, signed.signatures)
+    return VerifiedCharter(charter, digest, signed.signatures, content)
 
 
 def read_pin(folder: Path) -> Pin | None:
@@ -181,8 +182,12 @@ def check_pin(folder: Path, verified: VerifiedCharter) -> Pin | None:
 
 
 def pin(folder: Path, verified: VerifiedCharter) -> Pin:
-    """Check and write the pin, durably: once this returns, an older version is refused even after a crash."""
+    """Check and write the pin, durably: once this returns, an older version is refused even after a crash.
+
+    The charter is kept, too (`kept_charter`).
+    """
     before = check_pin(folder, verified)
+    keep_charter(folder, verified)
     if before is not None and before.hash == verified.hash:
         return before
     superseded = () if before is None else (*before.superseded, before.hash)
@@ -202,12 +207,14 @@ def kept_charter(folder: Path, digest: str) -> tuple[Path, Path]:
     return kept / f"{digest}.toml", kept / f"{digest}.signatures.json"
 
 
-def keep_charter(folder: Path, charter: Path, signatures: Path) -> None:
-    """Keep a charter that this member obeys from now on: what is done under it is proved with it later."""
-    content, signed = read_file(charter), read_file(signatures)
-    for path, bytes_ in zip(kept_charter(folder, charter_hash(content)), (content, signed), strict=True):
-        if not path.exists():
-            write_atomically(path, bytes_, mode=0o600)
+def keep_charter(folder: Path, verified: VerifiedCharter) -> None:
+    """Keep a charter that this member obeys: what is done under it is proved with it later."""
+    path, signatures = kept_charter(folder, verified.hash)
+    path.parent.mkdir(mode=0o700, exist_ok=True)
+    if not signatures.exists():
+        write_signatures(signatures, Signatures(charter=verified.hash, signatures=dict(verified.signatures)))
+    if not path.exists():
+        write_atomically(path, verified.content, mode=0o600)
 
 
 def signature_fits(signature: str, identity_key: str, digest: str) -> bool:

@@ -46,8 +46,11 @@ def serve(options: argparse.Namespace) -> None:
         job = options.config.parent / "job.toml"
         own_job = job if not options.keep and job.is_file() else None
         desk = open_desk(config, options.config.parent, superlink, own_job=own_job)
-        for it in desk.stop_what_is_of_another_charter():
-            log.warning("job %s is of another charter and was stopped", it.job)
+        stopped, strange = desk.stop_what_was_superseded()
+        for it in stopped:
+            log.warning("job %s was stopped: it is of the charter before", it.job)
+        for it in strange:
+            log.warning("job %s is of a charter that is not known here; no attempt of it is signed", it.job)
         end_keeper = None
         try:
             if options.keep:

@@ -73,12 +73,16 @@ class ControlDesk:
             raise Conflict(f"job {job.job} {self._of_another(job)}; submit a new job")
         return self.store.jobs.want(job.job, "run", by, reason, only_own=only_own)
 
-    def stop_what_is_of_another_charter(self) -> list[JobRecord]:
-        """Stop the jobs that no member would go on with, since its charter is another one now; these jobs."""
-        found = [it for it in self.store.jobs.unfinished() if it.charter != self.charter_hash]
-        for it in found:
+    def stop_what_was_superseded(self) -> tuple[list[JobRecord], list[JobRecord]]:
+        """Stop the jobs of the charter before, with which no member goes on; these, and those of other charters.
+
+        The others may be another consortium's, or those of a control with a newer charter: they are let be.
+        """
+        others = [it for it in self.store.jobs.unfinished() if it.charter != self.charter_hash]
+        before = [it for it in others if it.charter == self.charter.previous]
+        for it in before:
             self.store.jobs.settle(it.job, "stopped", self._of_another(it), "control")
-        return found
+        return before, [it for it in others if it not in before]
 
     def _of_another(self, job: JobRecord) -> str:
         return (

@@ -19,7 +19,8 @@ from cli_side import Commands, commands
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hansa.cli.evidence_verify import Pinned, check_archive
+from hansa.cli.evidence_checked import Pinned
+from hansa.cli.evidence_verify import check_archive
 from hansa.contract.archive import (
     MANIFEST,
     SIGNATURE,

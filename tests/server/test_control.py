@@ -221,9 +221,15 @@ def test_a_stopped_job_can_be_resumed(desk: ControlDesk) -> None:
 
 def test_jobs_of_the_charter_before_end_and_are_not_resumed(desk: ControlDesk) -> None:
     submit(desk)
-    assert desk.stop_what_is_of_another_charter() == []
-    later = replace(desk, charter_hash="1" * 64)
-    assert [it.job for it in later.stop_what_is_of_another_charter()] == [JOB]
+    assert desk.stop_what_was_superseded() == ([], [])
+    # Another consortium's control at the same store lets it be.
+    stopped, strange = replace(desk, charter_hash="1" * 64).stop_what_was_superseded()
+    assert (stopped, [it.job for it in strange]) == ([], [JOB])
+    assert desk.job(JOB).status == "queued"
+    after = desk.charter.model_copy(update={"version": 2, "previous": desk.charter_hash})
+    later = replace(desk, charter=after, charter_hash="1" * 64)
+    stopped, strange = later.stop_what_was_superseded()
+    assert ([it.job for it in stopped], strange) == ([JOB], [])
     job = later.job(JOB)
     assert job.status == "stopped"
     assert f"is bound to charter {desk.charter_hash[:12]}" in (job.reason or "")
