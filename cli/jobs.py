@@ -13,9 +13,6 @@ from hansa.contract.errors import HansaError, InputError
 
 if TYPE_CHECKING:
     from hansa.cli.control_client import Control
-    from hansa.cli.instance import MemberFolder
-    from hansa.contract.jobs import JobPlan
-    from hansa.server.records import JobRecord
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, help="Submit, follow, stop, resume and export jobs."
@@ -53,21 +50,24 @@ def submit(
     as_json: JsonOption = False,
 ) -> None:
     """Submit a job; it starts when the members it needs are there."""
+    from hansa.cli.jobs_plan import plan_of
+    from hansa.cli.jobs_shown import say_job
+
     changes = [*(settings or []), *([f"rounds={rounds}"] if rounds else [])]
     # A control elsewhere says nothing of a scenario's job, unless its instance is named too.
     remote = control is not None and instance is None
-    plan = _plan(name, file, changes, pins or [], instance, remote=remote)
+    plan = plan_of(name, file, changes, pins or [], instance, remote=remote)
     with reach(control, instance, "write") as desk:
         known = desk.jobs() if if_none else []
         if not known and start is not None:
             from hansa.cli.starting import read_start, submit_from
 
             begun, sentence = submit_from(desk, plan, read_start(start))
-            _say(begun, as_json)
+            say_job(begun, as_json=as_json)
             if not as_json:
                 typer.echo(sentence)
             return
-        _say(known[-1] if known else desk.submit(plan), as_json)
+        say_job(known[-1] if known else desk.submit(plan), as_json=as_json)
 
 
 @app.command("list")
@@ -75,19 +75,15 @@ def list_jobs(
     control: ControlOption = None, instance: InstanceOption = None, as_json: JsonOption = False
 ) -> None:
     """All jobs, the newest last."""
-    from hansa.cli.listing import print_json, print_table, shown_time
+    from hansa.cli.jobs_shown import print_jobs
+    from hansa.cli.listing import print_json
 
     with reach(control, instance) as desk:
         jobs = desk.jobs()
     if as_json:
         print_json(jobs)
-        return
-    rows = (
-        (it.job[:8], it.name, it.status, f"{it.round} of {it.plan.rounds}", shown_time(it.created), it.reason)
-        for it in jobs
-    )
-    columns = ("job", "name", "status", "rounds", "submitted", "reason")
-    print_table(columns, rows, nothing="no job yet; submit one with: hansa jobs submit")
+    else:
+        print_jobs(jobs)
 
 
 @app.command()
@@ -98,29 +94,15 @@ def show(
     as_json: JsonOption = False,
 ) -> None:
     """One job: how far it is, and why it is where it is."""
-    from hansa.cli.listing import print_facts, print_json, shown_numbers, shown_time
+    from hansa.cli.jobs_shown import print_job
+    from hansa.cli.listing import print_json
 
     with reach(control, instance) as desk:
-        it = choose_job(desk, job)
+        found = choose_job(desk, job)
     if as_json:
-        print_json(it)
-        return
-    plan = it.plan
-    print_facts(
-        (
-            ("job", it.job),
-            ("name", it.name),
-            ("status", it.status + (f" ({it.wanted} asked for)" if it.wanted != "run" else "")),
-            ("reason", it.reason),
-            ("rounds", f"{it.round} of {plan.rounds}, {it.attempt} attempts"),
-            ("rule", f"{plan.rule.name}, {plan.steps} steps at home" if plan.steps > 1 else plan.rule.name),
-            ("pinned", shown_numbers(plan.pinned)),
-            ("charter", it.charter),
-            ("submitted", shown_time(it.created)),
-            ("changed", shown_time(it.updated)),
-            ("held by", it.holder),
-        )
-    )
+        print_json(found)
+    else:
+        print_job(found)
 
 
 @app.command()
@@ -131,8 +113,10 @@ def stop(
     as_json: JsonOption = False,
 ) -> None:
     """Stop a job after the attempt under way; `resume` goes on from its last round."""
+    from hansa.cli.jobs_shown import say_job
+
     with reach(control, instance, "write") as desk:
-        _say(desk.stop(_unfinished(desk, job)), as_json)
+        say_job(desk.stop(_unfinished(desk, job)), as_json=as_json)
 
 
 @app.command()
@@ -143,8 +127,10 @@ def pause(
     as_json: JsonOption = False,
 ) -> None:
     """Pause a job after the attempt under way."""
+    from hansa.cli.jobs_shown import say_job
+
     with reach(control, instance, "write") as desk:
-        _say(desk.pause(_unfinished(desk, job)), as_json)
+        say_job(desk.pause(_unfinished(desk, job)), as_json=as_json)
 
 
 @app.command()
@@ -155,8 +141,11 @@ def resume(
     as_json: JsonOption = False,
 ) -> None:
     """Go on with a paused, stopped or failed job, from its last round."""
+    from hansa.cli.jobs_shown import say_job
+
     with reach(control, instance, "write") as desk:
-        _say(desk.resume(_unfinished(desk, job, ("paused", "stopped", "failed"))), as_json)
+        found = _unfinished(desk, job, ("paused", "stopped", "failed"))
+        say_job(desk.resume(found), as_json=as_json)
 
 
 @app.command()
@@ -197,29 +186,9 @@ def import_(
 ) -> None:
     """Bring an organisation a model of a job in which it took no part, so that in mode `he` a job may start from it."""
     from hansa.cli.instance import choose_member
-    from hansa.cli.starting import read_start
-    from hansa.clients.starting import import_start
-    from hansa.contract.charter import Charter
-    from hansa.contract.typed import read_toml
+    from hansa.cli.jobs_import import import_model
 
-    member = choose_member(org, folder, instance)
-    read = read_start(file)
-    if read.personal:
-        raise InputError(
-            f"{file}: holds an organisation's own version, fitted without noise, which is not to leave it; "
-            "have it written anew with: hansa jobs export --federated"
-        )
-    charter = read_toml(member.charter, Charter)
-    if read.start.contract != charter.task.features.digest:
-        raise InputError(
-            f"{file}: the model was trained under another feature contract ({read.start.contract[:8]}, the "
-            f"charter's is {charter.task.features.digest[:8]}): its columns mean others"
-        )
-    path = import_start(member.folder, read.start, read.weights)
-    typer.echo(
-        f"{path}: the model of job {read.start.job[:8]}, {read.start.parameters} weights, "
-        f"SHA-256 {read.start.weights}; a job whose plan names that digest may start from it here"
-    )
+    typer.echo(import_model(choose_member(org, folder, instance), file))
 
 
 @app.command()
@@ -242,9 +211,6 @@ def export(
 
     At an organisation (--org or --folder) also its personal version, which never left that folder.
     """
-    from hansa.cli.listing import print_json
-    from hansa.contract.typed import write_atomically
-
     if out.suffix in (".safetensors", ".json"):
         raise InputError(f"--out {out}: expected a folder; the files get their names from the job")
     if org is not None or folder is not None:
@@ -255,25 +221,15 @@ def export(
         said = export_personal(member, job, out, force=force, as_json=as_json, federated=federated)
         typer.echo(said)
         return
+    from hansa.cli.jobs_export import export_released
+    from hansa.cli.listing import print_json
+
     with reach(control, instance) as desk:
-        found = choose_job(desk, job)
-        release = desk.release(found.job)
-        tensors = desk.release_tensors(found.job)
-    paths = [out / f"{release.name}{suffix}" for suffix in (".safetensors", ".json")]
-    for path in paths:
-        if path.exists() and not force:
-            raise InputError(f"{path}: is there already; --force replaces it")
-    try:
-        write_atomically(paths[0], tensors)
-        write_atomically(paths[1], release.model_dump_json(indent=2).encode() + b"\n")
-    except OSError as error:
-        raise InputError(f"--out {out}: cannot be written ({error.strerror})") from None
+        release, said = export_released(desk, choose_job(desk, job), out, force=force)
     if as_json:
         print_json(release)
     else:
-        typer.echo(
-            f"{paths[0]}: model of round {release.round}, {release.parameters} parameters; see {paths[1]}"
-        )
+        typer.echo(said)
 
 
 @app.command()
@@ -317,32 +273,21 @@ def knobs(
     as_json: JsonOption = False,
 ) -> None:
     """A job's hyper-parameters and how far the charter lets them move."""
-    from hansa.cli.listing import print_json, print_table, shown_time
+    from hansa.cli.jobs_plan import numbers
+    from hansa.cli.jobs_shown import print_knobs
+    from hansa.cli.listing import print_json
     from hansa.server.replies import KnobChange
 
     with reach(control, instance, "write" if settings else "read") as desk:
         found = choose_job(desk, job)
         if settings:
-            states = desk.set_knobs(found.job, KnobChange(values=_numbers("--set", settings), reason=reason))
+            states = desk.set_knobs(found.job, KnobChange(values=numbers("--set", settings), reason=reason))
         else:
             states = desk.knobs(found.job)
     if as_json:
         print_json(states)
-        return
-    rows = (
-        (
-            it.name,
-            f"{it.value:g}",
-            f"{it.low:g} to {it.high:g}",
-            _yes(it.pinned),
-            it.set_by,
-            shown_time(it.at),
-            it.reason,
-        )
-        for it in states
-    )
-    columns = ("knob", "value", "range", "pinned", "set by", "at", "reason")
-    print_table(columns, rows, nothing="the charter opens no knob")
+    else:
+        print_knobs(states)
 
 
 @app.command()
@@ -360,24 +305,14 @@ def approve(
     instance: InstanceOption = None,
 ) -> None:
     """At an organisation: say yes to a job, so that its agent takes part. Works on the agent's own socket."""
-    from hansa.cli.agent_client import command_agent
-    from hansa.cli.budgets_decide import approved, who_decides
     from hansa.cli.instance import choose_member
+    from hansa.cli.jobs_approve import approve_job
 
     if max_epsilon is not None and not 0 < max_epsilon <= 100:
         raise InputError(f"--max-epsilon {max_epsilon:g}: expected a number above 0, at most 100")
     member = choose_member(org, folder, instance)
-    job = _whole_id(member, job)
-    answer = command_agent(
-        member, "approve", job=job, grant=grant, max_epsilon=max_epsilon, by=who_decides(by)
-    )
-    does = "takes no further part" if answer.get("used_up") else "takes part"
-    why = ", which took as much already" if answer.get("used_up") else ""
-    typer.echo(f"{member.config.name} {does} in job {job}{why}; {approved(answer)}")
-    if start := answer.get("start"):
-        typer.echo(
-            f"it starts from the model of job {start['job']}, SHA-256 of its weights {start['weights']}"
-        )
+    for line in approve_job(member, job, grant=grant, max_epsilon=max_epsilon, by=by):
+        typer.echo(line)
 
 
 def _unfinished(desk: Control, job: str | None, rather: Sequence[str] = ("running",)) -> str:
@@ -385,88 +320,3 @@ def _unfinished(desk: Control, job: str | None, rather: Sequence[str] = ("runnin
     if found.status == "finished":
         raise HansaError(f"job {found.job[:8]} is finished; a new one starts with: hansa jobs submit")
     return found.job
-
-
-def _whole_id(member: MemberFolder, beginning: str) -> str:
-    """The one job of the agent that begins so; what the agent does not know is left for it to refuse."""
-    from hansa.cli.agent_client import command_agent
-
-    known = [it["job"] for it in command_agent(member, "jobs")["jobs"]]
-    found = [it for it in known if it.startswith(beginning)]
-    if beginning in known or not found:
-        return beginning
-    if len(found) > 1:
-        raise InputError(f"job {beginning}: {len(found)} jobs begin so: {', '.join(found)}")
-    return str(found[0])
-
-
-def _plan(
-    name: str | None,
-    file: Path | None,
-    changes: list[str],
-    pins: list[str],
-    instance: Path | None,
-    *,
-    remote: bool,
-) -> JobPlan:
-    from hansa.cli.instance import find_instance
-    from hansa.cli.overrides import override_job
-    from hansa.contract.charter import Charter, Mechanism, Mode, PrivacyPlan
-    from hansa.contract.plan import check_mechanism, check_privacy, check_rule, make_plan
-    from hansa.contract.scenario import ScenarioJob
-    from hansa.contract.typed import read_toml
-
-    mode: Mode = "clear"
-    mechanism: Mechanism = "gradient"
-    privacy = PrivacyPlan()
-    pinned = _numbers("--pin", pins)
-    if file is not None:
-        job, origin = read_toml(file, ScenarioJob), file
-        name = name or file.stem
-    elif remote:
-        job, origin = ScenarioJob(), Path("job")
-    else:
-        found = find_instance(instance)
-        job, origin = found.job, found.folder
-        name = name or found.facts.name
-        # The charter lies with control; where it is not at hand control checks the rule alone.
-        if found.charter.exists():
-            charter = read_toml(found.charter, Charter)
-            mode, privacy = charter.protection.mode, charter.privacy
-            mechanism = charter.training.mechanism
-    plan = make_plan(name or "job", override_job(job, changes, origin))
-    check_rule(plan, mode)
-    check_privacy(plan, privacy)
-    check_mechanism(plan, mechanism)
-    return plan.model_copy(update={"pinned": pinned}) if pinned else plan
-
-
-def _numbers(option: str, settings: list[str]) -> dict[str, float]:
-    found = {}
-    for setting in settings:
-        name, separator, text = setting.partition("=")
-        try:
-            found[name.strip()] = float(text)
-        except ValueError:
-            separator = ""
-        if not separator:
-            raise InputError(f"{option} {setting}: expected KNOB=NUMBER, e.g. {option} server_rate=0.1")
-    return found
-
-
-def _say(job: JobRecord, as_json: bool) -> None:
-    from hansa.cli.listing import print_json
-
-    if as_json:
-        print_json(job)
-        return
-    asked = {
-        "pause": "; it pauses after the attempt under way",
-        "stop": "; it stops after the attempt under way",
-    }
-    more = asked.get(job.wanted, "") if job.status in ("queued", "running") else ""
-    typer.echo(f"job {job.job} ({job.name}) is {job.status}, round {job.round} of {job.plan.rounds}{more}")
-
-
-def _yes(value: bool) -> str:
-    return "yes" if value else ""

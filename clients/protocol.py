@@ -2,86 +2,57 @@
 
 Bytes in, bytes out. The agent obeys the charter it signed and the operator's signature, not
 whoever speaks: both are checked before anything else, every refusal is typed and signed.
+`Agent._obey` has what is checked of any request, in order; each kind has a module of its own:
+`greeting`, `approval`, `orders`, `follow_ups`, `blind_requests` and `closing`.
 """
 
 from __future__ import annotations
 
 import logging
-import math
 import threading
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, assert_never
+from typing import TYPE_CHECKING, assert_never
 
-from numpy.typing import NDArray
-
-from hansa.clients.approval import approved, check_known, check_not_frozen, propose
-from hansa.clients.attempt_log import AcceptedAttempt, AttemptLog
-from hansa.clients.budget import Budget, Paid
-from hansa.clients.checks import (
-    check_applied,
-    check_charter,
-    check_grid,
-    check_grids,
-    check_groups,
-    check_operator,
-    check_order,
-    check_tried,
-    check_unmasked,
-)
+from hansa.clients.approval import approved, check_known, propose
+from hansa.clients.attempt_log import AttemptLog
+from hansa.clients.blind_requests import BlindRequests
+from hansa.clients.budget import Budget
+from hansa.clients.checks import check_charter, check_grids, check_operator
+from hansa.clients.closing import Closing
+from hansa.clients.follow_ups import FollowUps
 from hansa.clients.forgotten import Forgotten
+from hansa.clients.greeting import Greeting
 from hansa.clients.leaving import Sender
 from hansa.clients.masked import MaskedAttempts
 from hansa.clients.membership import Membership
+from hansa.clients.orders import Orders
 from hansa.clients.outbox import Outbox
 from hansa.clients.repeats import Repeats
 from hansa.clients.seldom import Seldom
-from hansa.clients.starting import check_sent, check_start
+from hansa.clients.starting import check_start
+from hansa.clients.subjects import concerns_of, subject_of
 from hansa.clients.turns import Turn, Turns
 from hansa.clients.witnesses import Witnesses
 from hansa.clients.work import Forgetting, Work
-from hansa.contract.blind_messages import (
-    ENCRYPTED_SUM,
-    SEALED_KEYS,
-    SEALED_STATE,
-    ApplyRequest,
-    Held,
-    KeysRequest,
-    ReloadRequest,
-)
-from hansa.contract.bounded import BoundedDict
+from hansa.contract.blind_messages import ApplyRequest, Held, KeysRequest, ReloadRequest
 from hansa.contract.errors import InputError, MessageError, RefusalError
 from hansa.contract.jobs import JobPlan
-from hansa.contract.keys import to_text
 from hansa.contract.logs import about, now_about, places_of
 from hansa.contract.messages import (
     FACT_CHARACTERS,
-    PREKEYS,
-    AgreeReply,
     AgreeRequest,
-    CloseReply,
     CloseRequest,
-    Finish,
-    HelloReply,
     HelloRequest,
     JobReply,
     JobRequest,
-    Order,
-    Receipt,
     RefusalReply,
     Reply,
     ReplyHeader,
-    Request,
-    Seen,
     TrainRequest,
-    UnmaskReply,
     UnmaskRequest,
-    UploadReply,
-    WitnessReply,
     WitnessRequest,
 )
-from hansa.contract.segments import HE_PRIME, PREPARATION, STEP, UPDATE
-from hansa.contract.statements import active_statement, finish_statement, receipt_statement
 from hansa.contract.statistics import preparation_length
 from hansa.contract.typed import clipped
 from hansa.contract.wire import (
@@ -96,12 +67,9 @@ from hansa.contract.wire import (
     segments_of,
     unpack,
 )
-from hansa.secagg.active_set import check_active_set, check_dropped
-from hansa.secagg.finishing import check_finish
-from hansa.secagg.member import MemberAttempt
 from hansa.secagg.parties import Parties
 from hansa.secagg.ring import PrekeyRing
-from hansa.secagg.starts import Starts, seen_valid
+from hansa.secagg.starts import Starts
 
 if TYPE_CHECKING:
     # It brings TenSEAL, which only mode `he` needs.
@@ -109,36 +77,13 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("hansa.agent")
 
-
 # Refusals of requests that nobody we know has signed.
 UNSIGNED = ("not-operator", "protocol-number")
-_MOST_LIMITED = 1000
-# An attempt under a charter without noise.
-NOTHING_PAID = Paid(noise={}, receipt=Receipt())
 
 
 def _clipped_facts(facts: Mapping[str, str | int]) -> dict[str, str | int]:
     """Facts as short as a reply's may be; they may quote the request."""
     return {key: clipped(it, FACT_CHARACTERS) if isinstance(it, str) else it for key, it in facts.items()}
-
-
-def _subject(body: Request) -> dict[str, str | int | None]:
-    """What lines about a request are about."""
-    order = getattr(body, "order", None)
-    if order is not None:
-        return {"job": order.job, "attempt": order.attempt, "round": order.base}
-    plan = getattr(body, "plan", None)
-    job = plan.job if plan is not None else getattr(body, "job", None)
-    return {"job": job, "attempt": getattr(body, "attempt", None)}
-
-
-def _concerns(body: Request) -> tuple[str, int, str]:
-    """Job, attempt and digest of the order that a request is about; empty and 0 where it is about none."""
-    if isinstance(body, TrainRequest | ApplyRequest):
-        return body.order.job, body.order.attempt, body.order.digest
-    if isinstance(body, JobRequest):
-        return body.plan.job, 0, ""
-    return getattr(body, "job", ""), getattr(body, "attempt", 0), ""
 
 
 class Agent:
@@ -189,23 +134,35 @@ class Agent:
         self._forgetting = threading.Lock()
         self._monotonic = monotonic
         self._now = now
-        self._parties = Parties.of(membership.charter, membership.charter_hash)
+        parties = Parties.of(membership.charter, membership.charter_hash)
         # What leaves is written down there before it does; None where it does not leave this process.
         self.outbox = outbox
         self.forgotten = forgotten
-        # Attempts whose upload is being computed now.
-        self._computing: set[tuple[str, int]] = set()
         self._sender = Sender(membership.charter, attempts.plan)
         # Keys and models of mode `he`.
         self.blind = blind
         self._masked = None
         if ring is not None:
-            self._masked = MaskedAttempts(self._parties, ring, monotonic, witnesses)
+            self._masked = MaskedAttempts(parties, ring, monotonic, witnesses)
         self._strangers = Seldom(monotonic)
         self._jobs = Turns(pace, monotonic)
         self._repeats = Repeats()
-        # Jobs whose newest order had too many unfinished attempts before it, with what it proved of them.
-        self._limited: BoundedDict[str, None] = BoundedDict(_MOST_LIMITED)
+        self._greeting = Greeting(membership, self.started, isolated, self.starts, self._masked, budget)
+        self._orders = Orders(
+            membership,
+            attempts,
+            parties,
+            work=self._at_work,
+            reply=self._reply,
+            starts=self.starts,
+            masked=self._masked,
+            budget=budget,
+            witnesses=witnesses,
+            blind=blind,
+        )
+        self._follow_ups = FollowUps(membership, attempts, parties, self._masked, budget, witnesses)
+        self._blind_requests = BlindRequests(membership.charter, attempts, self._at_work, blind)
+        self._closing = Closing(attempts, self._at_work, blind, self._masked)
         # Where the ledger's file alone is an older copy, this member's own record of uploads says so at once.
         own = attempts.highest_receipt()
         if witnesses is not None and own is not None:
@@ -254,7 +211,11 @@ class Agent:
         """Compute on these entities no more; returns the attempts under way, which may still hold them."""
         with self._forgetting:
             self._work = self._records.without(entities)
-        return sorted(self._computing)
+        return sorted(self._orders.computing)
+
+    def _at_work(self) -> Work:
+        """What computes on the records now; whoever is forgotten meanwhile is in none that is looked up later."""
+        return self._work
 
     @property
     def _records(self) -> Forgetting:
@@ -300,347 +261,63 @@ class Agent:
         return self._reply(asked, reply, {})
 
     def _obey(self, request: bytes, asked: str, turn: Turn) -> bytes:
+        """Check what every request must be, then what its kind must be, and answer it.
+
+        First who speaks, under which charter; then, of a job, whether this member knows it; then, alone
+        among the requests of that job, whatever its kind asks for.
+        """
         began = self._monotonic()
         if self._masked is not None:
             self._masked.drop_old()
         packed = unpack(request)
-        check_operator(packed, self.membership.charter)
-        header = request_header(packed)
         membership = self.membership
+        check_operator(packed, membership.charter)
+        header = request_header(packed)
         check_charter(
             header.charter, membership.charter_hash, membership.charter, self._now(), membership.superseded
         )
         body = header.body
-        now_about(**_subject(body))
-
-        turn.about(*_concerns(body))
-        if isinstance(body, HelloRequest):
-            if self._masked is None or body.prekeys == 0:
-                return self._reply(asked, *self._hello(body))
-            return self._repeats.answer(asked, lambda: self._reply(asked, *self._hello(body)))
-        if isinstance(body, WitnessRequest):
-            if self._masked is None:
-                return self._reply(asked, self._witness(body), {})
-            masked = self._masked
-            # Without a nonce the same bytes may well ask for new prekeys.
-            if body.prekeys == 0 or not body.nonce:
-                return self._reply(asked, *masked.witness(body))
-            return self._repeats.answer(asked, lambda: self._reply(asked, *masked.witness(body)))
+        now_about(**subject_of(body))
+        turn.about(*concerns_of(body))
+        if isinstance(body, HelloRequest | WitnessRequest):
+            return self._greet(body, asked)
         if isinstance(body, JobRequest):
-            limited = body.plan.job in self._limited
-            check_start(body.plan, membership.charter.task.features.digest, self._work.parameters)
-            noise = propose(body.plan, self.attempts, membership.charter, self.budget, limited=limited)
-            check_grids(body.plan, membership.charter, self._work.parameters, membership.name, noise)
-            held = Held() if self.blind is None else self.blind.holds(body.plan.job)
-            return self._reply(asked, JobReply(noise=noise, held=held), {})
-        if isinstance(body, TrainRequest):
-            if body.order.arrays != {it.name: it.sha256 for it in header.segments}:
-                raise RefusalError("bad-size", "the arrays are not those that the order names")
-            order, segments = body.order, segments_of(packed, header.segments)
-            check_known(order.job, self.attempts)
-            with self._jobs.alone(order.job, turn):
-                return self._attempt(asked, body, segments, turn, began)
+            return self._reply(asked, self._proposed(body.plan), {})
+        if isinstance(body, TrainRequest) and body.order.arrays != {
+            it.name: it.sha256 for it in header.segments
+        }:
+            raise RefusalError("bad-size", "the arrays are not those that the order names")
         segments = segments_of(packed, header.segments)
-        job = body.order.job if isinstance(body, ApplyRequest) else body.job
+        job = body.order.job if isinstance(body, TrainRequest | ApplyRequest) else body.job
         check_known(job, self.attempts)
         with self._jobs.alone(job, turn):
+            if isinstance(body, TrainRequest):
+                return self._orders.obey(asked, body, segments, turn, began)
             if isinstance(body, KeysRequest | ApplyRequest | ReloadRequest):
                 plan = approved(job, self.attempts)
-                return self._reply(asked, *self._held_jobs(plan, body, segments, asked))
+                return self._reply(asked, *self._blind_requests.answer(plan, body, segments, asked))
             if isinstance(body, CloseRequest):
                 # What is kept of the records takes as long as there are many.
                 turn.compute(began)
-            return self._reply(asked, self._follow_up(body, asked, segments), {})
+                return self._reply(asked, self._closing.answer(body, segments), {})
+            if isinstance(body, AgreeRequest | UnmaskRequest):
+                return self._reply(asked, self._follow_ups.answer(body, asked), {})
+            assert_never(body)
 
-    def _held_jobs(
-        self, plan: JobPlan, body: KeysRequest | ApplyRequest | ReloadRequest, segments: Segments, asked: str
-    ) -> tuple[Reply, Segments]:
-        """In mode `he`: keys, sums and states; they hang on no record of this member's."""
-        if self.blind is None:
-            raise RefusalError("mode-downgrade", "the charter asks for another mode than 'he'")
-        needed = {"keys": set[str](), "apply": {ENCRYPTED_SUM}, "reload": {SEALED_STATE}}[body.type]
-        allowed = needed | {"keys": {SEALED_KEYS}, "apply": {PREPARATION}, "reload": set[str]()}[body.type]
-        if not needed <= set(segments) <= allowed:
-            raise RefusalError(
-                "bad-size",
-                f"a request '{body.type}' needs segments {sorted(needed)}, it has {sorted(segments)}",
-            )
-        if isinstance(body, KeysRequest):
-            return self.blind.keys(body, segments)
-        if isinstance(body, ReloadRequest):
-            return self.blind.reload(plan, body, segments), {}
-        check_applied(body, self.membership.charter, plan)
-        brought = {it.name: it.sha256 for it in describe(segments) if it.name == PREPARATION}
-        # Later states hold it.
-        named = {
-            name: it for name, it in body.order.arrays.items() if name == PREPARATION and not body.order.base
-        }
-        if brought != named:
-            raise RefusalError("bad-size", "the preparation is not the one that the order named")
-        self._work.check_preparation(segments)
-        return self.blind.apply(plan, body, segments, self.attempts, asked)
+    def _greet(self, body: HelloRequest | WitnessRequest, asked: str) -> bytes:
+        if not self._greeting.spends(body):
+            return self._reply(asked, *self._greeting.answer(body))
+        return self._repeats.answer(asked, lambda: self._reply(asked, *self._greeting.answer(body)))
 
-    def _hello(self, body: HelloRequest) -> tuple[HelloReply, Segments]:
-        masked = self._masked
-        reply = HelloReply(
-            nonce=body.nonce,
-            charter_version=self.membership.charter.version,
-            started=self.started,
-            isolated=self.isolated,
-            head=None if self.budget is None else self.budget.ledger.head,
-            start="" if self.starts is None else self.starts.start,
-            accepts={} if self.starts is None else self.starts.accepts,
-        )
-        return reply, {} if masked is None else masked.prekeys(body.prekeys)
-
-    def _witness(self, body: WitnessRequest) -> WitnessReply:
-        """In mode `clear`: sign others' starts, take what others signed on this one."""
-        if self.starts is None or body.prekeys:
-            raise RefusalError(
-                "not-approved", "only mode 'masked' has prekeys, and without noise nobody needs witnesses"
-            )
-        witnesses = self.starts.sign_starts(body.starts)
-        self.starts.take_witnesses(body.shown)
-        return WitnessReply(witnesses=witnesses, accepts=self.starts.accepts)
-
-    def _attempt(self, asked: str, body: TrainRequest, segments: Segments, turn: Turn, began: float) -> bytes:
-        order = body.order
-        plan = approved(order.job, self.attempts)
-        known = self.attempts.accepted(order.job, order.attempt)
-        if known is not None:
-            return self._again(known, asked)
-        newest = self.attempts.newest(order.job)
-        if newest is not None and order.attempt <= newest.attempt:
-            raise RefusalError(
-                "attempt-not-rising",
-                f"attempt {order.attempt} comes after attempt {newest.attempt} was accepted",
-                {"asked": order.attempt, "newest": newest.attempt},
-            )
-        charter = self.membership.charter
-        check_order(order, charter, plan, self.membership.name)
-        check_groups(order, charter, self.membership.name)
-        if order.kind == "statistics" and not (plan.check and self.budget is not None):
-            raise RefusalError("not-approved", "the job plans no statistics release under noise")
-        self._take_finished(order.job, body.finished)
-        self._check_paid(plan, order)
-        segments = self._with_model(plan, body, segments)
-        masking, arrays = self._take_part(plan, order, segments)
-        self.attempts.accept(order.job, order.attempt, asked, order.cohort, order.digest)
-        # From here on the attempt is paid, whatever becomes of it.
-        paid = NOTHING_PAID if self.budget is None else self.budget.charge(plan, order)
-        # Compute time tells batch and data-set sizes: what leaves does so on a public beat (PROTOCOL section 6).
-        turn.compute(began)
-        outgoing = self._computed(plan, order, arrays, paid)
-        released = {name: plan.steps if name == UPDATE else 1 for name in outgoing}
-        if self._masked is not None and masking is not None:
-            self._protect(order, masking, outgoing)
-            outgoing |= self._masked.prekeys(1, replacing=True)
-        receipt = self._receipt(order, paid.receipt)
-        reply = self._reply(
-            asked, UploadReply(job=order.job, attempt=order.attempt, receipt=receipt), outgoing
-        )
-        seen = Seen(job=order.job, attempt=order.attempt, order=order.digest, receipt=receipt)
-        self.attempts.keep_reply(reply, seen, released, charter.privacy.noise, paid.noise)
-        return reply
-
-    def _computed(self, plan: JobPlan, order: Order, arrays: Segments, paid: Paid) -> dict[str, NDArray[Any]]:
-        computing = (order.job, order.attempt)
-        # Noted before the work is looked up: whoever changes that sees who may have the one before.
-        self._computing.add(computing)
-        try:
-            return dict(self._work.run(plan, order, arrays, paid.noise))
-        finally:
-            self._computing.discard(computing)
-
-    def _with_model(self, plan: JobPlan, body: TrainRequest, segments: Segments) -> Segments:
-        """What the order starts from: it comes with the order, or this member holds it and nothing of it may come."""
-        order = body.order
-        if self.blind is None:
-            if order.epoch or order.state or body.pending is not None:
-                raise RefusalError(
-                    "mode-downgrade", "the order names keys, and the charter's mode is not 'he'"
-                )
-            check_sent(plan, order, segments.get("weights"))
-            return segments
-        if {"weights", "released", STEP} & set(segments):
-            raise RefusalError(
-                "mode-downgrade", "the charter asks for mode 'he', and the order brings a model"
-            )
-        if (body.pending is not None) != bool(order.probes) or (ENCRYPTED_SUM in segments) != bool(
-            order.probes
-        ):
-            raise RefusalError("bad-size", "a probe, and nothing else, brings the sum that it tries")
-        if order.kind == "statistics":
-            return segments
-        if body.pending is not None:
-            check_tried(order, body.pending, self.membership.charter, plan)
-            self.blind.state(plan, order, segments)
-            brought = self.blind.tried(plan, body.pending, segments, self.attempts)
-            return {**{name: it for name, it in segments.items() if name != ENCRYPTED_SUM}, **brought}
-        state = self.blind.state(plan, order, segments)
-        model = {"weights": state.weights} if order.kind == "train" else {}
-        if order.kind == "evaluate" or (order.evaluate and state.released is not state.weights):
-            model["released"] = state.released
-        return {**segments, **model}
-
-    def _protect(self, order: Order, masking: MemberAttempt, outgoing: dict[str, NDArray[Any]]) -> None:
-        """Mask an upload in place; in mode `he` the update gets its check words before and its envelope after."""
-        if self.blind is None or UPDATE not in outgoing:
-            masking.mask(outgoing)
-            return
-        outgoing[UPDATE] = self.blind.with_check_words(order, outgoing[UPDATE])
-        masked = masking.mask(outgoing, {UPDATE: HE_PRIME})
-        outgoing[UPDATE] = self.blind.encrypt(order, masked[UPDATE])
-
-    def _check_paid(self, plan: JobPlan, order: Order) -> None:
-        """Refuse what could not be paid while nothing is used up, so that the same request may come again."""
-        if self.witnesses is not None:
-            self.witnesses.check_cohort(order.cohort)
-        if self.budget is not None:
-            try:
-                noise, charter = self.budget.check(plan, order), self.membership.charter
-            except RefusalError as refusal:
-                if refusal.code == "attempt-limit":
-                    self._limited[order.job] = None
-                raise
-            self._limited.pop(order.job, None)
-            check_grid(order, charter, plan, self._work.parameters, self.membership.name, noise)
-        elif order.noise:
-            raise RefusalError("not-approved", "the charter has no noise, and the order has some")
-
-    def _take_finished(self, job: str, finished: Sequence[Finish]) -> None:
-        """Enter which attempts finished, by proofs of t members; all are checked before one counts."""
-        proved = []
-        for finish in finished:
-            # Of an attempt that this member was not asked in it has nothing to enter.
-            known = self.attempts.accepted(job, finish.attempt)
-            if known is not None:
-                check_finish(finish, job, known.order_digest, self._parties)
-                proved.append(finish.attempt)
-        if self.budget is not None:
-            for attempt in proved:
-                self.budget.finish(job, attempt)
-
-    def _take_part(
-        self, plan: JobPlan, order: Order, segments: Segments
-    ) -> tuple[MemberAttempt | None, Segments]:
-        """The last checks; in mode `masked` the prekeys are used up from here on. Returns the other segments."""
-        if self._masked is None:
-            check_unmasked(order, segments)
-            self._work.check(order, segments)
-            if self.starts is not None:
-                self.starts.check_witnessed()
-            return None, segments
-        prekeys = self._masked.decode(order, segments)
-        arrays = {name: array for name, array in segments.items() if name != PREKEYS}
-        self._work.check(order, arrays)
-        return self._masked.accept(order, prekeys, deadline_s=plan.deadline_s), arrays
-
-    def _receipt(self, order: Order, receipt: Receipt) -> Receipt:
-        name = self.membership.name
-        statement = receipt_statement(order.job, order.attempt, order.digest, name, receipt)
-        return receipt.model_copy(update={"signature": to_text(self.membership.identity.sign(statement))})
-
-    def _again(self, known: AcceptedAttempt, asked: str) -> bytes:
-        if known.request != asked:
-            raise RefusalError(
-                "different-request-same-attempt",
-                f"attempt {known.attempt} was asked for before, with another request",
-                {"attempt": known.attempt},
-            )
-        if known.reply is None:
-            raise RefusalError(
-                "attempt-lost",
-                f"attempt {known.attempt} was accepted but its reply is gone; ask for a new attempt",
-                {"attempt": known.attempt},
-            )
-        return known.reply
-
-    def _follow_up(
-        self, body: AgreeRequest | UnmaskRequest | CloseRequest, asked: str, segments: Segments
-    ) -> Reply:
-        if isinstance(body, CloseRequest):
-            # The answer may have been lost on its way: what is closed is closed, and its model stays.
-            if self.attempts.state(body.job) == "closed":
-                return CloseReply(job=body.job)
-            plan = approved(body.job, self.attempts)
-            if self.blind is not None and segments:
-                raise RefusalError(
-                    "mode-downgrade", "the charter asks for mode 'he', and a model comes with the end"
-                )
-            if self.blind is not None and body.rounds:
-                segments = self.blind.released(plan.job, body.state, body.rounds)
-            self._work.keep(plan, segments, body.rounds)
-            if not self.attempts.finish(body.job, f"closed after {body.rounds} rounds"):
-                approved(body.job, self.attempts)  # frozen meanwhile
-            if self._masked is not None:
-                self._masked.forget(body.job)
-            return CloseReply(job=body.job)
-        check_not_frozen(body.job, self.attempts)
-        attempt = self._uploaded(body.job, body.attempt)
-        if isinstance(body, AgreeRequest):
-            if self._masked is not None:
-                self._masked.bind(body.job, body.attempt, body.active)
-            self._agree(attempt, body)
-            statement = active_statement(body.job, body.attempt, attempt.order_digest, body.active)
-            return AgreeReply(signature=to_text(self.membership.identity.sign(statement)))
-        if isinstance(body, UnmaskRequest):
-            reply = UnmaskReply(job=body.job, attempt=body.attempt)
-            if self._masked is not None:
-                reply = self._masked.unmask(body, asked)
-            elif self.witnesses is not None:
-                self._look_at(attempt, body, self.witnesses)
-            self._agree(attempt, body)
-            if self.budget is None:
-                return reply
-            statement = finish_statement(body.job, body.attempt, attempt.order_digest)
-            return reply.model_copy(update={"finished": to_text(self.membership.identity.sign(statement))})
-        assert_never(body)
-
-    def _look_at(self, attempt: AcceptedAttempt, body: UnmaskRequest, witnesses: Witnesses) -> None:
-        """In mode `clear` no share is given; what says that the attempt finished is checked and kept all the same."""
-        check_active_set(body.active, attempt.cohort, self.membership.charter, self.membership.name)
-        check_dropped(body.active, body.dropped, attempt.cohort)
-        shown = {}
-        for name in body.active:
-            receipt = body.receipts.get(name, Receipt())
-            shown[name] = Seen(
-                job=body.job, attempt=body.attempt, order=attempt.order_digest, receipt=receipt
-            )
-            if not seen_valid(name, shown[name], self._parties):
-                raise RefusalError(
-                    "active-set-not-agreed",
-                    f"no valid receipt shows that '{name}' uploaded in this attempt",
-                    {"member": name},
-                )
-        # The server read the uploads as they came. Who of them began anew meanwhile, and was told less, is seen to
-        # fork by this; not to keep it would help nobody.
-        witnesses.note(shown, accepted=math.inf)
-
-    def _uploaded(self, job: str, number: int) -> AcceptedAttempt:
-        """The newest attempt, if this member's upload left for it."""
-        attempt = self.attempts.newest(job)
-        if attempt is None or attempt.attempt != number:
-            raise RefusalError(
-                "replayed", f"attempt {number} is not this member's newest", {"attempt": number}
-            )
-        if attempt.reply is None:
-            raise RefusalError(
-                "attempt-lost",
-                f"this member never answered attempt {number}; it takes no part in it",
-                {"attempt": number},
-            )
-        return attempt
-
-    def _agree(self, attempt: AcceptedAttempt, body: AgreeRequest | UnmaskRequest) -> None:
-        """Bind the attempt to one active set, durably, before anything about it leaves."""
-        check_active_set(body.active, attempt.cohort, self.membership.charter, self.membership.name)
-        if not self.attempts.agree(body.job, attempt.attempt, body.active):
-            raise RefusalError(
-                "second-active-set",
-                f"attempt {attempt.attempt} has another active set already",
-                {"attempt": attempt.attempt},
-            )
+    def _proposed(self, plan: JobPlan) -> JobReply:
+        """This member's yes to a job, with its noise and what it holds of it."""
+        membership, parameters = self.membership, self._work.parameters
+        limited = plan.job in self._orders.limited
+        check_start(plan, membership.charter.task.features.digest, parameters)
+        noise = propose(plan, self.attempts, membership.charter, self.budget, limited=limited)
+        check_grids(plan, membership.charter, parameters, membership.name, noise)
+        held = Held() if self.blind is None else self.blind.holds(plan.job)
+        return JobReply(noise=noise, held=held)
 
     def _reply(self, asked: str, body: Reply, segments: Segments) -> bytes:
         self.counted(body.code if isinstance(body, RefusalReply) else body.type)

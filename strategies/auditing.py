@@ -7,6 +7,7 @@ mode `he` the server has none, and there is no audit.
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -18,9 +19,14 @@ from hansa.contract.charter import Charter
 from hansa.contract.decisions import Decision
 from hansa.contract.jobs import JobPlan
 from hansa.contract.segments import UPDATE, divisor
+from hansa.strategies.apply import ModelState
 from hansa.strategies.attempt import Attempt
 from hansa.strategies.audit_direction import Direction, GroupSum
 from hansa.strategies.audit_groups import Audit, Verdict, verdict
+from hansa.strategies.ports import Journal
+from hansa.strategies.states import State
+
+log = logging.getLogger("hansa.strategy")
 
 Array = NDArray[np.float64]
 
@@ -95,6 +101,24 @@ class Auditing:
                 named = verdict(audit)
         direction = direction.after(attempt.mean_update(), attempt.mean_noise())
         return Auditing(direction, audit, first), named
+
+
+def audited(auditing: Auditing | None, attempt: Attempt, state: State, journal: Journal) -> Auditing | None:
+    """What an attempt's groups say; whom an audit names is written down with the evidence.
+
+    Parameters
+    ----------
+    state : the one that the attempt was made at
+    """
+    if auditing is None or not isinstance(state, ModelState):
+        return None
+    asked = journal.audited()
+    auditing, named = auditing.after(attempt, attempt.plan, state.weights, asked)
+    if named is not None and asked is not None:
+        found = audit_decision(named, asked[0], state.round + 1)
+        if journal.decide(found):
+            log.warning("%s", found.sentence)
+    return auditing
 
 
 def group_sums(attempt: Attempt, plan: JobPlan) -> list[GroupSum]:

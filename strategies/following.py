@@ -16,7 +16,10 @@ from hansa.contract.decisions import Decision
 from hansa.contract.jobs import AttemptResult, JobPlan
 from hansa.strategies.apply import ModelState, apply, moved_to, own_share
 from hansa.strategies.attempt import Attempt
+from hansa.strategies.ports import Journal
+from hansa.strategies.probing import RATE, rate_knob
 from hansa.strategies.slopes import slopes
+from hansa.strategies.states import State
 from hansa.strategies.stepping import Choice, Knob, follow
 
 Array = NDArray[np.float64]
@@ -55,6 +58,41 @@ class LastStep:
         """The state after a round in which all but `factor` of the step is taken back."""
         kept = apply(self.state, self.mean, plan.rule, self.rate * factor, plan.rounds, noise=self.noise)
         return moved_to(state, kept, plan.rule, plan.rounds)
+
+
+class Following:
+    """The last step of a run, in a job that has its steps followed."""
+
+    def __init__(self) -> None:
+        self._last: LastStep | None = None
+
+    def said(self, attempt: Attempt, journal: Journal) -> Choice | None:
+        """What an attempt's sum says about the last step; None where nothing is followed."""
+        plan, knobs = attempt.plan, attempt.order.knobs
+        if plan.tuning != "probe" or self._last is None or attempt.shortfall():
+            return None
+        knob = rate_knob(plan, attempt.charter, knobs)
+        if knob is None or knob.pinned or knob.value <= 0 or knob.name in journal.pinned():
+            return None
+        return self._last.followed(attempt, plan, knob)
+
+    def taken_back(self, state: State, choice: Choice, plan: JobPlan) -> ModelState:
+        """The state after a round in which part of the last step is taken back: it led too far."""
+        assert self._last is not None
+        assert isinstance(state, ModelState)
+        return self._last.taken_back(state, choice.factor, plan)
+
+    def remember(self, attempt: Attempt, before: State, new: State, factor: float) -> None:
+        """The step that is about to be the last one."""
+        self._last = None
+        followed = attempt.plan.tuning == "probe" and attempt.charter.training.mechanism != "moments"
+        if factor and isinstance(new, ModelState) and isinstance(before, ModelState) and followed:
+            rate = factor * attempt.order.knobs.get(RATE, 1.0)
+            self._last = LastStep.of(before, new, attempt, rate)
+
+    def forget(self) -> None:
+        """The round before made no step to follow."""
+        self._last = None
 
 
 def step_decision(result: AttemptResult, choice: Choice, knobs: Mapping[str, float]) -> Decision:

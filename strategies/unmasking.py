@@ -14,11 +14,8 @@ from hansa.secagg.active_set import valid_signers
 from hansa.secagg.finishing import valid_finishers
 from hansa.secagg.server import BadShare, Unmasking
 from hansa.strategies.attempt import Attempt
-from hansa.strategies.exchange import Exchange, ExchangeError
-from hansa.strategies.finishes import Finishes
-from hansa.strategies.ports import Journal
-from hansa.strategies.requests import Desk
-from hansa.strategies.roster import Roster
+from hansa.strategies.exchange import ExchangeError
+from hansa.strategies.run import Run
 from hansa.strategies.start_exchange import RESTARTED
 
 
@@ -26,30 +23,42 @@ from hansa.strategies.start_exchange import RESTARTED
 class UnmaskPhase:
     """The two exchanges after the uploads; each says in one sentence why an attempt cannot go on."""
 
-    desk: Desk
-    exchange: Exchange
-    roster: Roster
-    journal: Journal
-    finishes: Finishes
+    run: Run
+
+    def unmask(self, attempt: Attempt) -> None:
+        """Have the members agree on who answered where somebody did not; then have them open the masks.
+
+        When every upload arrived nothing needs to be agreed on (PROTOCOL 4.3). In mode `clear` there
+        is no mask to take off. An attempt that gets no further says so in `attempt.shortfall()`.
+        """
+        signatures: dict[str, str] = {}
+        if attempt.dropped and not attempt.shortfall():
+            signatures = self.agree(attempt)
+        if attempt.prekeys and not attempt.shortfall():
+            self.take_off(attempt, signatures)
+        elif self.run.finishes.needed and not attempt.shortfall():
+            self.finish(attempt, signatures)
 
     def agree(self, attempt: Attempt) -> dict[str, str]:
         """Signatures of active members on the active set, t of them; sets `attempt.failure` where fewer come."""
-        order, active, needed = attempt.order, attempt.active, self.desk.charter.threshold
+        order, active, needed = attempt.order, attempt.active, self.run.charter.threshold
         request = AgreeRequest(job=order.job, attempt=order.attempt, active=active)
         signatures: dict[str, str] = {}
         for name, body in self._answers(attempt, request, lambda: len(signatures) >= needed):
             if isinstance(body, AgreeReply):
                 offered = {name: body.signature}
-                if valid_signers(active, order, offered, self.desk.parties):
+                if valid_signers(active, order, offered, self.run.desk.parties):
                     signatures[name] = body.signature
                 else:
-                    self.journal.event("bad-reply", "the signature on who answered is not valid", member=name)
+                    self.run.journal.event(
+                        "bad-reply", "the signature on who answered is not valid", member=name
+                    )
         sentence = (
             f"attempt {order.attempt}: {len(signatures)} of {len(active)} active members signed who answered"
         )
         if attempt.failure:
             return signatures
-        self.journal.event("agreed", sentence)
+        self.run.journal.event("agreed", sentence)
         if len(signatures) < needed:
             attempt.failure = f"{sentence}, the charter needs {needed}"
         return signatures
@@ -59,8 +68,8 @@ class UnmaskPhase:
 
         Sets `attempt.failure` where they did not, or where a secret is not the one that was promised.
         """
-        order, active, needed = attempt.order, attempt.active, self.desk.charter.threshold
-        unmasking = Unmasking(self.desk.parties, order, attempt.prekeys, active)
+        order, active, needed = attempt.order, attempt.active, self.run.charter.threshold
+        unmasking = Unmasking(self.run.desk.parties, order, attempt.prekeys, active)
         request = UnmaskRequest(
             job=order.job,
             attempt=order.attempt,
@@ -80,7 +89,7 @@ class UnmaskPhase:
                 try:
                     unmasking.receive(name, _openings(name, body))
                 except BadShare as bad:
-                    self.journal.event("bad-share", str(bad), member=bad.member)
+                    self.run.journal.event("bad-share", str(bad), member=bad.member)
         if attempt.failure:
             return
         self._prove(attempt, signed)
@@ -94,8 +103,8 @@ class UnmaskPhase:
         try:
             unmasking.unmask(attempt.summation)
         except BadShare as bad:
-            self.journal.event("bad-share", str(bad), member=bad.member)
-            self.roster.blame(bad.member, str(bad))
+            self.run.journal.event("bad-share", str(bad), member=bad.member)
+            self.run.roster.blame(bad.member, str(bad))
             attempt.failure = f"attempt {order.attempt}: {bad}"
             return
         except ValueError as error:
@@ -103,7 +112,7 @@ class UnmaskPhase:
             return
         for circle in set(order.circles) - set(attempt.open_circles):
             sentence = f"attempt {order.attempt}: too few of {', '.join(circle)} answered to open their sum"
-            self.journal.event("group-closed", sentence)
+            self.run.journal.event("group-closed", sentence)
 
     def finish(self, attempt: Attempt, signatures: dict[str, str]) -> None:
         """Where nothing is masked, have t members say that the attempt finished; without that it only counts as failed.
@@ -126,24 +135,24 @@ class UnmaskPhase:
             self._prove(attempt, signed)
 
     def _signed_enough(self, signed: dict[str, str]) -> bool:
-        return not self.finishes.needed or len(signed) >= self.desk.charter.threshold
+        return not self.run.finishes.needed or len(signed) >= self.run.charter.threshold
 
     def _take_finished(self, attempt: Attempt, name: str, body: UnmaskReply, signed: dict[str, str]) -> None:
         """Note a member's word that the attempt finished; one that is not valid is worth an event and nothing else."""
-        if not self.finishes.needed:
+        if not self.run.finishes.needed:
             return
         order, said = attempt.order, {name: body.finished}
-        if valid_finishers(order.job, order.attempt, order.digest, said, self.desk.parties):
+        if valid_finishers(order.job, order.attempt, order.digest, said, self.run.desk.parties):
             signed[name] = body.finished
         else:
-            self.journal.event("bad-reply", "did not sign that it answered the unmasking", member=name)
+            self.run.journal.event("bad-reply", "did not sign that it answered the unmasking", member=name)
 
     def _prove(self, attempt: Attempt, signed: dict[str, str]) -> None:
-        if self.finishes.needed and not self.finishes.add(attempt.order, signed):
-            self.journal.event(
+        if self.run.finishes.needed and not self.run.finishes.add(attempt.order, signed):
+            self.run.journal.event(
                 "not-proved",
                 f"attempt {attempt.order.attempt}: {len(signed)} members signed that it finished, "
-                f"{self.desk.charter.threshold} must; the others count it as unfinished",
+                f"{self.run.charter.threshold} must; the others count it as unfinished",
             )
 
     def _answers(
@@ -151,7 +160,7 @@ class UnmaskPhase:
     ) -> Iterator[tuple[str, Reply]]:
         """Ask the active members until enough answered; what is no answer is noted. Who is silent is greeted again."""
         try:
-            payload = self.desk.write(attempt.order.job, request)
+            payload = self.run.desk.write(attempt.order.job, request)
         except ConnectionFailed:
             # Nobody signs anything for now: the next run goes on.
             raise
@@ -162,30 +171,30 @@ class UnmaskPhase:
         silent, plan = set(attempt.active), attempt.plan
         digested = digest(payload)
         asked = dict.fromkeys(members, payload)
-        for node, answer in self.exchange.ask(asked, plan.deadline_s, plan.reask_s, enough):
+        for node, answer in self.run.exchange.ask(asked, plan.deadline_s, plan.reask_s, enough):
             name = members[node]
             silent.discard(name)
             try:
                 body = self._read(name, answer, digested)
             except ExchangeError:
-                self.roster.forget(name)
+                self.run.roster.forget(name)
                 continue
             except MessageError as error:
-                self.journal.event("bad-reply", str(error), member=name)
+                self.run.journal.event("bad-reply", str(error), member=name)
                 continue
             if isinstance(body, RefusalReply):
-                self.journal.event(body.code, body.sentence, member=name)
+                self.run.journal.event(body.code, body.sentence, member=name)
                 if body.code in RESTARTED:
-                    self.roster.forget(name)
+                    self.run.roster.forget(name)
             yield name, body
         if not enough():
             for name in silent:
-                self.roster.forget(name)
+                self.run.roster.forget(name)
 
     def _read(self, name: str, answer: bytes | ExchangeError, asked: str) -> Reply:
         if isinstance(answer, ExchangeError):
             raise answer
-        header = self.desk.read(answer, asked).header
+        header = self.run.desk.read(answer, asked).header
         if header.sender != name:
             raise MessageError(f"{name}'s node answers in the name of {header.sender}")
         return header.body

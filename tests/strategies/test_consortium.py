@@ -231,7 +231,6 @@ def test_a_killed_run_goes_on_from_its_last_round(federation: Federation) -> Non
     federation = uninterrupted
     strategy = federation.strategy()
     strategy.journal = DiesAfterTwo(federation.job)
-    strategy._roster = None
     grid = InMemoryGrid(federation.nodes)
     with pytest.raises(Killed):
         strategy.start(grid)

@@ -233,13 +233,13 @@ def test_an_empty_stock_is_filled_by_asking() -> None:
 def test_a_receipt_that_is_not_signed_for_this_order_refuses_the_upload() -> None:
     job = MaskedJob(4, rounds=1)
     agent, first = job.agents["b"], []
-    honest = agent._receipt
+    honest = agent._orders._receipt
 
     def old(order, receipt):  # type: ignore[no-untyped-def]
         first.append(order)
         return honest(order.model_copy(update={"attempt": 9}) if len(first) == 1 else order, receipt)
 
-    agent._receipt = old  # type: ignore[method-assign]
+    agent._orders._receipt = old  # type: ignore[method-assign]
     job.run()
     assert job.job.results[0].active == ("a", "c", "d")
     entry = next(it for it in job.job.results[0].participation if it.member == "b")
