@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from html import escape
 
+from hansa.cli.suite.found import shown_number
 from hansa.sidecar.scaling.plot import Scale, page
 
 _WIDTH, _ROW = 960, 26
@@ -34,7 +35,7 @@ def bars(
         parts.append(
             f'<rect x="{_LEFT}" y="{y + 3}" width="{width:.1f}" height="{_ROW - 8}" fill="{_COLOURS[0]}"/>'
         )
-        parts.append(_text(_LEFT + width + 6, y + 16, f"{value:.4g} {unit}".strip(), "start"))
+        parts.append(_text(_LEFT + width + 6, y + 16, f"{shown_number(value)} {unit}".strip(), "start"))
     return page(parts, _WIDTH, _TOP + _ROW * len(values) + _BOTTOM)
 
 
