@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 # Its own folder: an instance that somebody runs or provisioned is not touched.
 PLACE = Path(".hansa/federated")
 
+# Of what a job releases, the first of these that it has is drawn.
+_JUDGED_BY = ("auc", "accuracy", "rmse", "log_loss", "mae")
+
 
 @dataclass(frozen=True)
 class FederatedPart:
@@ -136,14 +139,16 @@ def _federated(folder: Path, charter: Charter, done: DemoRun) -> Found:
 
 
 def _curves(rounds: Sequence[RoundLine]) -> list[Drawing]:
-    """Each released figure by round, where there is more than one round."""
-    found = []
-    for name in dict.fromkeys(name for it in rounds for name in it.metrics):
-        points = [(float(it.round), it.metrics[name].value) for it in rounds if name in it.metrics]
-        if len(points) > 1:
-            title = f"{name} as released"
-            found.append(Drawing(f"round-{name}", title, lines(title, "round", [(name, points)])))
-    return found
+    """The released figure that the rounds are judged by, with its standard errors, where there are several rounds."""
+    known = dict.fromkeys(name for it in rounds for name in it.metrics)
+    name = next((it for it in _JUDGED_BY if it in known), "")
+    released = [(float(it.round), it.metrics[name]) for it in rounds if name in it.metrics]
+    if len(released) < 2:
+        return []
+    points = [(number, metric.value) for number, metric in released]
+    errors = {(number, metric.value): metric.error for number, metric in released if metric.error is not None}
+    title = f"{name} as released{', one standard error on either side' if errors else ''}"
+    return [Drawing("rounds", title, lines(title, "round", [(name, points)], errors=errors))]
 
 
 @dataclass(frozen=True)

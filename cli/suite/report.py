@@ -35,7 +35,8 @@ font:16px/1.5 system-ui,sans-serif}
 h1,h2{line-height:1.2}table{border-collapse:collapse;font-size:.9rem}.wide{overflow-x:auto;margin:1rem 0}
 caption{text-align:left;font-weight:600;padding:.3rem 0}
 th,td{border-bottom:1px solid var(--line);padding:.3rem .7rem .3rem 0;text-align:left;vertical-align:top}
-.note,footer{color:var(--soft);font-size:.9rem}.done{color:var(--good)}.failed,.interrupted,.waiting{color:var(--bad)}
+.note,footer{color:var(--soft);font-size:.9rem}.done{color:var(--good)}.failed,.interrupted{color:var(--bad)}
+.waiting{color:var(--soft)}
 .n{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}figure{margin:1rem 0}
 code{font-size:.9em}svg{width:100%;height:auto}a{color:inherit}
 """
@@ -129,10 +130,7 @@ def _lines(facts: Mapping[str, object]) -> list[tuple[str, str]]:
 def _markdown(facts: Mapping[str, object], outcomes: Sequence[Outcome]) -> str:
     parts = ["# What ran, and what it found", ""]
     parts += [f"- {name}: {value}" for name, value in _lines(facts)]
-    rows = tuple(
-        (it.name, it.status, f"{it.seconds:.1f}", f"`{it.command}`", it.reason or _headline(it))
-        for it in outcomes
-    )
+    rows = tuple((it.name, it.status, _seconds(it), f"`{it.command}`", _told(it)) for it in outcomes)
     parts += ["", *_table(Rows("Parts", ("part", "status", "seconds", "alone", "found"), rows))]
     for outcome in outcomes:
         parts += ["", f"## {outcome.name}: {outcome.title}", ""]
@@ -177,8 +175,8 @@ def _page(facts: Mapping[str, object], outcomes: Sequence[Outcome]) -> str:
     )
     summary = "".join(
         f'<tr><td><a href="#{it.name}">{it.name}</a></td><td class="{it.status}">{it.status}</td>'
-        f'<td class="n">{it.seconds:.1f}</td><td><code>{escape(it.command)}</code></td>'
-        f"<td>{escape(it.reason or _headline(it))}</td></tr>"
+        f'<td class="n">{_seconds(it)}</td><td><code>{escape(it.command)}</code></td>'
+        f"<td>{escape(_told(it))}</td></tr>"
         for it in outcomes
     )
     sections = "\n".join(_section(it) for it in outcomes)
@@ -222,5 +220,11 @@ def _html_table(table: Rows) -> str:
     return f"<table><caption>{escape(table.title)}</caption><tr>{head}</tr>{body}</table>"
 
 
-def _headline(outcome: Outcome) -> str:
-    return "; ".join(f"{it.name} {it.shown}" for it in outcome.found.headline)
+def _told(outcome: Outcome) -> str:
+    """Why it failed, then the figures that it has all the same."""
+    headline = "; ".join(f"{it.name} {it.shown}" for it in outcome.found.headline)
+    return "; ".join(it for it in (outcome.reason, headline) if it)
+
+
+def _seconds(outcome: Outcome) -> str:
+    return "" if outcome.status == "waiting" else f"{outcome.seconds:.1f}"

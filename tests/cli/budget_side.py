@@ -156,28 +156,6 @@ class Office:
         return seen
 
 
-def leave(a: Office, seen: Seen) -> None:
-    """An upload leaves with its receipt, signed."""
-    assert a.agent is not None
-    assert a.agent.outbox is not None
-    key = a.agent.membership.identity
-    statement = receipt_statement(JOB, seen.attempt, seen.order, "a", seen.receipt)
-    receipt = seen.receipt.model_copy(update={"signature": to_text(key.sign(statement))})
-    a.agent.outbox.enter(
-        Leaving(
-            kind="upload",
-            job=JOB,
-            attempt=seen.attempt,
-            bytes=100,
-            digest="1" * 64,
-            parts=(Part(name="update", bytes=80),),
-            order=seen.order,
-            receipt=receipt,
-        ),
-        str(seen.attempt),
-    )
-
-
 @contextmanager
 def office(folder: Path, *, grant: FirstGrant | None = None, people: bool = False) -> Iterator[Office]:
     """An organisation with a running agent, in an instance of three."""
