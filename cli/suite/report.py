@@ -24,6 +24,8 @@ from hansa.contract.typed import write_atomically
 _PACKAGES = ("hansa", "flwr", "torch", "numpy", "tenseal", "opacus", "dp-accounting", "pydantic")
 # Folders beside the report that are the report's own.
 _BESIDE = (Path("drawings"), Path("evidence"))
+# As Markdown has it.
+_CODE = re.compile(r"`([^`]+)`")
 # A cell that is a number, with a unit or a percent sign; columns of these are ranged on the right.
 _NUMBER = re.compile(r"^[-+]?\d[\d,.]*( ?(%|s|B|kB|MB|GB|MiB|GiB))?$")
 _STYLE = """
@@ -32,7 +34,8 @@ _STYLE = """
 --bad:#f0938a}}
 body{margin:2rem auto;max-width:62rem;padding:0 1rem;background:var(--paper);color:var(--ink);
 font:16px/1.5 system-ui,sans-serif}
-h1,h2{line-height:1.2}table{border-collapse:collapse;font-size:.9rem}.wide{overflow-x:auto;margin:1rem 0}
+h1,h2{line-height:1.2}h2{margin-top:2.5rem}
+table{border-collapse:collapse;font-size:.9rem}.wide{overflow-x:auto;margin:1rem 0}
 caption{text-align:left;font-weight:600;padding:.3rem 0}
 th,td{border-bottom:1px solid var(--line);padding:.3rem .7rem .3rem 0;text-align:left;vertical-align:top}
 .note,footer{color:var(--soft);font-size:.9rem}.done{color:var(--good)}.failed,.interrupted{color:var(--bad)}
@@ -201,7 +204,7 @@ def _section(outcome: Outcome) -> str:
     )
     if outcome.reason:
         parts.append(f'<p class="{outcome.status}">{escape(outcome.reason)}</p>')
-    parts += [f"<p>{escape(it)}</p>" for it in found.sentences]
+    parts += ["<p>" + _CODE.sub(r"<code>\1</code>", escape(it)) + "</p>" for it in found.sentences]
     for table in found.tables:
         parts.append(f'<div class="wide">{_html_table(table)}</div>')
         parts += [f'<p class="note">{escape(table.note)}</p>'] if table.note else []

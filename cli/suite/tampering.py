@@ -95,18 +95,23 @@ def tampered_copies(content: bytes, identity: SigningKey) -> Iterator[Tampered]:
 def _by_itself(files: dict[str, bytes], manifest: Manifest, identity: SigningKey) -> Iterator[Tampered]:
     """What only the organisation can make: other contents under its own good signature."""
     ledger = json.loads(files["ledger.json"])
-    if ledger["rows"]:
-        ledger["rows"].pop()
+    charges = [number for number, it in enumerate(ledger["rows"]) if it["body"]["row"] == "charge"]
+    if charges:
+        # The manifest's head goes back with it: what speaks against it is what others saw.
+        ledger["rows"] = ledger["rows"][: charges[-1]]
+        newest = ledger["rows"][-1]
+        head = {"head_sequence": newest["sequence"], "head_hash": newest["hash"]}
+        shorter = manifest.model_copy(update=head)
         yield Tampered(
-            "the newest ledger row left out, signed by its own key",
-            _signed_with(files, "ledger.json", ledger, manifest, identity),
+            "the newest charge cut off the ledger, signed by its own key",
+            _signed_with(files, "ledger.json", ledger, shorter, identity),
             "ledger.json",
         )
     outbox = json.loads(files["outbox.json"])
     receipts = (it["facts"]["receipt"] for it in outbox)
-    charges = next((it["charges"] for it in receipts if it is not None and it["charges"]), None)
-    if charges is not None:
-        charges[0]["amount"] /= 2
+    paid = next((it["charges"] for it in receipts if it is not None and it["charges"]), None)
+    if paid is not None:
+        paid[0]["amount"] /= 2
         yield Tampered(
             "a charge halved in the outbox, signed by its own key",
             _signed_with(files, "outbox.json", outbox, manifest, identity),

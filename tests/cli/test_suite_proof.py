@@ -65,7 +65,7 @@ def test_every_changed_copy_is_refused_for_a_reason(run: Commands, a: Office, tm
     assert all(it.content != content for it in copies)
     assert len({it.content for it in copies}) == len(copies)
     assert {it.change for it in copies} >= {
-        "the newest ledger row left out, signed by its own key",
+        "the newest charge cut off the ledger, signed by its own key",
         "a charge halved in the outbox, signed by its own key",
     }
     verdicts = judge(copies, pinned)
