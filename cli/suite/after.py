@@ -56,7 +56,7 @@ class BudgetsPart:
                 )
         percents = [(name, float(it["percent_left"])) for name, it in left.items()]
         columns = ("organisation", "grant", "epsilon spent", "left", "rounds left")
-        more = ("ledger rows", "uploads, all charged", "proof")
+        more = ("ledger rows", "parts of uploads, all charged", "proof")
         return Found(
             sentences=(
                 "Left and rounds left are the server's mirror, made of signed receipts; what is spent is recomputed "

@@ -103,7 +103,7 @@ def _federated(folder: Path, charter: Charter, done: DemoRun) -> Found:
             ),
             "Released figures have noise; ± is its standard error.",
         )
-    ]
+    ][: bool(shown)]
     drawings = _curves(shown)
     if local:
         rows = [

@@ -138,7 +138,7 @@ def _markdown(facts: Mapping[str, object], outcomes: Sequence[Outcome]) -> str:
     for outcome in outcomes:
         parts += ["", f"## {outcome.name}: {outcome.title}", ""]
         parts += [f"`{outcome.command}`: {outcome.status}, {outcome.seconds:.1f} s", ""]
-        if outcome.reason:
+        if outcome.status == "failed":
             parts += [f"**{_cell(outcome.reason)}**", ""]
         parts += [*outcome.found.sentences, ""] if outcome.found.sentences else []
         for table in outcome.found.tables:
@@ -202,7 +202,7 @@ def _section(outcome: Outcome) -> str:
         f'<p><code>{escape(outcome.command)}</code>: <span class="{outcome.status}">{outcome.status}</span>, '
         f"{outcome.seconds:.1f} s</p>"
     )
-    if outcome.reason:
+    if outcome.status == "failed":
         parts.append(f'<p class="{outcome.status}">{escape(outcome.reason)}</p>')
     parts += ["<p>" + _CODE.sub(r"<code>\1</code>", escape(it)) + "</p>" for it in found.sentences]
     for table in found.tables:
@@ -226,7 +226,7 @@ def _html_table(table: Rows) -> str:
 def _told(outcome: Outcome) -> str:
     """Why it failed, then the figures that it has all the same."""
     headline = "; ".join(f"{it.name} {it.shown}" for it in outcome.found.headline)
-    return "; ".join(it for it in (outcome.reason, headline) if it)
+    return "; ".join(it for it in (outcome.reason if outcome.status == "failed" else "", headline) if it)
 
 
 def _seconds(outcome: Outcome) -> str:
