@@ -15,6 +15,7 @@ import sqlite3
 import stat
 import tarfile
 import tempfile
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import UTC, datetime
@@ -92,7 +93,7 @@ def put_back(archive: Path, folder: Path) -> tuple[int, str]:
         try:
             hashes, facts = _unpack(archive, whole)
             files, made = facts["files"], str(facts["made"])
-        except (OSError, tarfile.TarError, KeyError, ValueError, EOFError) as error:
+        except (OSError, tarfile.TarError, zlib.error, KeyError, ValueError, EOFError) as error:
             raise InputError(f"{archive}: not a backup that hansa backup made ({error})") from None
         if set(hashes) != set(files):
             raise InputError(f"{archive}: its files are not those of its manifest")

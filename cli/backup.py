@@ -17,7 +17,23 @@ def backup(
     out: Annotated[Path, typer.Option(help="The file to write, e.g. kontor-bank.tar.gz.")],
 ) -> None:
     """Copy a folder into one file, databases at one moment each. It holds private keys: encrypt what leaves."""
-    from hansa.cli.archive import left_out, make_archive
+    from hansa.cli.archive import left_out
+
+    count = take_backup(folder, out)
+    for name in left_out(folder):
+        typer.echo(f"left out: {name}", err=True)
+    typer.echo(f"{out}: {count} files of {folder}, private keys among them; keep it as you keep those")
+
+
+def take_backup(folder: Path, out: Path) -> int:
+    """Copy a folder into one file, once the outbox of every member in it knows of that; how many files.
+
+    Raises
+    ------
+    InputError : not a folder, or `out` is there already
+    HansaError : an outbox did not take the entry; then there is no file
+    """
+    from hansa.cli.archive import make_archive
     from hansa.cli.instance import MemberFolder
     from hansa.cli.outbox_source import note_digest
 
@@ -29,7 +45,4 @@ def backup(
         for member in members:
             note_digest(member, "backup", out, whole.stat().st_size, digest)
 
-    count = make_archive(folder, out, note)
-    for name in left_out(folder):
-        typer.echo(f"left out: {name}", err=True)
-    typer.echo(f"{out}: {count} files of {folder}, private keys among them; keep it as you keep those")
+    return make_archive(folder, out, note)

@@ -26,17 +26,19 @@ def enterprise(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object as the last line.")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", help="Log more.")] = False,
 ) -> None:
-    """Run everything and write a report: federated, adaptive, scaling, scenarios, budgets, memory, cost.
+    """Run everything and write a report: training, scaling, scenarios, budgets, evidence, forgetting, memory, cost.
 
-    The report is written anew after each part: OUT/report.html, report.md, results.json and drawings. A part that
-    fails does not end the others; the exit code is not 0 then, and the report says what failed.
+    The report is written anew after each part: OUT/report.html, report.md, results.json, drawings and evidence.
+    A part that fails does not end the others; the exit code is not 0 then, and the report says what failed.
     """
     import shlex
     import sys
     from datetime import UTC, datetime
 
     from hansa.cli.suite.after import BudgetsPart, CostPart, MemoryPart
+    from hansa.cli.suite.forgetting import ForgettingPart
     from hansa.cli.suite.learning import AdaptivePart, FederatedPart
+    from hansa.cli.suite.proof import ProofPart
     from hansa.cli.suite.report import Report
     from hansa.cli.suite.running import Part
     from hansa.cli.suite.scenarios import ScenariosPart
@@ -56,6 +58,8 @@ def enterprise(
         ScalingPart(price=price),
         ScenariosPart(chosen),
         BudgetsPart(),
+        ProofPart(out / "evidence"),
+        ForgettingPart(),
         MemoryPart(),
         CostPart(price),
     ]

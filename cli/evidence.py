@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import click
 import typer
 from typer.core import TyperGroup
 
 from hansa.contract.errors import HansaError, InputError
+
+if TYPE_CHECKING:
+    from hansa.cli.instance import MemberFolder
 
 Org = Annotated[str | None, typer.Option("--org", help="The organisation's name in the charter.")]
 Folder = Annotated[Path | None, typer.Option("--folder", help="Its folder, with member.toml.")]
@@ -50,17 +53,14 @@ def make(
     instance: InstancePath = None,
 ) -> None:
     """Gather the charter, approvals, ledger, receipts, events and outbox of a job in one signed archive."""
-    from hansa.cli.evidence_collect import collect, whole_job
+    from hansa.cli.evidence_collect import whole_job
     from hansa.cli.instance import choose_member
-    from hansa.cli.outbox_source import note_file
 
     member = choose_member(org, folder, instance)
     job = whole_job(member, job)
     path = out or Path(f"evidence-{member.config.name}-{job[:8]}.zip")
     _check_free(path, force)
-    content = collect(member, job, datetime.now(UTC))
-    note_file(member, "evidence", path, content, job=job)
-    _write(path, content, mode=0o600)
+    content = take_out(member, job, path)
     typer.echo(
         f"{path}: evidence of job {job[:8]} at {member.config.name}, {len(content)} bytes, signed; it holds no record "
         f"and no key, and names people who decided\ncheck it anywhere: hansa evidence verify {path} --charter CHARTER"
@@ -132,6 +132,23 @@ def dpia(
         return
     _write(out, text.encode(), mode=0o644)
     typer.echo(f"{out}: {text.count('FILL IN')} fields are left to fill in")
+
+
+def take_out(member: MemberFolder, job: str, path: Path) -> bytes:
+    """Write the signed archive of a job, once the outbox knows of it; its bytes.
+
+    Raises
+    ------
+    HansaError : a file of the organisation's is damaged, or its outbox did not take the entry
+    InputError : the file cannot be written
+    """
+    from hansa.cli.evidence_collect import collect
+    from hansa.cli.outbox_source import note_file
+
+    content = collect(member, job, datetime.now(UTC))
+    note_file(member, "evidence", path, content, job=job)
+    _write(path, content, mode=0o600)
+    return content
 
 
 def _check_free(path: Path, force: bool) -> None:

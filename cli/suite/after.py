@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from hansa.cli.suite.drawn import bars
 from hansa.cli.suite.found import Drawing, Fact, Found, Rows
@@ -13,14 +11,6 @@ from hansa.cli.suite.running import Stage
 from hansa.contract.errors import HansaError
 
 _MIB = 1 << 20
-
-
-def _of(stage: Stage, part: str) -> Mapping[str, Any]:
-    """What an earlier part found; raises `HansaError` where it did not come to its end."""
-    earlier = stage.earlier.get(part)
-    if earlier is None or earlier.status != "done":
-        raise HansaError(f"needs part '{part}', which did not come to its end")
-    return earlier.found.data
 
 
 @dataclass(frozen=True)
@@ -40,7 +30,7 @@ class BudgetsPart:
         from hansa.cli.budgets_proof import prove
         from hansa.cli.instance import Instance
 
-        data = _of(stage, "federated")
+        data = stage.data_of("federated")
         instance = Instance(Path(data["instance"]))
         left = {it["member"]: it for it in data["budgets"]}
         if not left:
@@ -66,7 +56,7 @@ class BudgetsPart:
                 )
         percents = [(name, float(it["percent_left"])) for name, it in left.items()]
         columns = ("organisation", "grant", "epsilon spent", "left", "rounds left")
-        more = ("ledger rows", "uploads, all charged", "proof")
+        more = ("ledger rows", "parts of uploads, all charged", "proof")
         return Found(
             sentences=(
                 "Left and rounds left are the server's mirror, made of signed receipts; what is spent is recomputed "
@@ -104,7 +94,7 @@ class MemoryPart:
         """From what was looked at twice a second, and of this process."""
         import resource
 
-        peaks = dict(_of(stage, "federated")["peak_bytes"])
+        peaks = dict(stage.data_of("federated")["peak_bytes"])
         if not peaks:
             raise HansaError("no process was looked at")
         # Linux counts it in KiB.
@@ -138,7 +128,7 @@ class CostPart:
 
     def run(self, stage: Stage) -> Found:
         """Money by policy."""
-        policies = _of(stage, "scaling")["policies"]
+        policies = stage.data_of("scaling")["policies"]
         own = policies["ours"]["money"]
         rows = tuple(
             (

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
+from types import MappingProxyType
 
+from hansa.cli.suite.found import shown_number
 from hansa.sidecar.scaling.plot import Scale, page
 
 _WIDTH, _ROW = 960, 26
@@ -34,24 +36,32 @@ def bars(
         parts.append(
             f'<rect x="{_LEFT}" y="{y + 3}" width="{width:.1f}" height="{_ROW - 8}" fill="{_COLOURS[0]}"/>'
         )
-        parts.append(_text(_LEFT + width + 6, y + 16, f"{value:.4g} {unit}".strip(), "start"))
+        parts.append(_text(_LEFT + width + 6, y + 16, f"{shown_number(value)} {unit}".strip(), "start"))
     return page(parts, _WIDTH, _TOP + _ROW * len(values) + _BOTTOM)
 
 
 def lines(
-    title: str, across: str, curves: Sequence[tuple[str, Sequence[tuple[float, float]]]], unit: str = ""
+    title: str,
+    across: str,
+    curves: Sequence[tuple[str, Sequence[tuple[float, float]]]],
+    unit: str = "",
+    *,
+    errors: Mapping[tuple[float, float], float] = MappingProxyType({}),
 ) -> str:
     """One line a name through its points; what is not finite is left out.
 
     Parameters
     ----------
     across : what the first coordinate is
+    errors : standard errors by point, drawn as a whisker of one on either side
     """
     kept = [(name, [it for it in points if all(map(math.isfinite, it))]) for name, points in curves]
     every = [it for _, points in kept for it in points]
     if not every:
         return page([_title(title), _text(_WIDTH / 2, _HEIGHT / 2, "no point", "middle")], _WIDTH, _HEIGHT)
-    xs, ys = [x for x, _ in every], [y for _, y in every]
+    spread = {it: errors[it] for it in every if math.isfinite(errors.get(it, math.nan))}
+    xs = [x for x, _ in every]
+    ys = [y + sign * spread.get((x, y), 0.0) for x, y in every for sign in (-1, 1)]
     margin = 0.05 * (max(ys) - min(ys)) or 0.05 * abs(max(ys)) or 1.0
     x_scale = Scale(min(xs), max(xs), 70, _WIDTH - 20)
     y_scale = Scale(min(ys) - margin, max(ys) + margin, _HEIGHT - 40, 56)
@@ -60,7 +70,14 @@ def lines(
         y = y_scale.place(tick)
         parts.append(f'<line class="grid" x1="70" x2="{_WIDTH - 20}" y1="{y:.1f}" y2="{y:.1f}"/>')
         parts.append(_text(62, y + 4, f"{tick:.4g}", "end"))
-    parts += (_text(x_scale.place(it), _HEIGHT - 20, f"{it:g}", "middle") for it in x_scale.ticks())
+    counted = all(x == int(x) for x in xs) and max(xs) > min(xs)
+    ticks = [it for it in x_scale.ticks() if not counted or abs(it - round(it)) < 1e-9]
+    parts += (_text(x_scale.place(it), _HEIGHT - 20, f"{it:g}", "middle") for it in ticks)
+    parts += (
+        f'<line x1="{x_scale.place(x):.1f}" x2="{x_scale.place(x):.1f}" y1="{y_scale.place(y - it):.1f}" '
+        f'y2="{y_scale.place(y + it):.1f}" stroke="#888" stroke-width="1.2"/>'
+        for (x, y), it in spread.items()
+    )
     parts.append(_text(_WIDTH - 20, _HEIGHT - 4, across, "end"))
     for number, (name, points) in enumerate(kept):
         colour = _COLOURS[number % len(_COLOURS)]

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 Status = Literal["waiting", "done", "failed", "interrupted"]
+# From here on figures are whole: four digits would need a power of ten.
+_WHOLE = 10_000
+
+
+def shown_number(value: float) -> str:
+    """Four digits, or all digits before the point where there are more."""
+    if isinstance(value, int) or (math.isfinite(value) and abs(value) >= _WHOLE):
+        return f"{value:,.0f}"
+    return f"{value:.4g}"
 
 
 @dataclass(frozen=True)
@@ -22,8 +32,7 @@ class Fact:
         """For people."""
         if isinstance(self.value, str):
             return self.value
-        text = f"{self.value:d}" if isinstance(self.value, int) else f"{self.value:.4g}"
-        return f"{text} {self.unit}".strip()
+        return f"{shown_number(self.value)} {self.unit}".strip()
 
 
 @dataclass(frozen=True)
@@ -54,6 +63,7 @@ class Found:
     sentences : what a reader should know before the figures, what was left out among it
     headline : the figures that a summary of several parts shows
     data : the part's own object, as its command prints it with `--json`
+    files : what it wrote beside the report, by names from there
     """
 
     sentences: tuple[str, ...] = ()
@@ -61,6 +71,7 @@ class Found:
     tables: tuple[Rows, ...] = ()
     drawings: tuple[Drawing, ...] = ()
     data: Mapping[str, Any] = field(default_factory=dict)
+    files: tuple[str, ...] = ()
     # A part that ran to its end and found that something does not hold.
     problem: str = ""
 

@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hansa.cli.suite.drawn import bars
+from hansa.cli.suite.drawn import bars, lines
 from hansa.cli.suite.found import Drawing, Fact, Found, Rows
-from hansa.cli.suite.running import Interrupted, Stage
+from hansa.cli.suite.running import Interrupted, Stage, sentence
 from hansa.contract.errors import HansaError
 
 if TYPE_CHECKING:
     from hansa.cli.adaptive_run import EpisodeResult
     from hansa.cli.demo_run import DemoRun
     from hansa.cli.episode_series import EpisodeSeries
+    from hansa.cli.results import RoundLine
     from hansa.contract.charter import Charter
 
 # Its own folder: an instance that somebody runs or provisioned is not touched.
 PLACE = Path(".hansa/federated")
+
+# Of what a job releases, the first of these that it has is drawn.
+_JUDGED_BY = ("auc", "accuracy", "rmse", "log_loss", "mae")
 
 
 @dataclass(frozen=True)
@@ -74,16 +78,16 @@ def _federated(folder: Path, charter: Charter, done: DemoRun) -> Found:
 
     if done.followed is None:
         return Found()
-    job, lines, local = done.followed.job, done.followed.lines, done.local or {}
+    job, shown, local = done.followed.job, done.followed.lines, done.local or {}
     titles = {member.name: member.title or member.name for member in charter.members}
     headline = [Fact("organisations", len(charter.members)), Fact("rounds", job.round)]
-    if lines:
-        seconds = sum(it.seconds for it in lines) / len(lines)
+    if shown:
+        seconds = sum(it.seconds for it in shown) / len(shown)
         headline.append(Fact("a round", seconds, "s"))
     headline += [
         Fact(f"mean {name}", figure.mean) for name, figure in local.items() if figure.mean is not None
     ]
-    names = list(dict.fromkeys(name for line in lines for name in line.metrics))
+    names = list(dict.fromkeys(name for line in shown for name in line.metrics))
     tables = [
         Rows(
             "Rounds, as released",
@@ -95,12 +99,12 @@ def _federated(folder: Path, charter: Charter, done: DemoRun) -> Found:
                     f"{it.seconds:.2f}",
                     *(shown_metric(it.metrics.get(name)) for name in names),
                 )
-                for it in lines
+                for it in shown
             ),
             "Released figures have noise; ± is its standard error.",
         )
-    ]
-    drawings = []
+    ][: bool(shown)]
+    drawings = _curves(shown)
     if local:
         rows = [
             (titles[member], *(shown_figure(figure.per_member[member]) for figure in local.values()))
@@ -130,8 +134,21 @@ def _federated(folder: Path, charter: Charter, done: DemoRun) -> Found:
         headline=tuple(headline),
         tables=tuple(tables),
         drawings=tuple(drawings),
-        data=result_object(job.status, lines, released=done.released, local=local, more=more),
+        data=result_object(job.status, shown, released=done.released, local=local, more=more),
     )
+
+
+def _curves(rounds: Sequence[RoundLine]) -> list[Drawing]:
+    """The released figure that the rounds are judged by, with its standard errors, where there are several rounds."""
+    known = dict.fromkeys(name for it in rounds for name in it.metrics)
+    name = next((it for it in _JUDGED_BY if it in known), "")
+    released = [(float(it.round), it.metrics[name]) for it in rounds if name in it.metrics]
+    if len(released) < 2:
+        return []
+    points = [(number, metric.value) for number, metric in released]
+    errors = {(number, metric.value): metric.error for number, metric in released if metric.error is not None}
+    title = f"{name} as released{', one standard error on either side' if errors else ''}"
+    return [Drawing("rounds", title, lines(title, "round", [(name, points)], errors=errors))]
 
 
 @dataclass(frozen=True)
@@ -161,11 +178,18 @@ class AdaptivePart:
             rounds=QUICK_ROUNDS if self.quick else ROUNDS, only=QUICK if self.quick else ()
         )
         results: list[EpisodeResult] = []
-        for it in series.run():
-            results.append(it)
-            number = f"episode {len(results)} of {len(series.chosen)}"
-            stage.say(f"{number}: {it.episode.name}, {it.seconds:.1f} s, {verdict(it)}")
-            stage.check(lambda: _adaptive(results, series))
+        try:
+            for it in series.run():
+                results.append(it)
+                number = f"episode {len(results)} of {len(series.chosen)}"
+                stage.say(f"{number}: {it.episode.name}, {it.seconds:.1f} s, {verdict(it)}")
+                stage.check()
+        except Interrupted:
+            raise Interrupted(_adaptive(results, series)) from None
+        except Exception as error:
+            # What was seen before is kept.
+            number = f"episode {len(results) + 1} of {len(series.chosen)}"
+            return replace(_adaptive(results, series), problem=f"{number}: {sentence(error)}")
         return _adaptive(results, series)
 
 

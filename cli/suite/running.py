@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from hansa.cli.interrupts import Interruption
 from hansa.cli.suite.found import Found, Outcome
@@ -48,6 +48,18 @@ class Stage:
         """Between two steps: raises `Interrupted` where somebody asked for the end."""
         if self.interruption.requested:
             raise Interrupted(found() if found else None)
+
+    def data_of(self, part: str) -> Mapping[str, Any]:
+        """What an earlier part found, also where something in it does not hold.
+
+        Raises
+        ------
+        HansaError : it did not come to its end
+        """
+        earlier = self.earlier.get(part)
+        if earlier is None or not earlier.found.data or earlier.status not in ("done", "failed"):
+            raise HansaError(f"needs part '{part}', which did not come to its end")
+        return earlier.found.data
 
 
 class Part(Protocol):
@@ -103,17 +115,21 @@ def _run(part: Part, outcome: Outcome, stage: Stage) -> Outcome:
         found = part.run(stage)
     except Interrupted as interrupted:
         return outcome.ended("interrupted", time.monotonic() - began, "interrupted", interrupted.found)
-    except HansaError as error:
-        return outcome.ended("failed", time.monotonic() - began, str(error))
     except Exception as error:
         # One part's fault must not take the others' results with it.
         log.debug("part '%s'", part.name, exc_info=True)
-        reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        return outcome.ended("failed", time.monotonic() - began, reason)
+        return outcome.ended("failed", time.monotonic() - began, sentence(error))
     finally:
         stage.interruption.at_once = lambda: None
     seconds = time.monotonic() - began
     return outcome.ended("failed" if found.problem else "done", seconds, found.problem, found)
+
+
+def sentence(error: Exception) -> str:
+    """What went wrong, in one line; of what nobody foresaw also its kind."""
+    if isinstance(error, HansaError):
+        return str(error)
+    return f"{type(error).__name__}: {error}".splitlines()[0]
 
 
 def exit_code(outcomes: Sequence[Outcome], interruption: Interruption) -> int:

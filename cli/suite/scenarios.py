@@ -10,8 +10,7 @@ from typing import Any
 
 from hansa.cli.suite.drawn import bars
 from hansa.cli.suite.found import Drawing, Fact, Found, Rows
-from hansa.cli.suite.running import Stage
-from hansa.contract.errors import HansaError
+from hansa.cli.suite.running import Interrupted, Stage, sentence
 
 
 @dataclass(frozen=True)
@@ -38,8 +37,10 @@ class ScenariosPart:
             began = time.monotonic()
             try:
                 results.append(_simulated(name))
-            except HansaError as error:
-                results.append({"scenario": name, "problem": str(error)})
+            except Interrupted:
+                raise Interrupted(_found(results, names)) from None
+            except Exception as error:
+                results.append({"scenario": name, "problem": sentence(error)})
             stage.say(f"scenario {number} of {len(names)}: {name}, {time.monotonic() - began:.1f} s")
             stage.check(lambda: _found(results, names))
         return _found(results, names)

@@ -48,7 +48,8 @@ class ScalingPart:
         columns = ("policy", "replica-hours", "cost", "late", "changes")
         return Found(
             sentences=(
-                "Made-up demand: business hours, and a crowd at 19:30 that nothing announces.",
+                "Made-up demand: business hours, and a crowd at 19:30 that nothing announces. In the drawing the pale "
+                "band is the forecast.",
                 f"The cost model: {self.price:g} for a replica-hour, {STARTUP_S:g} s until a replica serves, "
                 f"demand above capacity in at most {100 * BUDGET:g} % of minutes.",
             ),

@@ -84,6 +84,25 @@ def test_a_changed_backup_is_refused_and_leaves_nothing(folder: Path, tmp_path: 
     assert [it.name for it in tmp_path.iterdir() if it.name.startswith(".")] == []
 
 
+def test_a_byte_that_is_another_is_one_sentence_or_changes_no_file(folder: Path, tmp_path: Path) -> None:
+    out, changed, back = tmp_path / "b.tar.gz", tmp_path / "c.tar.gz", tmp_path / "back"
+    make_archive(folder, out)
+    content, refused = out.read_bytes(), 0
+    for place in range(0, len(content), len(content) // 40):
+        changed.write_bytes(content[:place] + bytes([content[place] ^ 255]) + content[place + 1 :])
+        try:
+            put_back(changed, back)
+        except InputError:
+            refused += 1
+            assert not back.exists()
+        else:
+            # Times and what is behind the last file are nobody's.
+            assert (back / "node/ca.crt").read_text() == "public"
+            assert (back / "identity.key").read_text() == "secret"
+            shutil.rmtree(back)
+    assert refused > 30
+
+
 def test_a_name_that_leads_out_of_the_folder_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "evil.tar.gz"
     with tarfile.open(path, "w:gz") as archive:

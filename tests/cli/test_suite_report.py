@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
+from dataclasses import replace
 from datetime import UTC, datetime
 from html.parser import HTMLParser
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner
 
 from hansa.cli.enterprise import app
+from hansa.cli.interrupts import Interruption
 from hansa.cli.suite.after import CostPart, MemoryPart
 from hansa.cli.suite.drawn import bars, lines
 from hansa.cli.suite.found import Drawing, Fact, Found, Outcome, Rows
 from hansa.cli.suite.report import Report
+from hansa.cli.suite.running import Stage
 from hansa.cli.suite.scenarios import ScenariosPart
 from hansa.cli.suite.summary import run_and_show
-from hansa.contract.errors import InputError
+from hansa.contract.errors import HansaError, InputError
 
 pytestmark = pytest.mark.slow
 
@@ -85,6 +90,49 @@ def test_the_page_is_whole_and_asks_nothing_of_anybody(tmp_path: Path) -> None:
     assert all(it.startswith("#") for it in checked.asked)
     assert not re.search(r"@import|<script|<link|url\(", page)
     assert "prefers-color-scheme:dark" in page
+
+
+def test_a_second_report_in_a_folder_shows_nothing_of_the_first(tmp_path: Path) -> None:
+    (tmp_path / "evidence").mkdir()
+    (tmp_path / "evidence/a.zip").write_text("")
+    (tmp_path / "mine.txt").write_text("")
+    found = replace(OUTCOMES[0].found, files=("evidence/a.zip", "mine.txt", "../outside"))
+    Report(tmp_path, "hansa enterprise", datetime.now(UTC)).write([replace(OUTCOMES[0], found=found)])
+    assert (tmp_path / "drawings/first.svg").exists()
+    (tmp_path / "drawings/own.svg").write_text("")
+    waiting = [Outcome(it.name, it.title, it.command) for it in OUTCOMES]
+    Report(tmp_path, "hansa enterprise", datetime.now(UTC)).write(waiting)
+    left = sorted(it.relative_to(tmp_path).as_posix() for it in tmp_path.rglob("*") if it.is_file())
+    assert left == ["drawings/own.svg", "mine.txt", "report.html", "report.md", "results.json"]
+
+
+def test_columns_of_numbers_are_ranged_on_the_right(tmp_path: Path) -> None:
+    rows = (("a", "1.5 %", "-", "12 kB"), ("b", "12", "3", "refused"))
+    found = Found(tables=(Rows("T", ("name", "share", "rounds", "size"), rows),))
+    Report(tmp_path, "hansa enterprise", datetime.now(UTC)).write([replace(OUTCOMES[0], found=found)])
+    assert "| --- | ---: | ---: | --- |" in (tmp_path / "report.md").read_text()
+    assert (
+        '<td>a</td><td class="n">1.5 %</td><td class="n">-</td><td>12 kB</td>'
+        in (tmp_path / "report.html").read_text()
+    )
+
+
+def test_large_figures_have_all_their_digits() -> None:
+    assert Fact("all processes", 12345.6, "MiB").shown == "12,346 MiB"
+    assert Fact("cost", 12.345).shown == "12.35"
+    assert "12,346 MiB" in bars("memory", [("a", 12345.6)], "MiB")
+
+
+def test_what_a_part_found_is_there_for_others_where_something_in_it_does_not_hold() -> None:
+    policies = {"ours": {"money": 1.0, "violations": 0.5}}
+    with Interruption() as interruption:
+        stage = Stage(interruption, Console(file=io.StringIO()))
+        late = Found(data={"policies": policies}, problem="late")
+        stage.earlier["scaling"] = OUTCOMES[2].ended("failed", 1.0, "late", late)
+        assert CostPart(1.0).run(stage).headline[0].value == 1.0
+        stage.earlier["scaling"] = OUTCOMES[2].ended("interrupted", 1.0, "interrupted", late)
+        with pytest.raises(HansaError, match="did not come to its end"):
+            CostPart(1.0).run(stage)
 
 
 def test_a_folder_that_cannot_be_written_is_said_before_anything_runs(tmp_path: Path) -> None:

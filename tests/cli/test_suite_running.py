@@ -6,9 +6,10 @@ import io
 import json
 import os
 import signal
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -17,10 +18,12 @@ from hansa.cli.adaptive_run import EpisodeResult
 from hansa.cli.episode_series import EpisodeSeries
 from hansa.cli.episodes import Episode, Trouble
 from hansa.cli.interrupts import Interruption
+from hansa.cli.results import Figure
 from hansa.cli.suite import summary
 from hansa.cli.suite.found import Fact, Found, Outcome
 from hansa.cli.suite.learning import AdaptivePart
-from hansa.cli.suite.running import Stage, exit_code, run_parts
+from hansa.cli.suite.running import Interrupted, Stage, exit_code, run_parts
+from hansa.cli.suite.scenarios import ScenariosPart
 from hansa.cli.suite.serving import ScalingPart
 from hansa.contract.errors import HansaError
 
@@ -121,6 +124,51 @@ def ended(name: str, trouble: Trouble, status: str = "finished", *by: str) -> Ep
         held={},
         seconds=1.0,
     )
+
+
+@pytest.mark.parametrize(
+    ("raised", "status", "reason"),
+    [
+        (KeyError("x"), "failed", "episode 2 of 2: KeyError: 'x'"),
+        (Interrupted(), "interrupted", "interrupted"),
+    ],
+)
+def test_episodes_before_one_that_breaks_are_kept(
+    raised: Exception, status: str, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken() -> Iterator[EpisodeResult]:
+        yield ended("calm", "none")
+        raise raised
+
+    monkeypatch.setattr("hansa.cli.adaptive.episode_object", lambda it: {"name": it.episode.name})
+    chosen = [Episode("calm", "none", "told"), Episode("fast", "rate", "told")]
+    series = SimpleNamespace(left_out=(), chosen=chosen, rounds=20, run=broken)
+    monkeypatch.setattr(EpisodeSeries, "prepare", lambda **_: series)
+    [outcome], _, _ = run([AdaptivePart()])  # type: ignore[list-item]
+    assert (outcome.status, outcome.reason) == (status, reason)
+    assert outcome.found.data["episodes"] == [{"name": "calm"}]
+    assert outcome.found.data["left_out"] == ["fast"]
+
+
+@pytest.mark.parametrize(
+    ("raised", "status", "scenarios"),
+    [(ValueError("no such shape"), "failed", 2), (Interrupted(), "interrupted", 1)],
+)
+def test_scenarios_before_and_behind_one_that_breaks_are_kept(
+    raised: Exception, status: str, scenarios: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good = {"title": "", "members": 3, "model": "linear", "rounds": 1, "noise": "local", "seconds": 1.0}
+    told = iter([raised, {**good, "scenario": "b", "local": {"auc": Figure(0.7, 0.7, {}).as_json()}}])
+
+    def simulated(name: str) -> dict[str, Any]:
+        if isinstance(found := next(told), Exception):
+            raise found
+        return found
+
+    monkeypatch.setattr("hansa.cli.suite.scenarios._simulated", simulated)
+    [outcome], _, _ = run([ScenariosPart(("a", "b"))])  # type: ignore[list-item]
+    assert outcome.status == status
+    assert len(outcome.found.data["scenarios"]) == scenarios - (status == "interrupted")
 
 
 @pytest.mark.parametrize(
