@@ -120,8 +120,9 @@ class ProofPart:
     def _evidence(self, instance: Instance, member: MemberFolder, job: str) -> Archive:
         """Made, checked under a charter from another member, and changed in every way there is."""
         from hansa.cli.evidence import take_out
+        from hansa.cli.evidence_checked import Pinned
         from hansa.cli.evidence_collect import whole_job
-        from hansa.cli.evidence_verify import Pinned, check_archive
+        from hansa.cli.evidence_verify import check_archive
         from hansa.cli.suite.tampering import judge, tampered_copies
         from hansa.contract.archive import InvalidArchive
         from hansa.contract.keys import SigningKey

@@ -13,7 +13,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from hansa.cli.evidence_verify import Pinned, check_archive
+from hansa.cli.evidence_checked import Pinned
+from hansa.cli.evidence_verify import check_archive
 from hansa.contract.archive import Manifest, pack, pack_signed, read_signed, unpack
 from hansa.contract.errors import HansaError
 from hansa.contract.keys import SigningKey, to_text

@@ -12,7 +12,8 @@ from budget_side import JOB, Office, leave, office
 from cli_side import Commands, commands
 from rich.console import Console
 
-from hansa.cli.evidence_verify import Pinned, check_archive
+from hansa.cli.evidence_checked import Pinned
+from hansa.cli.evidence_verify import check_archive
 from hansa.cli.interrupts import Interruption
 from hansa.cli.suite import proof, tampering
 from hansa.cli.suite.found import Found, Outcome

@@ -15,7 +15,7 @@ from hansa.cli.suite.learning import FederatedPart
 from hansa.cli.suite.proof import ProofPart
 from hansa.cli.suite.summary import run_and_show
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.e2e, pytest.mark.long, pytest.mark.timeout(300)]
 
 GRANT = """
 [grant]
