@@ -24,15 +24,17 @@ recovered, faults
     jobs, of the same five seeds, by more than 2 % or than their spread. `untreated`: the same without recovery.
 rounds_lost
     Attempts beyond those planned: the largest number, and the mean over faults. Jobs that ended in a pause for a
-    person are not among them and not recovered: `paused`.
+    person are not among them and not recovered: `paused`. `rounds_lost_by_foresight`: by one who knows the
+    fault as soon as anything can show it, whether it does harm, and which round was the last good one.
 false_rollbacks
     In 100 rounds of undisturbed jobs; `false_drops` with --probe.
 found_share, wrong_accused, false_quarantines_per_60
     All records in 8, 9 or 10 even parts; one sends its sum with the other sign, or trains on flipped labels, from
     round 1 on. `found_share`: it is named in an audit of the job's first 25 rounds, in groups of at least three;
     `found`: by kind, and by the round with which an audit begins; `signal`: by how many standard errors of its group's
-    noise the poison changes the sums of 25 audited rounds, all coordinates together, median: all that there is to be
-    found by one who knew every gradient. Wrong names count over all of these. False
+    noise the poison changes the sums of 25 audited rounds, all coordinates together, median; `oracle`: how often one
+    finds it who knows `all` members' gradients, or the `direction`, with the standard error over jobs
+    (`audit_oracle.py`). Wrong names count over all of these. False
     quarantines are those of jobs without poison, audited all the time, of these parts and of the organisations as
     they are, where there are eight. `harm`: by how much the poison raises the
     loss of a job.

@@ -60,8 +60,6 @@ AUDIT_SENTENCE = (
 QUARANTINED_FROM = 8
 # Rounds of an audit before anybody is named, and at most.
 FEWEST_ROUNDS, MOST_ROUNDS = 8, 25
-# Rounds between two looks at likelihoods: every look is one more chance of a wrong name.
-LOOKS = 4
 
 
 @dataclass(frozen=True)
@@ -78,8 +76,7 @@ class AuditRule:
     length : least length of either, as a share of the clip
     pull_spread : as `sign_spread`
     gap : how much better it explains the sums than the next member, root of twice the log-likelihood's ratio
-    likely, likely_early : logarithm of how much likelier the sums are where it is poisoned than where nobody is, in the
-        last round of an audit and before
+    likely : logarithm of how much likelier the sums are where it is poisoned than where nobody is, at an audit's end
     likelier : of how much likelier than where any other is, or than where two are
     """
 
@@ -93,7 +90,6 @@ class AuditRule:
     pull_spread: float = 4.0
     gap: float = 3.0
     likely: float = 6.0
-    likely_early: float = 9.0
     likelier: float = 3.0
 
 
@@ -294,12 +290,11 @@ def verdict(audit: Audit, rule: AuditRule = RULE, *, last: bool = False) -> Verd
 
     Parameters
     ----------
-    last : whether no round of the audit follows, so that what is known has to do
+    last : whether no round of the audit follows: likelihoods are looked at once, as each look may name a wrong one
     """
     if audit.rounds < FEWEST_ROUNDS:
         return None
-    looks = last or audit.rounds % LOOKS == 0
-    likely = _likely(audit, rule.likely if last else rule.likely_early, rule) if looks else None
+    likely = _likely(audit, rule) if last else None
     kinds: tuple[tuple[Kind, int | None], ...] = (
         (likely.kind, likely.place) if likely else ("sign", _reversed(audit, rule)),
         ("pull", _pulling(audit.first, audit.clip, rule)),
@@ -327,7 +322,7 @@ class _Likely(NamedTuple):
     ratio: float
 
 
-def _likely(audit: Audit, least: float, rule: AuditRule) -> _Likely | None:
+def _likely(audit: Audit, rule: AuditRule) -> _Likely | None:
     """With whom the sums are far likelier than with nobody, with anybody else, or with anybody else as well."""
     count = len(audit.members)
     likelihoods = Likelihoods(
@@ -339,13 +334,16 @@ def _likely(audit: Audit, least: float, rule: AuditRule) -> _Likely | None:
     best = ratios.max(axis=0)
     place = int(best.argmax())
     others = [it for it in range(count) if it != place]
-    if best[place] < least or not others or best[place] - best[others].max() < rule.likelier:
+    if best[place] < rule.likely or not others or best[place] - best[others].max() < rule.likelier:
         return None
     # A gradient that stays as it was looks alike with its sign turned and with other labels.
     kind = next(
         (it for it in KINDS if ratios[KINDS.index(it), place] >= best[place] - rule.likelier), KINDS[0]
     )
     if likelihoods.ratios([(kind, (place, it)) for it in others]).max() - best[place] >= rule.likelier:
+        return None
+    own, among = _ways(audit.now.alone(), place)
+    if kind == "sign" and own > -rule.reversed * among:
         return None
     return _Likely("sign" if kind == "sign" else "pull", place, float(best[place]))
 
