@@ -136,8 +136,8 @@ class Direction:
             found["trail-noise"],
             found["trail-ways"].reshape(-1, kept),
         )
-        own = (found[name] for name in ("now", "first", "weights", "origin"))
-        return cls(*own, trail, variance, usual, int(rounds), curvature)
+        now, first, weights, origin = (found[name] for name in ("now", "first", "weights", "origin"))
+        return cls(now, first, weights, origin, trail, variance, usual, int(rounds), curvature)
 
     @property
     def way(self) -> Array:
