@@ -24,15 +24,17 @@ recovered, faults
     jobs, of the same five seeds, by more than 2 % or than their spread. `untreated`: the same without recovery.
 rounds_lost
     Attempts beyond those planned: the largest number, and the mean over faults. Jobs that ended in a pause for a
-    person are not among them and not recovered: `paused`.
+    person are not among them and not recovered: `paused`. `rounds_lost_by_foresight`: by one who knows the
+    fault as soon as anything can show it, whether it does harm, and which round was the last good one.
 false_rollbacks
     In 100 rounds of undisturbed jobs; `false_drops` with --probe.
 found_share, wrong_accused, false_quarantines_per_60
     All records in 8, 9 or 10 even parts; one sends its sum with the other sign, or trains on flipped labels, from
     round 1 on. `found_share`: it is named in an audit of the job's first 25 rounds, in groups of at least three;
     `found`: by kind, and by the round with which an audit begins; `signal`: by how many standard errors of its group's
-    noise the poison changes the sums of 25 audited rounds, all coordinates together, median: all that there is to be
-    found by one who knew every gradient. Wrong names count over all of these. False
+    noise the poison changes the sums of 25 audited rounds, all coordinates together, median; `oracle`: how often one
+    finds it who knows `all` members' gradients, or the `direction`, with the standard error over jobs
+    (`audit_oracle.py`). Wrong names count over all of these. False
     quarantines are those of jobs without poison, audited all the time, of these parts and of the organisations as
     they are, where there are eight. `harm`: by how much the poison raises the
     loss of a job.
@@ -58,6 +60,7 @@ from random import Random
 from typing import Any
 
 import numpy as np
+from audit_oracle import Oracle, found_by
 
 from hansa.clients.data.dataset import Dataset, concatenate
 from hansa.clients.data.derive import derive_features
@@ -159,6 +162,11 @@ class Consortium:
         noised = total + self.evaluation_sd * rng.normal(size=np.shape(total))
         found = figures(self.features, noised, noise_sd=self.evaluation_sd)
         return {name: Figure(it.value, it.error) for name, it in found.items()}
+
+    @cached_property
+    def flipped(self) -> list[Dataset]:
+        """Every member's records to train on, with the other labels."""
+        return [Dataset(it.train.X, 1.0 - it.train.y, it.train.entities) for it in self.parts]
 
     @cached_property
     def held_out(self) -> Dataset:
@@ -346,6 +354,32 @@ class SimulatedJob:
         self.rounds = [it for it in self.rounds if it.round <= to]
 
 
+class ForeseenJob(SimulatedJob):
+    """Recovered by one who knows what goes wrong as soon as anything can show it, and which round was good.
+
+    The length of a step shows a wrong rate in its own attempt, an evaluation any fault in the next one; an action comes
+    one attempt later still. Wrong rates are put right for good.
+    """
+
+    def run(self, fault: Fault | None = None) -> Outcome:
+        """To the end."""
+        rounds, to, due = self.consortium.rounds, 0, 0
+        while self.state.round < rounds and self.attempt < 2 * rounds:
+            good = self.state.round
+            self._attempt(fault)
+            if self.attempt == due:
+                self._roll_back(to)
+                due = 0
+                if fault is not None and "rate" in fault.kind:
+                    fault, self.rate = None, self.consortium.how.server_rate.default
+            elif not due and fault is not None and fault.at(self.attempt) and self.state.round > good:
+                at_once = self.probe or ("rate" in fault.kind and self.steps)
+                shown = 0 if at_once else 1 - self.state.round % -self.consortium.every
+                to, due = good, self.attempt + shown + 1
+        loss = self.consortium.loss(self.state.released)
+        return Outcome(loss, self.attempt, self.state.round == rounds, self.rollbacks, 0)
+
+
 def _both(found: Mapping[str, Figure]) -> dict[str, Figure | None]:
     loss, score = recovery.figures_of(found)
     return {"loss": loss, "score": score}
@@ -361,7 +395,7 @@ def measure_faults(consortium: Consortium, options: argparse.Namespace) -> dict[
     usual = float(np.mean(undisturbed))
     most = usual + max(TOLERANCE * usual, max(undisturbed) - min(undisturbed))
     faults = {**FAULTS, **(MORE_FLIPS if options.more_flips else {})}
-    kinds = {kind: {"recovered": 0, "untreated": 0, "lost": []} for kind in faults}
+    kinds = {kind: {"recovered": 0, "untreated": 0, "lost": [], "foreseen": []} for kind in faults}
     draw = np.random.default_rng(7)
     for kind in faults:
         for place in range(options.of_each):
@@ -370,24 +404,31 @@ def measure_faults(consortium: Consortium, options: argparse.Namespace) -> dict[
             plain = SimulatedJob(consortium, seed, treated=False, **how).run(fault)
             mended = SimulatedJob(consortium, seed, **how).run(fault)
             kinds[kind]["untreated"] += plain.loss <= most
+            # Who knows leaves alone what does no harm.
+            foreseen = plain if plain.loss <= most else ForeseenJob(consortium, seed, **how).run(fault)
+            kinds[kind]["foreseen"].append(foreseen.attempts - consortium.rounds)
             kinds[kind]["recovered"] += mended.finished and mended.loss <= most
             if mended.finished:
                 kinds[kind]["lost"].append(mended.attempts - consortium.rounds)
     quiet = [SimulatedJob(consortium, 9000 + seed, **how).run() for seed in range(options.quiet)]
     attempts = sum(it.attempts for it in quiet)
-    lost = [it for found in kinds.values() for it in found["lost"]]
+    lost, foreseen = ([it for found in kinds.values() for it in found[name]] for name in ("lost", "foreseen"))
     return {
         "recovered": sum(found["recovered"] for found in kinds.values()),
         "untreated": sum(found["untreated"] for found in kinds.values()),
         "faults": len(faults) * options.of_each,
         "paused": len(faults) * options.of_each - len(lost),
         "rounds_lost": {"largest": max(lost, default=0), "mean": float(np.mean(lost or [0]))},
+        "rounds_lost_by_foresight": {"largest": max(foreseen), "mean": float(np.mean(foreseen))},
         "false_rollbacks": 100.0 * sum(it.rollbacks for it in quiet) / attempts,
         "false_drops": 100.0 * sum(it.drops for it in quiet) / attempts,
         "undisturbed_rounds": attempts,
         "undisturbed_loss": usual,
         "tolerance": most - usual,
-        "kinds": {kind: {**found, "lost": max(found["lost"], default=0)} for kind, found in kinds.items()},
+        "kinds": {
+            kind: {**found, "lost": max(found["lost"], default=0), "foreseen": max(found["foreseen"])}
+            for kind, found in kinds.items()
+        },
     }
 
 
@@ -407,59 +448,82 @@ class Poison:
     member: int
 
 
+@dataclass(frozen=True)
+class AuditedJob:
+    """What audits of one job that begin with these rounds name, in turn where one follows another.
+
+    Parameters
+    ----------
+    loss : exact, at the end
+    oracles : what could be known in each audit's rounds, where a member is poisoned
+    """
+
+    named: dict[int, list[Verdict]]
+    loss: float
+    oracles: dict[int, Oracle]
+
+
 def audited_job(
-    consortium: Consortium, seed: int, poison: Poison | None, *, begin: int, rounds: int, again: bool = False
-) -> tuple[list[Verdict], float, float]:
-    """Verdicts of an audit that begins with a round, and the exact loss at the end.
+    consortium: Consortium, seed: int, poison: Poison | None, *, begins: Sequence[int], again: bool = False
+) -> AuditedJob:
+    """One job and its audits.
 
     Parameters
     ----------
     again : whether an audit that is over is followed by another
-
-    Returns also the poison's signal: by how many standard errors of its group's noise it changes the sums of the
-    audit's rounds, all coordinates together. A test that knew every member's gradient would have no more.
     """
     rng, randomness, members = np.random.default_rng([seed, 2]), Random(seed), range(len(consortium.parts))
     names = [f"member-{number}" for number in members]
     sizes = consortium.weights * consortium.sizes * (1.0 - consortium.features.holdout)
-    flipped = None
-    if poison is not None and poison.kind == "label":
-        own = consortium.parts[poison.member].train
-        flipped = Dataset(own.X, 1.0 - own.y, own.entities)
-    state, signal = ModelState.start(consortium.model.initial(0)), 0.0
-    direction, audit, found, over = Direction.start(state.weights), None, list[Verdict](), False
-    for number in range(1, rounds + 1):
+    oracles = {begin: Oracle(poison.member, sizes) for begin in begins} if poison is not None else {}
+    state = ModelState.start(consortium.model.initial(0))
+    direction, audits = Direction.start(state.weights), dict[int, Audit | None].fromkeys(begins)
+    found: dict[int, list[Verdict]] = {begin: [] for begin in begins}
+    over: set[int] = set()
+    for number in range(1, consortium.rounds + 1):
         direction = direction.at(state.weights, consortium.how.rule.curvature)
-        sums = [consortium.update(member, state.weights) for member in members]
+        honest = np.array([consortium.update(member, state.weights) for member in members])
+        sums, groups = honest.copy(), _split(len(names), randomness)
+        noises = [consortium.noise_sd(group) for group in groups]
+        audited = [it for it in begins if it <= number < it + MOST_ROUNDS]
         if poison is not None:
-            place = poison.member
-            honest = sums[place]
-            sums[place] = (
-                -sums[place] if flipped is None else consortium.update(place, state.weights, flipped)
-            )
-        groups = []
-        for group in _split(len(names), randomness):
-            noise = consortium.noise_sd(group)
-            total = sum(sums[it] for it in group) + noise * rng.normal(size=len(state.weights))
-            groups.append(GroupSum(tuple(names[it] for it in group), tuple(sizes[group]), total, noise))
-            if poison is not None and poison.member in group and begin <= number < begin + MOST_ROUNDS:
-                signal += float(((sums[poison.member] - honest) ** 2).sum()) / noise**2
-        if number >= begin and not over:
-            audit = (audit or Audit.start(names, consortium.how.clip, len(state.weights))).plus(
-                groups, direction
-            )
-            named = verdict(audit)
-            if named is not None:
-                found.append(named)
+            poisoned = _poisoned(consortium, state, honest, poison, everybody=bool(audited))
+            sums[poison.member] = poisoned[poison.member]
+            for begin in audited:
+                oracles[begin].add(groups, noises, honest, poisoned)
+        totals = [
+            sums[group].sum(axis=0) + noise * rng.normal(size=len(state.weights))
+            for group, noise in zip(groups, noises, strict=True)
+        ]
+        seen = [
+            GroupSum(tuple(names[it] for it in group), tuple(sizes[group]), total, noise)
+            for group, total, noise in zip(groups, totals, noises, strict=True)
+        ]
+        for begin in [it for it in begins if it <= number and it not in over]:
+            audit = audits[begin] or Audit.start(names, consortium.how.clip, len(state.weights))
+            audit = audits[begin] = audit.plus(seen, direction)
+            named = verdict(audit, last=audit.rounds >= MOST_ROUNDS)
+            found[begin] += [named] if named is not None else []
             if named is not None or audit.rounds >= MOST_ROUNDS:
-                audit = None
-                if not again:
-                    over = True
-        everything = sum(it.total for it in groups)
+                audits[begin] = None
+                over |= set() if again else {begin}
+        everything = sum(totals)
         noise = consortium.noise_sd(members) / consortium.divisor
         direction = direction.after(everything / consortium.divisor, noise)
         state = consortium.step(state, everything, consortium.how.server_rate.default)
-    return found, consortium.loss(state.released), math.sqrt(signal)
+    return AuditedJob(found, consortium.loss(state.released), oracles)
+
+
+def _poisoned(
+    consortium: Consortium, state: ModelState, honest: Array, poison: Poison, *, everybody: bool
+) -> Array:
+    """What members would send if they were the poisoned one, f64[m, d]; of that one alone where nobody asks."""
+    if poison.kind == "sign":
+        return -honest
+    found = honest.copy()
+    for member in range(len(honest)) if everybody else [poison.member]:
+        found[member] = consortium.update(member, state.weights, consortium.flipped[member])
+    return found
 
 
 def _split(members: int, randomness: Random) -> list[list[int]]:
@@ -476,37 +540,33 @@ def measure_audits(
     """Who is named, where one member does harm and where none does."""
     records = concatenate(organisations)
     found = {kind: {begin: [0, 0] for begin in BEGINS} for kind in POISONS}
-    signals: dict[str, dict[int, list[float]]] = {kind: {begin: [] for begin in BEGINS} for kind in POISONS}
+    oracles: dict[str, dict[int, list[Oracle]]] = {kind: {begin: [] for begin in BEGINS} for kind in POISONS}
     wrong = false = clean = 0
     losses: dict[str, list[float]] = {"none": [], **{kind: [] for kind in POISONS}}
     if len(organisations) >= PARTS[0]:
         # As they are, unlike each other.
         for seed in range(options.seeds):
             own = Consortium(features, organisations, seed, options.every)
-            named, _, _ = audited_job(own, 900 + seed, None, begin=1, rounds=60, again=True)
-            false, clean = false + sum(it.quarantine for it in named), clean + 1
+            job = audited_job(own, 900 + seed, None, begins=(1,), again=True)
+            false, clean = false + sum(it.quarantine for it in job.named[1]), clean + 1
     for parts in PARTS:
         for seed in range(options.seeds):
             order = np.random.default_rng([seed, parts]).permutation(len(records))
             members = [records.take(rows) for rows in np.array_split(order, parts)]
             consortium = Consortium(features, members, seed, options.every)
-            named, loss, _ = audited_job(consortium, seed, None, begin=1, rounds=60, again=True)
-            false, clean = false + sum(it.quarantine for it in named), clean + 1
-            losses["none"].append(loss)
+            job = audited_job(consortium, seed, None, begins=(1,), again=True)
+            false, clean = false + sum(it.quarantine for it in job.named[1]), clean + 1
+            losses["none"].append(job.loss)
             for kind in POISONS:
                 poison = Poison(kind, seed % parts)
-                for begin in BEGINS:
-                    rounds = 60 if begin == 1 else begin + MOST_ROUNDS - 1
-                    named, loss, signal = audited_job(
-                        consortium, 500 + seed, poison, begin=begin, rounds=rounds
-                    )
+                job = audited_job(consortium, 500 + seed, poison, begins=BEGINS)
+                losses[kind].append(job.loss)
+                for begin, named in job.named.items():
                     right = bool(named) and named[0].member == f"member-{poison.member}"
                     wrong += bool(named) and not right
                     found[kind][begin][0] += right
                     found[kind][begin][1] += 1
-                    signals[kind][begin].append(signal)
-                    if begin == 1:
-                        losses[kind].append(loss)
+                    oracles[kind][begin].append(job.oracles[begin])
     usual = float(np.mean(losses["none"]))
     first = [found[kind][BEGINS[0]] for kind in POISONS]
     return {
@@ -515,13 +575,21 @@ def measure_audits(
         "audits": sum(it[1] for by_begin in found.values() for it in by_begin.values()),
         "false_quarantines_per_60": false / clean,
         "clean_jobs": clean,
+        "jobs": len(PARTS) * options.seeds,
         "found": {
             kind: {str(begin): right / of for begin, (right, of) in by_begin.items()}
             for kind, by_begin in found.items()
         },
         "signal": {
-            kind: {str(begin): float(np.median(it)) for begin, it in by_begin.items()}
-            for kind, by_begin in signals.items()
+            kind: {str(begin): float(np.median([one.signal for one in it])) for begin, it in by_begin.items()}
+            for kind, by_begin in oracles.items()
+        },
+        "oracle": {
+            kind: {
+                str(begin): {name: found_by([one.known(name) for one in it]) for name in ("all", "direction")}
+                for begin, it in by_begin.items()
+            }
+            for kind, by_begin in oracles.items()
         },
         "harm": {kind: float(np.mean(losses[kind])) / usual - 1.0 for kind in POISONS},
     }
@@ -582,10 +650,11 @@ def together(tables: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         found |= {
             name: sum(it[name] for it in faults) for name in ("recovered", "untreated", "faults", "paused")
         }
-        found["rounds_lost"] = {
-            "largest": max(it["rounds_lost"]["largest"] for it in faults),
-            "mean": float(np.mean([it["rounds_lost"]["mean"] for it in faults])),
-        }
+        for name in ("rounds_lost", "rounds_lost_by_foresight"):
+            found[name] = {
+                "largest": max(it[name]["largest"] for it in faults),
+                "mean": float(np.mean([it[name]["mean"] for it in faults])),
+            }
         found |= {
             name: float(np.mean([it[name] for it in faults])) for name in ("false_rollbacks", "false_drops")
         }
@@ -600,15 +669,18 @@ def show(name: str, found: Mapping[str, Any]) -> None:
     """A few lines a table."""
     print(f"{name}: {found['members']} members, {found['records']} records, {found['seconds']} s")
     if "faults" in found:
-        lost = found["rounds_lost"]
+        lost, foreseen = found["rounds_lost"], found["rounds_lost_by_foresight"]
         print(
             f"  recovered {found['recovered']} of {found['faults']} faults ({found['untreated']} without recovery, "
-            f"{found['paused']} paused), rounds lost at most {lost['largest']:g}, {lost['mean']:.2f} in the mean; "
+            f"{found['paused']} paused), rounds lost at most {lost['largest']:g}, {lost['mean']:.2f} in the mean "
+            f"(by foresight {foreseen['largest']:g} and {foreseen['mean']:.2f}); "
             f"false rollbacks {found['false_rollbacks']:.2f} and drops {found['false_drops']:.2f} in 100 of "
             f"{found['undisturbed_rounds']} undisturbed rounds"
         )
         for kind, it in found["kinds"].items():
-            print(f"    {kind:22} {it['recovered']} ({it['untreated']}), at most {it['lost']:g} lost")
+            print(
+                f"    {kind:22} {it['recovered']} ({it['untreated']}), at most {it['lost']:g} lost ({it['foreseen']:g})"
+            )
     if "audits" in found:
         print(
             f"  found {found['found_share']:.0%} in audits from the first round; wrong names "
@@ -616,12 +688,17 @@ def show(name: str, found: Mapping[str, Any]) -> None:
             f"{found['false_quarantines_per_60']:.3f} in 60 rounds ({found['clean_jobs']} jobs)"
         )
         for kind, shares in found["found"].items():
-            signal = found["signal"][kind]
-            words = ", ".join(
-                f"{share:.0%} from round {begin} (signal {signal[begin]:.0f})"
-                for begin, share in shares.items()
-            )
-            print(f"    {kind:5} {words}; it raises the loss by {found['harm'][kind]:.1%}")
+            signal, oracle = found["signal"][kind], found["oracle"][kind]
+            print(f"    {kind}: it raises the loss by {found['harm'][kind]:.1%}")
+            for begin, share in shares.items():
+                error = math.sqrt(share * (1.0 - share) / found["jobs"])
+                words = ", ".join(
+                    f"{name} {rate:.0%} ({spread:.0%})" for name, (rate, spread) in oracle[begin].items()
+                )
+                print(
+                    f"      from round {begin:2}: found {share:.0%} ({error:.0%}), signal {signal[begin]:.1f}; "
+                    f"by one who knows {words}"
+                )
 
 
 if __name__ == "__main__":

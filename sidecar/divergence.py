@@ -24,7 +24,7 @@ _MANY = 1e6
 # Steps before one is called long.
 _FEW = 3
 # A slope that has grown for so many rounds has hardly grown in the first of them.
-_BACK = 3
+_BACK = 4
 # Of a figure without noise, while too few are known to say by how much they scatter; and the least of it after that.
 _UNKNOWN, _EXACT = 0.1, 0.01
 

@@ -17,18 +17,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Literal
+from dataclasses import dataclass, fields, replace
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hansa.strategies.audit_contrasts import Alone, Contrasts
-from hansa.strategies.audit_direction import Direction, GroupSum
+from hansa.strategies.audit_direction import MOST_COORDINATES, Direction, GroupSum, folded
+from hansa.strategies.audit_likelihood import KINDS, Likelihoods, Sums
 
 __all__ = [
     "AUDIT_SENTENCE",
     "FEWEST_ROUNDS",
+    "MOST_COORDINATES",
     "MOST_ROUNDS",
     "QUARANTINED_FROM",
     "RULE",
@@ -58,8 +60,6 @@ AUDIT_SENTENCE = (
 QUARANTINED_FROM = 8
 # Rounds of an audit before anybody is named, and at most.
 FEWEST_ROUNDS, MOST_ROUNDS = 8, 25
-# Sums of more coordinates are looked at in so many, each of them a signed sum of as many as it takes.
-MOST_COORDINATES = 256
 
 
 @dataclass(frozen=True)
@@ -76,6 +76,8 @@ class AuditRule:
     length : least length of either, as a share of the clip
     pull_spread : as `sign_spread`
     gap : how much better it explains the sums than the next member, root of twice the log-likelihood's ratio
+    likely : logarithm of how much likelier the sums are where it is poisoned than where nobody is, at an audit's end
+    likelier : of how much likelier than where any other is, or than where two are
     """
 
     sign: float = 4.5
@@ -87,6 +89,8 @@ class AuditRule:
     length: float = 0.08
     pull_spread: float = 4.0
     gap: float = 3.0
+    likely: float = 6.0
+    likelier: float = 3.0
 
 
 RULE = AuditRule()
@@ -103,7 +107,9 @@ class Audit:
     now : along the direction of each round, in units of how far a record goes along it
     first : along where the job's first rounds led
     pull : in all coordinates, or in `MOST_COORDINATES`
-    fold : how many times longer a pull is than it looks in those
+    sums : of all rounds, audited or not
+    fold : how many times longer a pull is than it looks in those coordinates
+    curvature : as `Direction` has it
     rounds : audited so far
     """
 
@@ -112,7 +118,9 @@ class Audit:
     now: Contrasts
     first: Contrasts
     pull: Contrasts
+    sums: Sums
     fold: float = 1.0
+    curvature: float = 0.0
     rounds: int = 0
 
     @classmethod
@@ -127,7 +135,13 @@ class Audit:
         kept = min(coordinates, MOST_COORDINATES)
         line = Contrasts.empty(count, 1)
         return cls(
-            tuple(members), clip, line, line, Contrasts.empty(count, kept), math.sqrt(coordinates / kept)
+            tuple(members),
+            clip,
+            line,
+            line,
+            Contrasts.empty(count, kept),
+            Sums.empty(count, kept),
+            math.sqrt(coordinates / kept),
         )
 
     def plus(self, groups: Sequence[GroupSum], direction: Direction) -> Audit:
@@ -148,8 +162,17 @@ class Audit:
         first = self.first
         if length > 0:
             first = first.plus(rows, (sums @ (seen.first / length))[:, None], noise)
-        pull = self.pull.plus(rows, _folded(sums), noise)
-        return replace(self, now=now, first=first, pull=pull, rounds=self.rounds + 1)
+        pull = self.pull.plus(rows, folded(sums), noise)
+        before = self.sums if self.rounds else _before(self.sums, rows.sum(axis=0), direction)
+        return replace(
+            self,
+            now=now,
+            first=first,
+            pull=pull,
+            sums=before.plus(rows, folded(sums), direction.way, noise),
+            curvature=direction.curvature,
+            rounds=self.rounds + 1,
+        )
 
     def _row(self, group: GroupSum) -> Array:
         row = np.zeros(len(self.members))
@@ -163,12 +186,15 @@ class Audit:
             name: [it.matrix.tolist(), it.product.tolist(), it.square, it.rows]
             for name, it in (("now", self.now), ("first", self.first), ("pull", self.pull))
         }
+        likelihood = [getattr(self.sums, it.name).tolist() for it in fields(Sums)]
         return {
-            "version": 2,
+            "version": 3,
             "members": list(self.members),
             "clip": self.clip,
             "fold": self.fold,
+            "curvature": self.curvature,
             "rounds": self.rounds,
+            "sums": likelihood,
             **sums,
         }
 
@@ -180,12 +206,16 @@ class Audit:
         ------
         ValueError : the state is of another version
         """
-        if state.get("version") != 2:
+        if state.get("version") != 3:
             raise ValueError(
-                f"the audit's state is of version {state.get('version')}, not 2: begin a new audit"
+                f"the audit's state is of version {state.get('version')}, not 3: begin a new audit"
             )
         now, first, pull = (_contrasts(*state[name]) for name in ("now", "first", "pull"))
-        return cls(tuple(state["members"]), state["clip"], now, first, pull, state["fold"], state["rounds"])
+        rows, totals, ways, noise, numbers = (np.array(it, dtype=np.float64) for it in state["sums"])
+        count, kept = pull.product.shape
+        sums = Sums(rows.reshape(-1, count), totals.reshape(-1, kept), ways.reshape(-1, kept), noise, numbers)
+        counted = (state[name] for name in ("fold", "curvature", "rounds"))
+        return cls(tuple(state["members"]), state["clip"], now, first, pull, sums, *counted)
 
 
 @dataclass(frozen=True)
@@ -199,6 +229,8 @@ class MemberEvidence:
     pull : how much its mean gradient differs for good, as a share of the clip, along the first direction or, where
         that is plainer, in any
     pull_errors : the normal score of that
+    likelihood : logarithm of how much likelier all sums are where it is poisoned than where nobody is; of the member
+        that is named by it, else 0
     """
 
     member: str
@@ -207,6 +239,7 @@ class MemberEvidence:
     contrast: float
     pull: float
     pull_errors: float
+    likelihood: float = 0.0
 
     def as_numbers(self) -> dict[str, float]:
         """By name, for a record."""
@@ -216,6 +249,7 @@ class MemberEvidence:
             "contrast": self.contrast,
             "pull": self.pull,
             "pull_errors": self.pull_errors,
+            "likelihood": self.likelihood,
         }
 
 
@@ -251,12 +285,18 @@ def evidence(audit: Audit) -> tuple[MemberEvidence, ...]:
     return tuple(found)
 
 
-def verdict(audit: Audit, rule: AuditRule = RULE) -> Verdict | None:
-    """The one member that pulls against all others beyond noise; None where there is none, or more than one."""
+def verdict(audit: Audit, rule: AuditRule = RULE, *, last: bool = False) -> Verdict | None:
+    """The one member that pulls against all others beyond noise; None where there is none, or more than one.
+
+    Parameters
+    ----------
+    last : whether no round of the audit follows: likelihoods are looked at once, as each look may name a wrong one
+    """
     if audit.rounds < FEWEST_ROUNDS:
         return None
+    likely = _likely(audit, rule) if last else None
     kinds: tuple[tuple[Kind, int | None], ...] = (
-        ("sign", _reversed(audit, rule)),
+        (likely.kind, likely.place) if likely else ("sign", _reversed(audit, rule)),
         ("pull", _pulling(audit.first, audit.clip, rule)),
         ("pull", _pulling(audit.pull, audit.clip / audit.fold, rule)),
     )
@@ -265,24 +305,55 @@ def verdict(audit: Audit, rule: AuditRule = RULE) -> Verdict | None:
         return None
     kind, place = named[0]
     found = evidence(audit)[place]
+    if likely:
+        found = replace(found, likelihood=likely.ratio)
     quarantine = len(audit.members) >= QUARANTINED_FROM
-    return Verdict(found.member, kind, quarantine, found, _sentence(found, kind, audit, quarantine))
+    by_likelihood = len(named) == 1 and likely is not None
+    return Verdict(
+        found.member, kind, quarantine, found, _sentence(found, kind, audit, quarantine, by_likelihood)
+    )
 
 
-def _folded(sums: Array) -> Array:
-    """Sums in at most so many coordinates, each of unit noise: a signed sum of as many of the others. f64[g, k]."""
-    groups, coordinates = sums.shape
-    if coordinates <= MOST_COORDINATES:
-        return sums
-    # Everybody's signs are the same and public: whoever knows them can hide in what they do not show, by as much as
-    # noise allows anyway.
-    rng = np.random.default_rng(coordinates)
-    order, signs = rng.permutation(coordinates), rng.choice((-1.0, 1.0), size=coordinates)
-    folded = np.zeros((groups, MOST_COORDINATES))
-    places = np.arange(coordinates) % MOST_COORDINATES
-    np.add.at(folded.T, places, (sums * signs)[:, order].T)
-    mixed: Array = folded / np.sqrt(np.bincount(places))
-    return mixed
+class _Likely(NamedTuple):
+    """Whom the sums name, how, and the logarithm of the likelihood's ratio."""
+
+    kind: Kind
+    place: int
+    ratio: float
+
+
+def _likely(audit: Audit, rule: AuditRule) -> _Likely | None:
+    """With whom the sums are far likelier than with nobody, with anybody else, or with anybody else as well."""
+    count = len(audit.members)
+    likelihoods = Likelihoods(
+        audit.sums, (audit.clip / audit.fold) ** 2 / audit.pull.product.shape[1], audit.curvature
+    )
+    ratios = likelihoods.ratios([(kind, (place,)) for kind in KINDS for place in range(count)]).reshape(
+        -1, count
+    )
+    best = ratios.max(axis=0)
+    place = int(best.argmax())
+    others = [it for it in range(count) if it != place]
+    if best[place] < rule.likely or not others or best[place] - best[others].max() < rule.likelier:
+        return None
+    # A gradient that stays as it was looks alike with its sign turned and with other labels.
+    kind = next(
+        (it for it in KINDS if ratios[KINDS.index(it), place] >= best[place] - rule.likelier), KINDS[0]
+    )
+    if likelihoods.ratios([(kind, (place, it)) for it in others]).max() - best[place] >= rule.likelier:
+        return None
+    own, among = _ways(audit.now.alone(), place)
+    if kind == "sign" and own > -rule.reversed * among:
+        return None
+    return _Likely("sign" if kind == "sign" else "pull", place, float(best[place]))
+
+
+def _before(sums: Sums, sizes: Array, direction: Direction) -> Sums:
+    """The cohort's sums of the rounds before an audit, taken for those of the members that it is about."""
+    trail, size = direction.trail, float(sizes.sum())
+    for mean, noise, way in zip(trail.means, trail.noise, trail.ways, strict=True):
+        sums = sums.plus(sizes[None], size * mean[None], way, np.array([size * noise]))
+    return sums
 
 
 def _contrasts(matrix: list[list[float]], product: list[list[float]], square: float, rows: int) -> Contrasts:
@@ -334,8 +405,11 @@ def _pulling(contrasts: Contrasts, clip: float, rule: AuditRule) -> int | None:
     return worst if holds else None
 
 
-def _sentence(found: MemberEvidence, kind: Kind, audit: Audit, quarantine: bool) -> str:
-    if kind == "sign":
+def _sentence(found: MemberEvidence, kind: Kind, audit: Audit, quarantine: bool, by_likelihood: bool) -> str:
+    if by_likelihood:
+        how = "goes back against the others" if kind == "sign" else "has other labels than the others"
+        what = f"{how}: so the groups' sums are e^{found.likelihood:.1f} times likelier than if nobody did"
+    elif kind == "sign":
         what = (
             f"goes {abs(found.along):.2g} times as far as expected against the direction in which the others go "
             f"{found.others:.2g} times as far along, {found.contrast:.1f} standard errors apart"

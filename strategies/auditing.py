@@ -98,7 +98,7 @@ class Auditing:
                 audit, first = Audit.start(names, charter.training.clip, len(groups[0].total)), asked[0]
             if {name for it in groups for name in it.members} <= set(audit.members):
                 audit = audit.plus(groups, direction)
-                named = verdict(audit)
+                named = verdict(audit, last=number == min(asked[1], plan.rounds))
         direction = direction.after(attempt.mean_update(), attempt.mean_noise())
         return Auditing(direction, audit, first), named
 

@@ -124,6 +124,22 @@ def test_a_gradient_that_grows_beyond_its_noise_leads_back_to_where_it_was_small
     assert action.evidence["slope_errors"] > 3
 
 
+def test_a_gradient_that_grew_for_three_rounds_leads_back_to_the_round_before_them() -> None:
+    job = Job()
+    for number in range(10):
+        job.round(slope=slope_of(31.0 + (-1) ** number, 1.0, 31))
+        assert job.recover() is None
+    # The first ones are larger than usual, though not beyond all noise.
+    for square in (52.0, 70.0):
+        job.round(slope=slope_of(square, 1.0, 31))
+        assert job.recover() is None
+    job.round(slope=slope_of(200.0, 1.0, 31))
+    action = job.recover()
+    assert isinstance(action, RollBack)
+    # The gradient of round 11 is that of round 10's model, which was led astray already.
+    assert action.to_round == 9
+
+
 def test_a_gradient_that_is_large_from_the_beginning_is_no_fault() -> None:
     job = Job()
     for square in (500.0, 300.0, 180.0, 60.0, 75.0, 90.0, 50.0, 40.0, 35.0, 33.0):
