@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from hansa.contract.errors import InputError
+from hansa.contract.typed import clipped, read_file
+
 CA_LIFETIME = timedelta(days=5 * 365)
 # The longest that browsers and most TLS stacks accept of a server.
 SERVER_LIFETIME = timedelta(days=397)
 # Clocks of members may run behind.
 _BACKDATE = timedelta(hours=1)
+_LABEL = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)")
+_LONGEST_NAME = 253
 
 
 @dataclass(frozen=True)
@@ -59,6 +66,43 @@ def issue_server(authority: Issued, names: Sequence[str], now: datetime) -> Issu
         .sign(issuer_key, hashes.SHA256())
     )
     return _pem(certificate, key)
+
+
+def check_name(name: str) -> None:
+    """Whether a server's certificate may hold this: an address, or a DNS name.
+
+    Raises
+    ------
+    InputError : naming it
+    """
+    labels = name.removeprefix("*.").split(".")
+    fits = len(name) <= _LONGEST_NAME and all(_LABEL.fullmatch(it) for it in labels)
+    if not (fits and not labels[-1].isdigit()) and not _is_address(name):
+        raise InputError(
+            f"'{clipped(name, 60)}': expected an address or a DNS name for the certificate, e.g. fl.example.org; "
+            "a name with other letters in its xn-- form"
+        )
+
+
+def read_certificates(path: Path) -> list[x509.Certificate]:
+    """All certificates of a PEM file, at least one.
+
+    Raises
+    ------
+    InputError : no such file, or none can be read from it
+    """
+    try:
+        return x509.load_pem_x509_certificates(read_file(path))
+    except ValueError:
+        raise InputError(f"{path}: holds no certificate in PEM form, or a damaged one") from None
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return "%" not in name
 
 
 def _builder(

@@ -158,9 +158,13 @@ def install(
         Path | None, typer.Option(help="All folders of an instance that does not run.")
     ] = None,
     signatures: SignaturesPath = None,
+    superseded: Annotated[
+        bool,
+        typer.Option("--superseded", help="Also one that ran out, on the way to a version that follows it."),
+    ] = False,
 ) -> None:
     """Put a charter that all have signed into folders, with the keys that wait there for it."""
-    from hansa.cli.charter_install import install_into, install_into_instance
+    from hansa.cli.charter_install import install_into, install_into_instance, model_warning
     from hansa.cli.instance import find_instance
     from hansa.contract.errors import InputError
 
@@ -168,12 +172,15 @@ def install(
         raise InputError("name --instance, or one --folder or more")
     signed = _signatures(charter, signatures)
     if instance is not None:
-        said = install_into_instance(find_instance(instance), charter, signed)
+        done = install_into_instance(find_instance(instance), charter, signed, superseded=superseded)
     else:
-        said = install_into(folders or [], charter, signed)
-    for sentence in said:
+        done = install_into(folders or [], charter, signed, superseded=superseded)
+    for sentence in done.sentences:
         typer.echo(sentence)
-    typer.echo("what runs there goes on under the version before until it is restarted")
+    if done.new:
+        typer.echo("what runs there goes on under the version before until it is restarted")
+    if warning := model_warning(charter):
+        typer.secho(f"warning: {warning}", fg="yellow", err=True)
 
 
 @app.command()

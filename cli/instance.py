@@ -86,11 +86,11 @@ class MemberFolder:
 
     @property
     def charter(self) -> Path:
-        return self.folder / "charter.toml"
+        return charter_files(self.folder)[0]
 
     @property
     def signatures(self) -> Path:
-        return self.folder / "charter.signatures.json"
+        return charter_files(self.folder)[1]
 
     @property
     def held_out(self) -> Path:
@@ -179,11 +179,11 @@ class Instance:
 
     @property
     def charter(self) -> Path:
-        return self.server / "charter.toml"
+        return charter_files(self.server)[0]
 
     @property
     def signatures(self) -> Path:
-        return self.server / "charter.signatures.json"
+        return charter_files(self.server)[1]
 
     @property
     def tokens_path(self) -> Path:
@@ -242,6 +242,23 @@ class Instance:
                 f"no organisation '{name}' in {self.folder}; the organisations there are {names}"
             )
         return found
+
+
+def charter_files(folder: Path) -> tuple[Path, Path]:
+    """The charter and its signatures, where a member's folder, the server's or control's has them by its settings."""
+    config: MemberConfig | ServerConfig = ServerConfig()
+    if (folder / "member.toml").is_file():
+        config = MemberFolder(folder).config
+    elif (folder / "server.toml").is_file():
+        config = read_server_config(folder / "server.toml")
+    return folder / config.charter, folder / config.signatures
+
+
+def operator_key(folder: Path) -> Path:
+    """Where control's folder has, or would have, the operator's key."""
+    path = folder / "server.toml"
+    config = read_server_config(path) if path.is_file() else ServerConfig()
+    return folder / config.operator_key
 
 
 def find_instance(path: Path | None = None) -> Instance:

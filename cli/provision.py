@@ -197,4 +197,4 @@ def tokens(instance: Annotated[Path | None, typer.Option(help="Instance folder."
 
     for path in new_tokens(find_instance(instance)):
         typer.echo(f"{path}: is new")
-    typer.echo("restart control and the SuperLink, then the sidecar and the executor")
+    typer.echo("restart the SuperLink, control, the executor and the sidecar, in that order")

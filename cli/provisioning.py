@@ -18,7 +18,7 @@ from typing import Any
 
 import tomli_w
 
-from hansa.cli.certificates import issue_authority, issue_server
+from hansa.cli.certificates import check_name, issue_authority, issue_server
 from hansa.cli.instance import Instance, InstanceFacts
 from hansa.cli.member_keys import PublicPart, make_member_keys, private_folder
 from hansa.cli.placing import building_place, is_mounted, put_in_place
@@ -80,6 +80,8 @@ def provision(
         if not force:
             raise InputError(f"{out}: an instance is there already; --force replaces it with new keys")
     check_privacy(scenario.job, scenario.privacy)
+    for name in (addresses or Addresses()).certified:
+        check_name(name)
     building = building_place(out)
     try:
         whole = Instance(building)

@@ -100,6 +100,14 @@ def is_held(path: Path) -> bool:
     return False
 
 
+def held_in(folder: Path) -> str | None:
+    """What a supervisor runs from this folder, by its record: up, server, client; None where none lives."""
+    for lock in sorted((folder / "run").glob("*.lock")):
+        if is_held(lock.with_suffix(".json")):
+            return lock.stem
+    return None
+
+
 def left_over(record: RunRecord) -> list[int]:
     """Living processes of a supervisor that is gone."""
     return marked(record.mark)

@@ -12,6 +12,7 @@ from typing import Annotated, Any, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from hansa.contract.errors import InputError
+from hansa.contract.folders import give_to_owner
 
 
 class Frozen(BaseModel):
@@ -67,7 +68,7 @@ def read_file(path: Path) -> bytes:
         return path.read_bytes()
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
-    except (IsADirectoryError, PermissionError) as error:
+    except (IsADirectoryError, NotADirectoryError, PermissionError) as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from None
 
 
@@ -110,16 +111,23 @@ def explain(error: ValidationError) -> str:
 
 
 def write_atomically(path: Path, content: bytes, *, mode: int = 0o644) -> None:
-    """Write a file so that a reader sees all of it or the one before; private modes hold from the first byte."""
+    """Write a file so that a reader sees all of it or the one before; private modes hold from the first byte.
+
+    What root writes belongs to whom the file before belonged, or its folder, from before it is seen.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as file:
             os.fchmod(file.fileno(), mode)
+            give_to_owner(file.fileno(), path)
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-    except BaseException:
+    except BaseException as error:
         Path(temporary).unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            # A full disk names no file, and another failure the hidden one.
+            error.filename, error.filename2 = str(path), None
         raise
