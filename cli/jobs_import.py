@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from hansa.cli.instance import MemberFolder
-from hansa.cli.starting import read_start
+from hansa.cli.starting import check_size, read_start
 from hansa.clients.starting import import_start
 from hansa.contract.charter import Charter
 from hansa.contract.errors import InputError
@@ -31,6 +31,7 @@ def import_model(member: MemberFolder, file: Path) -> str:
             f"{file}: the model was trained under another feature contract ({read.start.contract[:8]}, the "
             f"charter's is {charter.task.features.digest[:8]}): its columns mean others"
         )
+    check_size(file, read.start, charter)
     path = import_start(member.folder, read.start, read.weights)
     return (
         f"{path}: the model of job {read.start.job[:8]}, {read.start.parameters} weights, "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,15 +13,21 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from hansa.cli.control_client import Control
+from hansa.contract.charter import Charter
 from hansa.contract.errors import InputError
 from hansa.contract.jobs import JobPlan, WarmStart
 from hansa.contract.plan import with_start
 from hansa.contract.segments import PREPARATION
-from hansa.contract.typed import explain, read_file
+from hansa.contract.typed import clipped, explain, read_file
 from hansa.models.start import weights_digest
 from hansa.server.records import JobRecord
 
 Array = NDArray[np.float64]
+
+# What of an export is an organisation's own, fitted without noise; and what else there is beside the weights.
+_PERSONAL = frozenset({"calibration", "adjustment"})
+_BESIDE = frozenset({"weights", "check.rows", "check.scores"})
+_ROUNDS = re.compile(r"[0-9]{1,9}")
 
 
 @dataclass(frozen=True)
@@ -62,15 +69,36 @@ def read_start(path: Path) -> StartFile:
         raise InputError(
             f"{path}: the model needs its columns as its job's contract check prepared them; no job starts from it"
         )
+    if unknown := sorted(set(tensors) - _PERSONAL - _BESIDE):
+        raise InputError(
+            f"{path}: holds a tensor '{clipped(unknown[0], 60)}' that no export has; write it anew with: "
+            "hansa jobs export"
+        )
     weights = tensors.get("weights")
     if weights is None or weights.dtype != np.float64 or weights.ndim != 1 or not np.isfinite(weights).all():
         raise InputError(f"{path}: expected a tensor 'weights' of finite 64-bit numbers in one dimension")
     facts = _facts(metadata, content, path)
     document = {**facts, "weights": weights_digest(weights), "parameters": weights.size}
     try:
-        return StartFile(WarmStart.model_validate(document), weights, personal="adjustment" in tensors)
+        return StartFile(WarmStart.model_validate(document), weights, personal=bool(_PERSONAL & set(tensors)))
     except ValidationError as error:
         raise InputError(f"{path}: {explain(error)}") from None
+
+
+def check_size(path: Path, start: WarmStart, charter: Charter) -> None:
+    """Refuse what is no model of a charter's: it has another number of weights.
+
+    Raises
+    ------
+    InputError : naming both numbers, or the charter's model does not load here
+    """
+    from hansa.models.registry import load_model
+
+    wanted = load_model(charter.task.model, charter.task.features).parameters
+    if start.parameters != wanted:
+        raise InputError(
+            f"{path}: holds {start.parameters} weights, the charter's model '{charter.task.model.name}' has {wanted}"
+        )
 
 
 def _facts(metadata: dict[str, str], content: bytes, path: Path) -> dict[str, Any]:
@@ -88,9 +116,11 @@ def _facts(metadata: dict[str, str], content: bytes, path: Path) -> dict[str, An
     if missing:
         raise InputError(f"{path}: says nothing of its {missing[0]}; write it anew with: hansa jobs export")
     rounds = metadata.get("round", "")
+    if rounds and not _ROUNDS.fullmatch(rounds):
+        raise InputError(f"{path}: field 'round': expected a number of rounds (got '{clipped(rounds, 60)}')")
     return {
         "job": metadata["job"],
-        "rounds": int(rounds) if rounds.isdigit() else None,
+        "rounds": int(rounds) if rounds else None,
         "charter": metadata.get("charter", ""),
         "contract": metadata["contract"],
     }

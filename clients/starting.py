@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hansa.contract.errors import RefusalError
+from hansa.contract.folders import inner_folder
 from hansa.contract.jobs import JobPlan, WarmStart
 from hansa.contract.messages import Order
 from hansa.contract.typed import write_atomically
@@ -46,10 +47,15 @@ def imported_path(folder: Path, start: WarmStart) -> Path:
 
 
 def import_start(folder: Path, start: WarmStart, weights: Array) -> Path:
-    """Keep a model of a job in which this member took no part, so that a job may start from it; its file."""
+    """Keep a model of a job in which this member took no part, so that a job may start from it; its file.
+
+    Raises
+    ------
+    InputError : something else is where such models are kept, or a link that leads elsewhere
+    """
     path, content = imported_path(folder, start), io.BytesIO()
     np.savez(content, weights=weights, contract=np.array([start.contract]))
-    path.parent.mkdir(mode=0o700, exist_ok=True)
+    inner_folder(path.parent)
     write_atomically(path, content.getvalue(), mode=0o600)
     return path
 
