@@ -95,12 +95,13 @@ def amend(
 
     from hansa.cli.overrides import parsed_setting
     from hansa.contract.amendment import Amendment, amend, read_entries
+    from hansa.contract.charter import MOST_BYTES
     from hansa.contract.errors import InputError
     from hansa.contract.signatures import read_charter, verify_charter
     from hansa.contract.typed import read_file, write_atomically
 
     out = out or charter.with_name(f"{charter.stem}.next.toml")
-    if out.exists():
+    if _is_there(out):
         raise InputError(f"{out}: is there already; name another place with --out, or remove it")
     before = verify_charter(charter, _signatures(charter, signatures)).charter
     given: list[tuple[str, Any]] = [parsed_setting(it) for it in settings or []]
@@ -117,8 +118,11 @@ def amend(
         operator_key=operator,
         settings=(*given, *((field, None) for field in unset or [])),
     )
-    content = amend(read_file(charter), amendment, charter)
-    write_atomically(out, content)
+    content = amend(read_file(charter, limit=MOST_BYTES), amendment, charter)
+    try:
+        write_atomically(out, content)
+    except OSError as error:
+        raise InputError(f"--out {out}: cannot be written ({error.strerror})") from None
     _print_differences(before, read_charter(out)[0])
     typer.echo(
         f"{out}: not signed yet; each member reads it and signs: hansa charter sign {out} --name NAME --identity FILE"
@@ -194,6 +198,15 @@ def show(charter: CharterPath, signatures: SignaturesPath = None, as_json: AsJso
         typer.echo(json.dumps({**facts, "charter": agreed.model_dump(mode="json")}))
         return
     _print(agreed, digest, problem)
+
+
+def _is_there(path: Path) -> bool:
+    from hansa.contract.errors import InputError
+
+    try:
+        return path.exists()
+    except OSError as error:
+        raise InputError(f"--out {path}: cannot be written ({error.strerror})") from None
 
 
 def _signatures(charter: Path, given: Path | None) -> Path:

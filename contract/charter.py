@@ -19,6 +19,8 @@ from hansa.contract.typed import Frozen, Slug
 
 PublicKey = Annotated[str, Field(pattern=r"^[A-Za-z0-9+/]{43}=$", description="32 bytes, base64")]
 Hash = Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")]
+# Of a charter's file, and of what becomes part of one: a thousand members and ten thousand columns need less.
+MOST_BYTES = 16 << 20
 Mode = Literal["clear", "masked", "he"]
 Mechanism = Literal["gradient", "poisson", "moments"]
 # At a rate below this a private step costs less than a ledger's events can say (`privacy.events`).

@@ -51,24 +51,28 @@ def canonical_json(value: Any) -> bytes:
     ).encode()
 
 
-def read_toml(path: Path, kind: type[Fact]) -> Fact:
-    """Read a TOML file into `kind`.
+def read_toml(path: Path, kind: type[Fact], *, limit: int | None = None) -> Fact:
+    """Read a TOML file into `kind`; `limit` as of `read_file`.
 
     Raises
     ------
     InputError : naming the file, the field, what was expected and what stands there
     """
-    return parse_toml(read_file(path), kind, path)
+    return parse_toml(read_file(path, limit=limit), kind, path)
 
 
-def read_file(path: Path) -> bytes:
-    """A file's bytes, or an `InputError` that names it."""
+def read_file(path: Path, *, limit: int | None = None) -> bytes:
+    """A file's bytes, or an `InputError` that names it: no such file, unreadable, or more than `limit` bytes."""
     try:
-        return path.read_bytes()
+        with path.open("rb") as file:
+            content = file.read() if limit is None else file.read(limit + 1)
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
-    except (IsADirectoryError, PermissionError) as error:
+    except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+    if limit is not None and len(content) > limit:
+        raise InputError(f"{path}: has more than {limit >> 20} MiB, so it is another kind of file")
+    return content
 
 
 def parse_toml(content: bytes, kind: type[Fact], origin: Path | str) -> Fact:
@@ -77,6 +81,8 @@ def parse_toml(content: bytes, kind: type[Fact], origin: Path | str) -> Fact:
         document = tomllib.loads(content.decode())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{origin}: not valid TOML: {error}") from None
+    except RecursionError:
+        raise InputError(f"{origin}: is nested too deeply; this is another kind of document") from None
     return parse_document(document, kind, origin)
 
 
@@ -87,6 +93,8 @@ def parse_document(document: Any, kind: type[Fact], origin: Path | str) -> Fact:
         return kind.model_validate_json(json.dumps(document, default=str), strict=True)
     except ValidationError as error:
         raise InputError(f"{origin}: {explain(error)}") from None
+    except RecursionError:
+        raise InputError(f"{origin}: is nested too deeply; this is another kind of document") from None
 
 
 def explain(error: ValidationError) -> str:

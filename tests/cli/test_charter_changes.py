@@ -206,6 +206,8 @@ def test_unsigned_or_of_another_history_it_is_refused(hansa: Commands, instance:
         (("--set", "members=[]"), "not a field that can be set"),
         (("--set", "protection.t=9"), "threshold t = 9 is above the number of members"),
         (("--unset", "protection.t"), "--unset protection.t: is not set"),
+        (("--unset", "members"), "--unset members: not a field that can be taken out"),
+        (("--unset", "approval.x"), "--unset approval.x: 'approval' has no fields"),
         (("--operator", "abc"), "field 'operator_key'"),
         (("--set", "metrics.per_member=true"), "releases no figures of single members"),
     ],
@@ -242,3 +244,28 @@ def test_what_protects_less_is_said(hansa: Commands, instance: Instance) -> None
     said = hansa("charter", "amend", str(path.with_name("charter.toml")), "--remove", "a")
     assert said.code == 2
     assert "is there already" in said.err
+
+
+@pytest.mark.parametrize("place", ["charter.toml/next.toml", "/proc/next.toml", "/proc/no/next.toml"])
+def test_where_nothing_can_be_written_is_said(hansa: Commands, instance: Instance, place: str) -> None:
+    charter = instance.server / "charter.toml"
+    out = str(charter.parent / place)
+    said = hansa("charter", "amend", str(charter), "--set", "training.clip=0.25", "--out", out)
+    assert said.code == 2
+    assert f"--out {out}: cannot be written" in said.err
+
+
+def test_a_file_that_is_no_charter_is_not_read_whole(
+    hansa: Commands, instance: Instance, tmp_path: Path
+) -> None:
+    charter, large, deep = instance.server / "charter.toml", tmp_path / "large.toml", tmp_path / "deep.toml"
+    with large.open("wb") as file:
+        file.truncate(3 << 30)
+    deep.write_text("a = " + "[" * 100_000)
+    for other, sentence in ((large, "has more than 16 MiB"), (deep, "is nested too deeply")):
+        for words in (("diff", str(charter), str(other)), ("verify", str(other)), ("show", str(other))):
+            signed = other.with_suffix(".signatures.json")
+            signed.write_bytes(instance.signatures.read_bytes())
+            said = hansa("charter", *words)
+            assert said.code in (1, 2)
+            assert sentence in said.err
