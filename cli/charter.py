@@ -229,16 +229,17 @@ def _print(charter: Charter, digest: str, problem: str | None) -> None:
 
     from hansa.cli.listing import print_facts, print_table
     from hansa.contract.expiry import charter_expiry
+    from hansa.contract.visible import visible
 
     model, rules, features = charter.task.model, charter.protection, charter.task.features
     facts = (
         ("charter", f"{charter.name}, version {charter.version}"),
         ("hash", digest),
-        ("signatures", problem or "of all members, verified"),
+        ("signatures", visible(problem or "of all members, verified")),
         ("expires", f"{charter.expires:%Y-%m-%d %H:%M %Z}"),
-        ("task", charter.task.title),
-        ("model", f"{model.name} from {model.distribution}, {len(features.encoded)} model columns"),
-        ("label", f"{features.label.kind}, column '{features.label.column}'"),
+        ("task", visible(charter.task.title)),
+        ("model", f"{model.name} from {visible(model.distribution)}, {len(features.encoded)} model columns"),
+        ("label", f"{features.label.kind}, column '{visible(features.label.column)}'"),
         (
             "protection",
             f"{rules.mode}, t = {charter.threshold}, c = {rules.c}, cohort >= {charter.minimum_cohort}",
@@ -248,12 +249,15 @@ def _print(charter: Charter, digest: str, problem: str | None) -> None:
     )
     # Keys are facts, not cells: whole on one line, so that they can be compared and copied.
     print_facts([*facts, *((f"key of {it.name}", it.identity_key) for it in charter.members)])
-    members = ((it.name, it.title, it.sector, it.controller, f"~{it.records}") for it in charter.members)
+    members = (
+        (it.name, visible(it.title), visible(it.sector), visible(it.controller), f"~{it.records}")
+        for it in charter.members
+    )
     columns = ("member", "title", "sector", "controller", "records")
     print_table(columns, members, nothing="no members")
     print_table(
         ("column", "kind", "range"),
-        ((it.name, it.kind, _range(it)) for it in features.columns),
+        ((visible(it.name), it.kind, visible(_range(it))) for it in features.columns),
         nothing="no columns",
     )
     knobs = (

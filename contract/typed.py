@@ -12,6 +12,7 @@ from typing import Annotated, Any, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from hansa.contract.errors import InputError
+from hansa.contract.visible import visible
 
 
 class Frozen(BaseModel):
@@ -28,6 +29,11 @@ Fact = TypeVar("Fact", bound=BaseModel)
 # What one party writes for another's people to read, or for its log: no control characters, not endless.
 SENTENCE_CHARACTERS = 500
 Sentence = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]*$", max_length=SENTENCE_CHARACTERS)]
+
+# As a `Sentence`, for what people agree on: neither the second set of controls, nor what breaks a line or turns
+# the direction in which it is read.
+LINE_PATTERN = r"^[^\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]*$"
+Line = Annotated[str, Field(pattern=LINE_PATTERN, max_length=SENTENCE_CHARACTERS)]
 
 # Of a document with more problems than this none is explained.
 MOST_PROBLEMS = 1000
@@ -114,7 +120,8 @@ def explain(error: ValidationError) -> str:
         message = str(first["msg"]).removeprefix("Value error, ").removeprefix("Input ")
         sentence = f"field '{field}': {message} (got {given})"
     more = len(problems) - 1
-    return sentence + (f"; and {more} more problem{'s' if more > 1 else ''}" if more else "")
+    # Names of fields, and what a check says of a value, are as the document has them.
+    return visible(sentence) + (f"; and {more} more problem{'s' if more > 1 else ''}" if more else "")
 
 
 def write_atomically(path: Path, content: bytes, *, mode: int = 0o644) -> None:
