@@ -123,7 +123,7 @@ def amend(
         write_atomically(out, content)
     except OSError as error:
         raise InputError(f"--out {out}: cannot be written ({error.strerror})") from None
-    _print_differences(before, read_charter(out)[0])
+    _print_differences(before, read_charter(out)[0], "")
     typer.echo(
         f"{out}: not signed yet; each member reads it and signs: hansa charter sign {out} --name NAME --identity FILE"
     )
@@ -146,7 +146,9 @@ def diff(
         found = [vars(it) for it in differences(old, new)]
         typer.echo(json.dumps({"before": digest, "after": new_digest, "differences": found}))
     else:
-        _print_differences(old, new)
+        _print_differences(
+            old, new, "nothing differs" if digest == new_digest else "the texts differ, no field does"
+        )
     if digest != new_digest:
         check_follows(old, digest, new)
 
@@ -213,15 +215,27 @@ def _signatures(charter: Path, given: Path | None) -> Path:
     return given or charter.with_name(f"{charter.stem}.signatures.json")
 
 
-def _print_differences(before: Charter, after: Charter) -> None:
+def _print_differences(before: Charter, after: Charter, nothing: str) -> None:
     from hansa.contract.differences import differences
+    from hansa.contract.visible import visible
 
     found = differences(before, after)
-    typer.echo(f"version {after.version} against version {before.version}:" if found else "nothing differs")
+    numbered = f"version {after.version} against version {before.version}"
+    if not found:
+        typer.echo(nothing if after.version == before.version else f"{numbered}: no other field differs")
+        return
+    typer.echo(f"{numbered}:")
     for it in found:
-        typer.echo(f"  {it.sentence}")
+        typer.echo(f"  {visible(it.sentence)}")
         if it.weaker:
-            typer.secho(f"    protects less, or gives more: {it.weaker}", fg="yellow")
+            typer.secho(f"    protects less, or gives more: {visible(it.weaker)}", fg="yellow")
+        elif not it.judged:
+            typer.echo("    not judged")
+    # Last, so that however much there is above it is seen.
+    weaker, open_ones = sum(bool(it.weaker) for it in found), sum(not it.judged for it in found)
+    counted = f"differences: {len(found)}; that protect less, or give more: {weaker}"
+    said = f"{counted}; not judged here, so yours to judge: {open_ones}"
+    typer.secho(said, fg="yellow" if weaker else None)
 
 
 def _print(charter: Charter, digest: str, problem: str | None) -> None:

@@ -16,6 +16,7 @@ import tomli_w
 from pydantic import Field
 
 from hansa.contract.charter import MOST_BYTES, Charter, Member, charter_hash, unbuilt
+from hansa.contract.differences import differences
 from hansa.contract.errors import InputError
 from hansa.contract.typed import Frozen, parse_document, parse_toml, read_toml
 
@@ -76,7 +77,7 @@ def amend(content: bytes, amendment: Amendment, origin: Path | str) -> bytes:
         document["operator_key"] = amendment.operator_key
     for key, value in amendment.settings:
         _assign(document, key, value)
-    if parse_document(document, Charter, "the next version") == before:
+    if not differences(before, parse_document(document, Charter, "the next version")):
         raise InputError(f"{origin}: nothing would change; say what the next version changes")
     document["version"] = before.version + 1
     document["previous"] = charter_hash(content)
