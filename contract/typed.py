@@ -118,6 +118,8 @@ def explain(error: ValidationError) -> str:
         given = repr(first.get("input"))
         given = given if len(given) <= 60 else given[:57] + "..."
         message = str(first["msg"]).removeprefix("Value error, ").removeprefix("Input ")
+        if first.get("ctx", {}).get("pattern") == LINE_PATTERN:
+            message = "must be one line, without control characters and without changes of direction"
         sentence = f"field '{field}': {message} (got {given})"
     more = len(problems) - 1
     # Names of fields, and what a check says of a value, are as the document has them.
