@@ -95,12 +95,13 @@ def amend(
 
     from hansa.cli.overrides import parsed_setting
     from hansa.contract.amendment import Amendment, amend, read_entries
+    from hansa.contract.charter import MOST_BYTES
     from hansa.contract.errors import InputError
     from hansa.contract.signatures import read_charter, verify_charter
     from hansa.contract.typed import read_file, write_atomically
 
     out = out or charter.with_name(f"{charter.stem}.next.toml")
-    if out.exists():
+    if _is_there(out):
         raise InputError(f"{out}: is there already; name another place with --out, or remove it")
     before = verify_charter(charter, _signatures(charter, signatures)).charter
     given: list[tuple[str, Any]] = [parsed_setting(it) for it in settings or []]
@@ -117,9 +118,12 @@ def amend(
         operator_key=operator,
         settings=(*given, *((field, None) for field in unset or [])),
     )
-    content = amend(read_file(charter), amendment, charter)
-    write_atomically(out, content)
-    _print_differences(before, read_charter(out)[0])
+    content = amend(read_file(charter, limit=MOST_BYTES), amendment, charter)
+    try:
+        write_atomically(out, content)
+    except OSError as error:
+        raise InputError(f"--out {out}: cannot be written ({error.strerror})") from None
+    _print_differences(before, read_charter(out)[0], "")
     typer.echo(
         f"{out}: not signed yet; each member reads it and signs: hansa charter sign {out} --name NAME --identity FILE"
     )
@@ -142,7 +146,9 @@ def diff(
         found = [vars(it) for it in differences(old, new)]
         typer.echo(json.dumps({"before": digest, "after": new_digest, "differences": found}))
     else:
-        _print_differences(old, new)
+        _print_differences(
+            old, new, "nothing differs" if digest == new_digest else "the texts differ, no field does"
+        )
     if digest != new_digest:
         check_follows(old, digest, new)
 
@@ -203,19 +209,40 @@ def show(charter: CharterPath, signatures: SignaturesPath = None, as_json: AsJso
     _print(agreed, digest, problem)
 
 
+def _is_there(path: Path) -> bool:
+    from hansa.contract.errors import InputError
+
+    try:
+        return path.exists()
+    except OSError as error:
+        raise InputError(f"--out {path}: cannot be written ({error.strerror})") from None
+
+
 def _signatures(charter: Path, given: Path | None) -> Path:
     return given or charter.with_name(f"{charter.stem}.signatures.json")
 
 
-def _print_differences(before: Charter, after: Charter) -> None:
+def _print_differences(before: Charter, after: Charter, nothing: str) -> None:
     from hansa.contract.differences import differences
+    from hansa.contract.visible import visible
 
     found = differences(before, after)
-    typer.echo(f"version {after.version} against version {before.version}:" if found else "nothing differs")
+    numbered = f"version {after.version} against version {before.version}"
+    if not found:
+        typer.echo(nothing if after.version == before.version else f"{numbered}: no other field differs")
+        return
+    typer.echo(f"{numbered}:")
     for it in found:
-        typer.echo(f"  {it.sentence}")
+        typer.echo(f"  {visible(it.sentence)}")
         if it.weaker:
-            typer.secho(f"    protects less, or gives more: {it.weaker}", fg="yellow")
+            typer.secho(f"    protects less, or gives more: {visible(it.weaker)}", fg="yellow")
+        elif not it.judged:
+            typer.echo("    not judged")
+    # Last, so that however much there is above it is seen.
+    weaker, open_ones = sum(bool(it.weaker) for it in found), sum(not it.judged for it in found)
+    counted = f"differences: {len(found)}; that protect less, or give more: {weaker}"
+    said = f"{counted}; not judged here, so yours to judge: {open_ones}"
+    typer.secho(said, fg="yellow" if weaker else None)
 
 
 def _print(charter: Charter, digest: str, problem: str | None) -> None:
@@ -223,16 +250,17 @@ def _print(charter: Charter, digest: str, problem: str | None) -> None:
 
     from hansa.cli.listing import print_facts, print_table
     from hansa.contract.expiry import charter_expiry
+    from hansa.contract.visible import visible
 
     model, rules, features = charter.task.model, charter.protection, charter.task.features
     facts = (
         ("charter", f"{charter.name}, version {charter.version}"),
         ("hash", digest),
-        ("signatures", problem or "of all members, verified"),
+        ("signatures", visible(problem or "of all members, verified")),
         ("expires", f"{charter.expires:%Y-%m-%d %H:%M %Z}"),
-        ("task", charter.task.title),
-        ("model", f"{model.name} from {model.distribution}, {len(features.encoded)} model columns"),
-        ("label", f"{features.label.kind}, column '{features.label.column}'"),
+        ("task", visible(charter.task.title)),
+        ("model", f"{model.name} from {visible(model.distribution)}, {len(features.encoded)} model columns"),
+        ("label", f"{features.label.kind}, column '{visible(features.label.column)}'"),
         (
             "protection",
             f"{rules.mode}, t = {charter.threshold}, c = {rules.c}, cohort >= {charter.minimum_cohort}",
@@ -242,12 +270,15 @@ def _print(charter: Charter, digest: str, problem: str | None) -> None:
     )
     # Keys are facts, not cells: whole on one line, so that they can be compared and copied.
     print_facts([*facts, *((f"key of {it.name}", it.identity_key) for it in charter.members)])
-    members = ((it.name, it.title, it.sector, it.controller, f"~{it.records}") for it in charter.members)
+    members = (
+        (it.name, visible(it.title), visible(it.sector), visible(it.controller), f"~{it.records}")
+        for it in charter.members
+    )
     columns = ("member", "title", "sector", "controller", "records")
     print_table(columns, members, nothing="no members")
     print_table(
         ("column", "kind", "range"),
-        ((it.name, it.kind, _range(it)) for it in features.columns),
+        ((visible(it.name), it.kind, visible(_range(it))) for it in features.columns),
         nothing="no columns",
     )
     knobs = (

@@ -15,7 +15,8 @@ from typing import Any
 import tomli_w
 from pydantic import Field
 
-from hansa.contract.charter import Charter, Member, charter_hash, unbuilt
+from hansa.contract.charter import MOST_BYTES, Charter, Member, charter_hash, unbuilt
+from hansa.contract.differences import differences
 from hansa.contract.errors import InputError
 from hansa.contract.typed import Frozen, parse_document, parse_toml, read_toml
 
@@ -57,7 +58,7 @@ def read_entries(path: Path) -> tuple[Member, ...]:
     ------
     InputError : no such file, or not what `hansa provision member` prints
     """
-    return read_toml(path, Entries).members
+    return read_toml(path, Entries, limit=MOST_BYTES).members
 
 
 def amend(content: bytes, amendment: Amendment, origin: Path | str) -> bytes:
@@ -76,7 +77,7 @@ def amend(content: bytes, amendment: Amendment, origin: Path | str) -> bytes:
         document["operator_key"] = amendment.operator_key
     for key, value in amendment.settings:
         _assign(document, key, value)
-    if parse_document(document, Charter, "the next version") == before:
+    if not differences(before, parse_document(document, Charter, "the next version")):
         raise InputError(f"{origin}: nothing would change; say what the next version changes")
     document["version"] = before.version + 1
     document["previous"] = charter_hash(content)
@@ -123,14 +124,15 @@ def _plain(member: Member) -> dict[str, Any]:
 
 
 def _assign(document: dict[str, Any], key: str, value: Any) -> None:
-    path = key.split(".")
+    path, word = key.split("."), "--set" if value is not None else "--unset"
     if path[0] not in SECTIONS:
-        raise InputError(f"--set {key}: not a field that can be set; those begin with {', '.join(SECTIONS)}")
+        said = "not a field that can be set" if value is not None else "not a field that can be taken out"
+        raise InputError(f"{word} {key}: {said}; those begin with {', '.join(SECTIONS)}")
     place = document
     for name in path[:-1]:
         inner = place.setdefault(name, {})
         if not isinstance(inner, dict):
-            raise InputError(f"--set {key}: '{name}' has no fields")
+            raise InputError(f"{word} {key}: '{name}' has no fields")
         place = inner
     if value is None:
         if path[-1] not in place:

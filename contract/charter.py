@@ -15,10 +15,12 @@ from pydantic import Field, field_validator, model_validator
 
 from hansa.contract.features import FeatureContract, MulticlassLabel
 from hansa.contract.keys import can_seal, from_text
-from hansa.contract.typed import Frozen, Slug
+from hansa.contract.typed import Frozen, Line, Slug
 
 PublicKey = Annotated[str, Field(pattern=r"^[A-Za-z0-9+/]{43}=$", description="32 bytes, base64")]
 Hash = Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")]
+# Of a charter's file, and of what becomes part of one: a thousand members and ten thousand columns need less.
+MOST_BYTES = 16 << 20
 Mode = Literal["clear", "masked", "he"]
 Mechanism = Literal["gradient", "poisson", "moments"]
 # At a rate below this a private step costs less than a ledger's events can say (`privacy.events`).
@@ -30,9 +32,9 @@ class Member(Frozen):
     """One organisation: whoever its identity key signs for (PROTOCOL section 1)."""
 
     name: Slug
-    title: str = ""
-    sector: str = ""
-    controller: str
+    title: Line = ""
+    sector: Line = ""
+    controller: Line
     identity_key: PublicKey
     sealing_key: PublicKey
     node_key: Annotated[str, Field(pattern=r"^ecdsa-sha2-nistp(256|384) \S+$")]
@@ -51,7 +53,7 @@ class ModelChoice(Frozen):
     """A Python entry point of the group `hansa.models` and the hash of the distribution that holds it."""
 
     name: Slug
-    distribution: str = "hansa"
+    distribution: Line = "hansa"
     distribution_hash: Hash = ""
     options: dict[str, float | int | str | bool | list[int] | list[float]] = {}
 
@@ -59,7 +61,7 @@ class ModelChoice(Frozen):
 class Task(Frozen):
     """What is learnt."""
 
-    title: str
+    title: Line
     features: FeatureContract
     model: ModelChoice
 

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from hansa.contract.charter import Charter, Member
+from hansa.contract.charter import Charter
+from hansa.contract.judgement import Change, judge
+from hansa.contract.visible import look_alike, quoted, spelt
 
-_MODES = ("clear", "masked", "he")
-_NOISES = ("none", "distributed", "local")
-_LONGEST = 60
+_PLAIN = re.compile(r"[A-Za-z0-9_-]+")
+_COLUMNS = ("task", "features", "columns")
+# What follows from the number of members, c, t and the cohort's minimum, and is written nowhere.
+DERIVED = {
+    "minimum_cohort": "fewest members of a round",
+    "least_active": "fewest members whose sum is seen",
+    "threshold": "members that must agree before a sum is opened",
+    "witnesses_needed": "other members that must sign a member's start",
+}
 
 
 @dataclass(frozen=True)
@@ -19,125 +29,150 @@ class Difference:
 
     Attributes
     ----------
-    field : dotted, as in the file; of a member, `members.NAME.FIELD`
-    sentence : what was, and what will be
-    weaker : why a member is protected less by it, or gives more; empty where it is not
+    field : dotted, as in the file; of a member `members.NAME.FIELD`, of a column `task.features.columns.NAME.FIELD`
+    sentence : what was, and what will be, whole; no character in it is unseen
+    weaker : why a member is protected less by it, or gives more; empty where it is not, or is not judged
+    judged : whether the charter's rules say which
     """
 
     field: str
     sentence: str
     weaker: str = ""
+    judged: bool = True
 
 
 def differences(before: Charter, after: Charter) -> list[Difference]:
-    """Every field in which two charters differ; version, hash of the one before and name are not among them."""
-    found = [*_members(before, after)]
-    skipped = ("version", "previous", "name", "members")
-    for field, old, new in _changed(_plain(before), _plain(after), skipped=skipped):
-        weaker = _weaker(field, old, new)
-        found.append(Difference(field, f"{field}: {_shown(old)} becomes {_shown(new)}", weaker))
+    """Every field in which two charters differ, and what follows from them.
+
+    Version and hash of the one before are left out where the one is numbered as the next of the other.
+    """
+    found = []
+    places = {it.name: place for place, it in enumerate(after.task.features.columns, start=1)}
+    follows = after.version == before.version + 1
+    for path, old, new in [*_changed(_plain(before), _plain(after)), *_orders(before, after)]:
+        if follows and path in (("version",), ("previous",)):
+            continue
+        change = Change(path, old, new, before, after)
+        verdict = judge(change)
+        found.append(
+            Difference(_field(path), _sentence(change, places), verdict or "", judged=verdict is not None)
+        )
     return [*found, *_derived(before, after)]
 
 
-def _members(before: Charter, after: Charter) -> Iterator[Difference]:
-    for it in before.members:
-        if after.member(it.name) is None:
-            yield Difference(f"members.{it.name}", f"member '{it.name}' leaves")
-    for it in after.members:
-        old = before.member(it.name)
-        if old is None:
-            said = f"member '{it.name}' joins: {it.sector or 'no sector'}, controlled by '{it.controller}'"
-            yield Difference(f"members.{it.name}", f"{said}, identity key {it.identity_key}")
-            continue
-        for field in Member.model_fields:
-            was, is_ = getattr(old, field), getattr(it, field)
-            if was != is_:
-                said = f"member '{it.name}', {field}: {_shown(was)} becomes {_shown(is_)}"
-                yield Difference(f"members.{it.name}.{field}", said)
-
-
 def _derived(before: Charter, after: Charter) -> Iterator[Difference]:
-    """What follows from the number of members, too, and is written nowhere."""
-    for name, words in (
-        ("minimum_cohort", "fewest members of a round"),
-        ("least_active", "fewest members whose sum is seen"),
-        ("threshold", "members that must agree before a sum is opened"),
-    ):
+    for name, words in DERIVED.items():
         old, new = getattr(before, name), getattr(after, name)
         if old != new:
             weaker = f"{words}: fewer than before" if new < old else ""
             yield Difference(name, f"{words}: {old} becomes {new}", weaker)
 
 
+# --- what differs ---------------------------------------------------------------------------------
+
+
 def _plain(charter: Charter) -> dict[str, Any]:
     document = charter.model_dump(mode="json")
     features = document["task"]["features"]
-    # By name: a column that is put between two others changes no other.
+    # By name: one that is put between two others changes no other.
     features["columns"] = {it["name"]: it for it in features["columns"]}
+    document["members"] = {it["name"]: it for it in document["members"]}
     return document
 
 
-def _changed(
-    old: Any, new: Any, *, at: str = "", skipped: tuple[str, ...] = ()
-) -> Iterator[tuple[str, Any, Any]]:
-    if not (isinstance(old, dict) and isinstance(new, dict)):
+def _changed(old: Any, new: Any, at: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any, Any]]:
+    if isinstance(old, dict) and isinstance(new, dict):
+        for name in [*old, *(it for it in new if it not in old)]:
+            yield from _changed(old.get(name), new.get(name), (*at, name))
+    # As text: to Python 1, 1.0 and true are equal.
+    elif json.dumps(old) != json.dumps(new):
+        yield at, old, new
+
+
+def _orders(before: Charter, after: Charter) -> Iterator[tuple[tuple[str, ...], Any, Any]]:
+    for path, old, new in (
+        (("members",), _names(before.members), _names(after.members)),
+        (_COLUMNS, _names(before.task.features.columns), _names(after.task.features.columns)),
+    ):
+        there, here = set(old), set(new)
+        old, new = [it for it in old if it in here], [it for it in new if it in there]
         if old != new:
-            yield at, old, new
-        return
-    for name in [*old, *(it for it in new if it not in old)]:
-        if name not in skipped:
-            where = f"{at}.{name}" if at else name
-            yield from _changed(old.get(name), new.get(name), at=where)
+            yield path, old, new
+
+
+def _names(of: Sequence[Any]) -> list[str]:
+    return [it.name for it in of]
+
+
+# --- in words -------------------------------------------------------------------------------------
+
+
+def _field(path: tuple[str, ...]) -> str:
+    return ".".join(it if _PLAIN.fullmatch(it) else quoted(it) for it in path)
+
+
+def _sentence(change: Change, places: Mapping[str, int]) -> str:
+    path, old, new = change.path, change.old, change.new
+    if path in (("members",), _COLUMNS):
+        return f"{_field(path)}: {_moved(old, new)}"
+    if path[0] == "members":
+        return _of_one(f"member {quoted(path[1])}", path[2:], change, ("joins", "leaves"))
+    if path[:3] == _COLUMNS:
+        comes = f"is new, at place {places.get(path[3])}"
+        return _of_one(f"column {quoted(path[3])}", path[4:], change, (comes, "is used no more"))
+    return f"{_field(path)}: {_becomes(old, new)}"
+
+
+def _of_one(who: str, field: tuple[str, ...], change: Change, words: tuple[str, str]) -> str:
+    if field:
+        return f"{who}, {_field(field)}: {_becomes(change.old, change.new)}"
+    comes, goes = words
+    return f"{who} {goes}" if change.new is None else f"{who} {comes}: {_shown(change.new)}"
+
+
+def _becomes(old: Any, new: Any) -> str:
+    if isinstance(old, str) and isinstance(new, str):
+        if look_alike(old, new):
+            return f"{spelt(old)} becomes {spelt(new)}, which may look alike"
+    elif _texts(old) and _texts(new):
+        return _gains(old, new)
+    return f"{_shown(old)} becomes {_shown(new)}"
+
+
+def _gains(old: list[str], new: list[str]) -> str:
+    gained, lost = [it for it in new if it not in old], [it for it in old if it not in new]
+    said = [f"{word} {_list(it)}" for word, it in (("gains", gained), ("loses", lost)) if it]
+    was, is_ = [it for it in old if it not in lost], [it for it in new if it not in gained]
+    if was != is_:
+        said.append(_moved(was, is_))
+    if old[0] != new[0]:
+        said.append(f"the first is {quoted(new[0])} in place of {quoted(old[0])}")
+    return "; ".join(said)
+
+
+def _moved(old: list[str], new: list[str]) -> str:
+    """Of one list in two orders: the part that is not the same."""
+    differ = [number for number, (a, b) in enumerate(zip(old, new, strict=True)) if a != b]
+    part = slice(differ[0], differ[-1] + 1)
+    return f"in another order, from place {differ[0] + 1}: {_list(old[part])} becomes {_list(new[part])}"
+
+
+def _texts(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(it, str) for it in value)
+
+
+def _list(values: Sequence[Any]) -> str:
+    return ", ".join(_shown(it) for it in values)
 
 
 def _shown(value: Any) -> str:
-    if value is None or value == "":
+    if value is None:
         return "nothing"
-    text = str(value).lower() if isinstance(value, bool) else str(value)
-    # Keys and hashes stay whole: they are there to be compared.
-    return text if len(text) <= _LONGEST or " " not in text else text[: _LONGEST - 1] + "…"
-
-
-def _weaker(field: str, old: Any, new: Any) -> str:
-    rule = _RULES.get(field)
-    return rule(old, new) if rule is not None else ""
-
-
-def _lower_order(order: tuple[str, ...], sentence: str) -> Callable[[Any, Any], str]:
-    return lambda old, new: sentence if order.index(new) < order.index(old) else ""
-
-
-def _less(sentence: str) -> Callable[[Any, Any], str]:
-    return lambda old, new: sentence if (new or 0) < (old or 0) else ""
-
-
-def _more(sentence: str) -> Callable[[Any, Any], str]:
-    return lambda old, new: sentence if (new or 0) > (old or 0) else ""
-
-
-def _groups(old: Any, new: Any) -> str:
-    smaller = new is not None and (old is None or new < old)
-    return "in an audit the server sees sums of smaller groups" if smaller else ""
-
-
-def _entity(old: Any, new: Any) -> str:
-    return "" if old is None else "who counts as one is another: what was spent was said of the one before"
-
-
-_RULES: dict[str, Callable[[Any, Any], str]] = {
-    "operator_key": lambda old, new: "another holds the key whose orders agents obey",
-    "approval": lambda old, new: "jobs start without this member's consent" if new == "automatic" else "",
-    "protection.mode": _lower_order(_MODES, "the server sees more of the updates"),
-    "protection.c": _less("fewer colluding members are borne"),
-    "protection.t": _less("fewer members open a sum"),
-    "protection.minimum_cohort": _less("a member may hide among fewer"),
-    "protection.audit_groups": _groups,
-    "privacy.noise": _lower_order(_NOISES, "less of the noise is a member's own, or there is none"),
-    "privacy.s": _less("fewer colluding members are borne by the shared noise"),
-    "privacy.delta": _more("grants may have a larger delta"),
-    "privacy.fewest_rounds": _less("a job may spend its share in fewer rounds"),
-    "privacy.charges_per_day": _more("more may be charged in a day"),
-    "privacy.charges_per_job": _more("more may be charged by one job"),
-    "metrics.calibration": _more("figures for calibration leave, too"),
-    "task.features.entity": _entity,
-}
+    if isinstance(value, str):
+        return quoted(value)
+    if isinstance(value, list):
+        return f"[{_list(value)}]"
+    if isinstance(value, dict):
+        said = ((name, it) for name, it in value.items() if name != "name" and it is not None)
+        return ", ".join(f"{_field((name,))} {_shown(it)}" for name, it in said)
+    return json.dumps(value)

@@ -137,9 +137,11 @@ class FeatureContract(Frozen):
     def _names_are_distinct(self) -> FeatureContract:
         names = [column.name for column in self.columns]
         taken = {self.label.column} | ({self.entity} if self.entity else set())
+        seen: set[str] = set()
         for name in names:
-            if names.count(name) > 1:
+            if name in seen:
                 raise ValueError(f"column '{name}' appears twice")
+            seen.add(name)
             if name in taken:
                 raise ValueError(f"column '{name}' is the label or the entity and cannot be a feature too")
         return self

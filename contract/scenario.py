@@ -23,17 +23,17 @@ from hansa.contract.charter import (
 from hansa.contract.features import FeatureContract
 from hansa.contract.jobs import ServerRule, Tuning
 from hansa.contract.sources import Source
-from hansa.contract.typed import Frozen, Slug, read_toml
+from hansa.contract.typed import Frozen, Line, Slug, read_toml
 
 
 class ScenarioMember(Frozen):
     """One organisation and where its records are."""
 
     name: Slug
-    title: str = ""
-    sector: str = ""
+    title: Line = ""
+    sector: Line = ""
     # Who controls it; two members of one controller count once in a cohort.
-    controller: str = ""
+    controller: Line = ""
     records: Annotated[int, Field(ge=1)] = 1000
     data: Source
 
@@ -74,7 +74,7 @@ class Scenario(Frozen):
     title: str
     # Whose scenario it is, for `hansa scenario list`.
     industry: str = ""
-    task: str
+    task: Line
     model: ModelChoice
     # File beside scenario.toml that holds the feature contract.
     features: str = "features.toml"

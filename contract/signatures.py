@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from hansa.contract.charter import Charter, Hash, charter_hash
+from hansa.contract.charter import MOST_BYTES, Charter, Hash, charter_hash
 from hansa.contract.errors import CharterError, InputError
 from hansa.contract.keys import Signer, SigningKey, from_text, to_text, verify
 from hansa.contract.typed import Frozen, Slug, parse_document, parse_toml, read_file, write_atomically
@@ -59,16 +59,18 @@ class VerifiedCharter:
 
 def read_charter(path: Path) -> tuple[Charter, str]:
     """A charter file and its hash, signed or not."""
-    content = read_file(path)
+    content = read_file(path, limit=MOST_BYTES)
     return parse_toml(content, Charter, path), charter_hash(content)
 
 
 def read_signatures(path: Path) -> Signatures:
     """Read `charter.signatures.json`."""
     try:
-        document = json.loads(read_file(path))
+        document = json.loads(read_file(path, limit=MOST_BYTES))
     except ValueError as error:
         raise CharterError(f"{path}: not valid JSON: {error}") from None
+    except RecursionError:
+        raise CharterError(f"{path}: is nested too deeply; this is another kind of document") from None
     return parse_document(document, Signatures, path)
 
 
@@ -110,7 +112,7 @@ def verify_charter(charter_path: Path, signatures_path: Path) -> VerifiedCharter
     ------
     CharterError : naming the first member whose signature is missing or does not fit, and how many more
     """
-    content = read_file(charter_path)
+    content = read_file(charter_path, limit=MOST_BYTES)
     digest = charter_hash(content)
     if not signatures_path.exists():
         raise CharterError(f"{signatures_path}: no such file; each member signs with: hansa charter sign")

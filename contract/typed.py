@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from hansa.contract.errors import InputError
 from hansa.contract.folders import give_to_owner
+from hansa.contract.visible import visible
 
 
 class Frozen(BaseModel):
@@ -29,6 +30,11 @@ Fact = TypeVar("Fact", bound=BaseModel)
 # What one party writes for another's people to read, or for its log: no control characters, not endless.
 SENTENCE_CHARACTERS = 500
 Sentence = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]*$", max_length=SENTENCE_CHARACTERS)]
+
+# As a `Sentence`, for what people agree on: neither the second set of controls, nor what breaks a line or turns
+# the direction in which it is read.
+LINE_PATTERN = r"^[^\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]*$"
+Line = Annotated[str, Field(pattern=LINE_PATTERN, max_length=SENTENCE_CHARACTERS)]
 
 # Of a document with more problems than this none is explained.
 MOST_PROBLEMS = 1000
@@ -52,24 +58,28 @@ def canonical_json(value: Any) -> bytes:
     ).encode()
 
 
-def read_toml(path: Path, kind: type[Fact]) -> Fact:
-    """Read a TOML file into `kind`.
+def read_toml(path: Path, kind: type[Fact], *, limit: int | None = None) -> Fact:
+    """Read a TOML file into `kind`; `limit` as of `read_file`.
 
     Raises
     ------
     InputError : naming the file, the field, what was expected and what stands there
     """
-    return parse_toml(read_file(path), kind, path)
+    return parse_toml(read_file(path, limit=limit), kind, path)
 
 
-def read_file(path: Path) -> bytes:
-    """A file's bytes, or an `InputError` that names it."""
+def read_file(path: Path, *, limit: int | None = None) -> bytes:
+    """A file's bytes, or an `InputError` that names it: no such file, unreadable, or more than `limit` bytes."""
     try:
-        return path.read_bytes()
+        with path.open("rb") as file:
+            content = file.read() if limit is None else file.read(limit + 1)
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
-    except (IsADirectoryError, NotADirectoryError, PermissionError) as error:
+    except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+    if limit is not None and len(content) > limit:
+        raise InputError(f"{path}: has more than {limit >> 20} MiB, so it is another kind of file")
+    return content
 
 
 def parse_toml(content: bytes, kind: type[Fact], origin: Path | str) -> Fact:
@@ -78,6 +88,8 @@ def parse_toml(content: bytes, kind: type[Fact], origin: Path | str) -> Fact:
         document = tomllib.loads(content.decode())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{origin}: not valid TOML: {error}") from None
+    except RecursionError:
+        raise InputError(f"{origin}: is nested too deeply; this is another kind of document") from None
     return parse_document(document, kind, origin)
 
 
@@ -88,6 +100,8 @@ def parse_document(document: Any, kind: type[Fact], origin: Path | str) -> Fact:
         return kind.model_validate_json(json.dumps(document, default=str), strict=True)
     except ValidationError as error:
         raise InputError(f"{origin}: {explain(error)}") from None
+    except RecursionError:
+        raise InputError(f"{origin}: is nested too deeply; this is another kind of document") from None
 
 
 def explain(error: ValidationError) -> str:
@@ -105,9 +119,12 @@ def explain(error: ValidationError) -> str:
         given = repr(first.get("input"))
         given = given if len(given) <= 60 else given[:57] + "..."
         message = str(first["msg"]).removeprefix("Value error, ").removeprefix("Input ")
+        if first.get("ctx", {}).get("pattern") == LINE_PATTERN:
+            message = "must be one line, without control characters and without changes of direction"
         sentence = f"field '{field}': {message} (got {given})"
     more = len(problems) - 1
-    return sentence + (f"; and {more} more problem{'s' if more > 1 else ''}" if more else "")
+    # Names of fields, and what a check says of a value, are as the document has them.
+    return visible(sentence) + (f"; and {more} more problem{'s' if more > 1 else ''}" if more else "")
 
 
 def write_atomically(path: Path, content: bytes, *, mode: int = 0o644) -> None:

@@ -19,6 +19,7 @@ from hansa.contract.charter import Charter
 from hansa.contract.features import FeatureContract
 from hansa.contract.jobs import JobPlan
 from hansa.contract.scenario import MemberConfig, Scenario
+from hansa.contract.typed import LINE_PATTERN
 from hansa.server.config import ServerConfig
 
 INTRO = """# Configuration
@@ -198,7 +199,9 @@ def _scalar(schema: dict[str, Any]) -> str:
         words.append(f"to {schema['maximum']:g}")
     if "exclusiveMaximum" in schema:
         words.append(f"below {schema['exclusiveMaximum']:.16g}")
-    if "pattern" in schema:
+    if schema.get("pattern") == LINE_PATTERN:
+        words.append("of one line")
+    elif "pattern" in schema:
         words.append(f"like `{schema['pattern']}`")
     return " ".join(words)
 

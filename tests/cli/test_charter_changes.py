@@ -175,6 +175,8 @@ def test_unsigned_or_of_another_history_it_is_refused(hansa: Commands, instance:
         (("--set", "members=[]"), "not a field that can be set"),
         (("--set", "protection.t=9"), "threshold t = 9 is above the number of members"),
         (("--unset", "protection.t"), "--unset protection.t: is not set"),
+        (("--unset", "members"), "--unset members: not a field that can be taken out"),
+        (("--unset", "approval.x"), "--unset approval.x: 'approval' has no fields"),
         (("--operator", "abc"), "field 'operator_key'"),
         (("--set", "metrics.per_member=true"), "releases no figures of single members"),
     ],
@@ -208,6 +210,82 @@ def test_what_protects_less_is_said(hansa: Commands, instance: Instance) -> None
         "privacy.charges_per_day": "more may be charged in a day",
         "training.clip": "",
     }
+    assert [it["field"] for it in json.loads(said.out)["differences"] if not it["judged"]] == []
     said = hansa("charter", "amend", str(path.with_name("charter.toml")), "--remove", "a")
     assert said.code == 2
     assert "is there already" in said.err
+
+
+@pytest.mark.parametrize("place", ["charter.toml/next.toml", "/proc/next.toml", "/proc/no/next.toml"])
+def test_where_nothing_can_be_written_is_said(hansa: Commands, instance: Instance, place: str) -> None:
+    charter = instance.server / "charter.toml"
+    out = str(charter.parent / place)
+    said = hansa("charter", "amend", str(charter), "--set", "training.clip=0.25", "--out", out)
+    assert said.code == 2
+    assert f"--out {out}: cannot be written" in said.err
+
+
+def test_a_file_that_is_no_charter_is_not_read_whole(
+    hansa: Commands, instance: Instance, tmp_path: Path
+) -> None:
+    charter, large, deep = instance.server / "charter.toml", tmp_path / "large.toml", tmp_path / "deep.toml"
+    with large.open("wb") as file:
+        file.truncate(3 << 30)
+    deep.write_text("a = " + "[" * 100_000)
+    for other, sentence in ((large, "has more than 16 MiB"), (deep, "is nested too deeply")):
+        for words in (("diff", str(charter), str(other)), ("verify", str(other)), ("show", str(other))):
+            signed = other.with_suffix(".signatures.json")
+            signed.write_bytes(instance.signatures.read_bytes())
+            said = hansa("charter", *words)
+            assert said.code in (1, 2)
+            assert sentence in said.err
+
+
+def test_a_diff_on_a_terminal_ends_with_how_much_protects_less(hansa: Commands, instance: Instance) -> None:
+    path = next_version(hansa, instance, "--set", "protection.mode=clear", "--set", "task.title=more")
+    said = hansa("charter", "diff", str(path.with_name("charter.toml")), str(path))
+    assert said.code == 0
+    lines = said.out.splitlines()
+    assert "  protection.mode: 'masked' becomes 'clear'" in lines
+    assert "    protects less, or gives more: the server sees more of the updates" in lines
+    assert lines[lines.index("  task.title: 'say whether y' becomes 'more'") + 1] == "    not judged"
+    assert lines[-1] == (
+        "differences: 2; that protect less, or give more: 1; not judged here, so yours to judge: 1"
+    )
+
+
+def test_nothing_is_said_to_differ_only_where_nothing_does(hansa: Commands, instance: Instance) -> None:
+    path = next_version(hansa, instance, "--set", "training.clip=0.25")
+    before = path.with_name("charter.toml")
+    assert hansa("charter", "diff", str(before), str(before)).out == "nothing differs\n"
+    other, text = path.with_name("other.toml"), before.read_text()
+    other.write_text(f"# the same\n{text}")
+    said = hansa("charter", "diff", str(before), str(other))
+    assert said.code == 2
+    assert said.out == "the texts differ, no field does\n"
+    document = tomllib.loads(path.read_text())
+    document["training"]["clip"] = tomllib.loads(text)["training"]["clip"]
+    other.write_text(tomli_w.dumps(document))
+    said = hansa("charter", "diff", str(before), str(other))
+    assert (said.code, said.out) == (0, "version 2 against version 1: no other field differs\n")
+
+
+def test_a_charter_writes_nothing_on_a_terminal_but_letters(
+    hansa: Commands, instance: Instance, tmp_path: Path
+) -> None:
+    document = tomllib.loads(instance.charter.read_text())
+    document["task"]["features"]["columns"][0]["name"] = "age\x1b[23;24r\nnothing differs"
+    document["task"]["features"]["columns"][1]["categories"] = ["\u202enorth", "s\x9bouth"]
+    document["task"]["model"]["options"] = {"l2\x1b[8m": 1.0}
+    odd = tmp_path / "odd.toml"
+    odd.write_text(tomli_w.dumps(document))
+    for words in (("diff", str(instance.charter), str(odd)), ("show", str(odd))):
+        said = hansa("charter", *words)
+        for letter in ("\x1b", "\u202e", "\x9b"):
+            assert letter not in said.out + said.err
+        assert "nothing differs" not in said.out.splitlines()
+    document["members"][0]["title"] = "Kontor Bank\x1b[24;1H"
+    odd.write_text(tomli_w.dumps(document))
+    said = hansa("charter", "diff", str(instance.charter), str(odd))
+    assert said.code == 2
+    assert "\x1b" not in said.err
