@@ -266,7 +266,13 @@ def _print(charter: Charter, digest: str, problem: str | None) -> None:
             f"{rules.mode}, t = {charter.threshold}, c = {rules.c}, cohort >= {charter.minimum_cohort}",
         ),
         ("training", f"{charter.training.mechanism}, clip {charter.training.clip:g}, {_weighting(charter)}"),
+        ("noise", _noise(charter)),
+        (
+            "charges",
+            f"at most {charter.privacy.charges_per_day} a day, {charter.privacy.charges_per_job} a job",
+        ),
         ("approval of jobs", charter.approval),
+        ("operator's key", charter.operator_key),
     )
     # Keys are facts, not cells: whole on one line, so that they can be compared and copied.
     print_facts([*facts, *((f"key of {it.name}", it.identity_key) for it in charter.members)])
@@ -289,6 +295,21 @@ def _print(charter: Charter, digest: str, problem: str | None) -> None:
     warning = charter_expiry(charter).warning(datetime.now(UTC))
     if warning:
         typer.secho(f"warning: {warning}", fg="yellow")
+
+
+def _noise(charter: Charter) -> str:
+    from hansa.contract.visible import visible
+
+    privacy = charter.privacy
+    if privacy.noise == "none":
+        return "none: nothing bounds what the model says of a single record"
+    shared = f", which holds while at most {privacy.s} collude" if privacy.s is not None else ""
+    unit = charter.task.features.entity
+    whose = f"per '{visible(unit)}'" if unit is not None else "per record"
+    return (
+        f"{privacy.noise}{shared}, {whose}; delta of a grant at most {privacy.delta:g}, a job's share over at least "
+        f"{privacy.fewest_rounds} rounds"
+    )
 
 
 def _weighting(charter: Charter) -> str:

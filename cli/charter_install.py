@@ -13,7 +13,7 @@ from hansa.cli.certificates import read_certificates
 from hansa.cli.instance import Instance, MemberFolder, charter_files, operator_key
 from hansa.cli.rotation import KeyFile, key_files
 from hansa.cli.run_record import held_in
-from hansa.contract.amendment import check_follows
+from hansa.contract.amendment import check_follows, handed_over
 from hansa.contract.charter import Charter, charter_hash, unbuilt
 from hansa.contract.errors import CharterError, InputError
 from hansa.contract.folders import check_inner_folder, inner_folder
@@ -21,6 +21,7 @@ from hansa.contract.signatures import (
     PIN,
     VerifiedCharter,
     check_pin,
+    keep_charter,
     pin,
     read_charter,
     read_pin,
@@ -42,6 +43,7 @@ class Place:
     keys : with the public part that the charter names for each
     charter, signatures : where the folder's settings have them
     has : the charter is there and, at a member, pinned; all its keys are in use
+    left : the member is none of this version: it is pinned, so that a later one that has it again follows, and no more
     """
 
     folder: Path
@@ -50,6 +52,7 @@ class Place:
     charter: Path
     signatures: Path
     has: bool
+    left: bool = False
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,7 @@ def install_into(
     InputError : a folder that is neither a member's nor the consortium's
     """
     verified = verify_charter(charter, signatures)
-    places = [_place(it, verified) for it in folders]
+    places = [_place(it, verified, alone=len(folders) == 1) for it in folders]
     new = not all(it.has for it in places)
     if new and not superseded:
         _check_useful(charter, verified.charter, datetime.now(UTC))
@@ -96,8 +99,8 @@ def install_into_instance(
     named = {it.name for it in verify_charter(charter, signatures).charter.members}
     for name in sorted(named - set(here)):
         raise InputError(
-            f"{instance.member_path(name)}: no such member's folder; make it with: hansa provision member "
-            f"--name {name} --out {instance.member_path(name)} --server HOST:PORT --csv FILE"
+            f"{instance.member_path(name)}: no such folder; put the one there that 'hansa provision member "
+            f"--name {name}' made; another one has other keys than those that were signed"
         )
     staying = [folder for name, folder in here.items() if name in named]
     untrusting = [
@@ -109,7 +112,8 @@ def install_into_instance(
     if untrusting:
         read_certificates(instance.server / "ca.crt")
     check_inner_folder(instance.folder / FORMER)
-    folders = [instance.server, instance.control, *staying]
+    leaving = [folder for name, folder in here.items() if name not in named]
+    folders = [instance.server, instance.control, *staying, *leaving]
     done = install_into(folders, charter, signatures, superseded=superseded)
     for path in untrusting:
         write_atomically(path, read_file(instance.server / "ca.crt"))
@@ -155,6 +159,15 @@ def _check_useful(path: Path, charter: Charter, now: datetime) -> None:
         )
 
 
+def _keep_before(place: Place) -> None:
+    """Keep the charter that is about to be replaced, where an older agent did not: its jobs are proved with it."""
+    try:
+        keep_charter(place.folder, verify_charter(place.charter, place.signatures))
+    except InputError:
+        # There is none, or what is there was stopped in the middle: then it was kept before.
+        return
+
+
 def _set_aside(instance: Instance, name: str) -> str:
     """Move the folder of a member that left; one that left before has the name already."""
     folder, former = instance.member_path(name), instance.folder / FORMER
@@ -167,7 +180,8 @@ def _set_aside(instance: Instance, name: str) -> str:
     return f"{folder}: its member left; moved to {aside}"
 
 
-def _place(folder: Path, verified: VerifiedCharter) -> Place:
+def _place(folder: Path, verified: VerifiedCharter, *, alone: bool) -> Place:
+    """What is to be done in a folder; `alone`: nobody else here answers for that the charter is the consortium's."""
     charter = verified.charter
     member = MemberFolder(folder)
     own, signatures = charter_files(folder)
@@ -176,13 +190,16 @@ def _place(folder: Path, verified: VerifiedCharter) -> Place:
     if member.config_path.is_file():
         name = member.config.name
         entry = charter.member(name)
-        if entry is None:
-            raise CharterError(
-                f"{folder}: '{name}' is no member of version {charter.version}; stop its processes"
-            )
         check_pin(folder, verified)
         before = read_pin(folder)
         pinned = before is not None and before.hash == verified.hash
+        if entry is None:
+            if alone and own.exists() and not handed_over(read_charter(own)[0], charter):
+                raise CharterError(
+                    f"{folder}: '{name}' is no member of version {charter.version}, and too few members signed that "
+                    "with keys that they had before: it may be anybody's"
+                )
+            return Place(folder, name, keys, own, signatures, pinned, left=True)
         keys = tuple((it, getattr(entry, f"{kind}_key")) for kind, it in key_files(folder).items())
     elif (folder / "server.toml").is_file():
         _check_consortium(own, charter, verified.hash)
@@ -222,6 +239,14 @@ def _check_consortium(path: Path, charter: Charter, digest: str) -> None:
 
 
 def _install(place: Place, verified: VerifiedCharter, content: bytes, signed: bytes) -> str:
+    if place.left:
+        pin(place.folder, verified)
+        return (
+            f"{place.folder}: '{place.member}' is no member of version {verified.charter.version}, and no agent starts "
+            "there any more; a later version that has it again may follow"
+        )
+    if place.member is not None:
+        _keep_before(place)
     taken = [key.kind for key, named in place.keys if key.take(named)]
     waiting = [key.kind for key, _ in place.keys if key.waiting.exists()]
     write_atomically(place.signatures, signed)

@@ -11,7 +11,7 @@ from pydantic import TypeAdapter
 
 from hansa.cli.evidence_checked import Checked, Pinned, parsed
 from hansa.cli.instance import MemberFolder
-from hansa.contract.amendment import check_follows
+from hansa.contract.amendment import check_follows, handed_over
 from hansa.contract.archive import InvalidArchive
 from hansa.contract.charter import Charter, charter_hash
 from hansa.contract.errors import CharterError, InputError
@@ -126,8 +126,7 @@ def read_chain(files: Mapping[str, bytes], charter: Charter, digest: str) -> Cha
         for one in after.members:
             if not signature_fits(it.signatures.get(one.name, ""), one.identity_key, digest):
                 raise InvalidArchive(f"{LATER}: no signature of '{one.name}' fits version {after.version}")
-        known = {one.identity_key for one in newest.members} & {one.identity_key for one in after.members}
-        if len(known) <= newest.protection.c:
+        if not handed_over(newest, after):
             broken.append(len(hashes))
         newest = after
         hashes.append(digest)

@@ -17,6 +17,8 @@ from hansa.contract.sources import CsvSource
 from hansa.contract.typed import parse_document, write_atomically
 
 SPLIT_SECRET_BYTES = 32
+# What `hansa provision member` printed: public.
+ENTRY = "entry.toml"
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,10 @@ def make_member_keys(folder: Path) -> PublicPart:
     member = MemberFolder(folder)
     for path in (member.identity_key, member.sealing_key, member.split_key, member.node_key):
         if path.exists():
-            raise InputError(f"{path}: a key is there already and is not overwritten; name another folder")
+            printed = f"; its entry is in {folder / ENTRY}" if (folder / ENTRY).exists() else ""
+            raise InputError(
+                f"{path}: a key is there already and is not overwritten{printed}; name another folder for another one"
+            )
     for it in (folder, folder / "node", folder / "work"):
         private_folder(it)
     identity = SigningKey.generate()

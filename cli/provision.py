@@ -108,7 +108,8 @@ def member(
     """Make one member's own keys. Private parts stay in the folder; what is printed goes into the charter."""
     import tomli_w
 
-    from hansa.cli.member_keys import make_member_keys, public_entry, write_member_config
+    from hansa.cli.member_keys import ENTRY, make_member_keys, public_entry, write_member_config
+    from hansa.contract.typed import write_atomically
 
     if (server is None) != (csv is None):
         raise InputError("--server and --csv go together: member.toml needs both")
@@ -122,8 +123,9 @@ def member(
         write_member_config(out, name=name, server=server, csv=csv)
         if not csv.is_file():
             typer.echo(f"warning: --csv {csv}: no such file yet; member.toml names it all the same", err=True)
-    document = {**entry, **vars(public)}
-    typer.echo(tomli_w.dumps({"members": [document]}), nl=False)
+    printed = tomli_w.dumps({"members": [{**entry, **vars(public)}]})
+    write_atomically(out / ENTRY, printed.encode())
+    typer.echo(printed, nl=False)
 
 
 @app.command("rotate")

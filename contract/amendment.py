@@ -18,7 +18,7 @@ from pydantic import Field
 from hansa.contract.charter import MOST_BYTES, Charter, Member, charter_hash, unbuilt
 from hansa.contract.differences import differences
 from hansa.contract.errors import InputError
-from hansa.contract.typed import Frozen, parse_document, parse_toml, read_toml
+from hansa.contract.typed import Frozen, parse_document, parse_toml, read_file
 
 # What `--set` may reach; members, keys and dates have words of their own.
 SECTIONS = ("task", "protection", "training", "privacy", "knobs", "metrics", "approval")
@@ -58,7 +58,10 @@ def read_entries(path: Path) -> tuple[Member, ...]:
     ------
     InputError : no such file, or not what `hansa provision member` prints
     """
-    return read_toml(path, Entries, limit=MOST_BYTES).members
+    content = read_file(path, limit=MOST_BYTES)
+    if not content.strip():
+        raise InputError(f"{path}: is empty; the command that printed into it was refused")
+    return parse_toml(content, Entries, path).members
 
 
 def amend(content: bytes, amendment: Amendment, origin: Path | str) -> bytes:
@@ -85,6 +88,15 @@ def amend(content: bytes, amendment: Amendment, origin: Path | str) -> bytes:
     if sentence := unbuilt(after):
         raise InputError(f"the next version: {sentence}")
     return tomli_w.dumps(document).encode()
+
+
+def handed_over(before: Charter, after: Charter) -> bool:
+    """Whether more members than may collude are in both with one key: then one of them at least signed honestly.
+
+    `after` is signed by its own members only; whoever has no key of `before` could else write a next version.
+    """
+    known = {it.identity_key for it in before.members} & {it.identity_key for it in after.members}
+    return len(known) > before.protection.c
 
 
 def check_follows(before: Charter, digest: str, after: Charter) -> None:

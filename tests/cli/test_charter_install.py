@@ -57,6 +57,55 @@ def rewritten(hansa: Commands, instance: Instance, path: Path, **changes: object
     sign_by_all(hansa, path, instance)
 
 
+def test_whoever_left_comes_back_with_its_folder(hansa: Commands, instance: Instance) -> None:
+    d = instance.member_path("d")
+    public = entry(hansa, instance, "rotate", str(d))
+    # It comes back with the keys that it has.
+    document = tomllib.loads(instance.charter.read_text())
+    own = next(it for it in document["members"] if it["name"] == "d")
+    public.write_text(tomli_w.dumps({"members": [own]}))
+    said = install(hansa, instance, signed(hansa, instance, "--remove", "d"))
+    former = instance.folder / "former" / "d"
+    assert "'d' is no member of version 2, and no agent starts there any more" in said
+    pinned = read_pin(former)
+    assert pinned is not None
+    assert pinned.version == 2
+    former.rename(d)
+    path = come_back(hansa, instance, public)
+    said = install(hansa, instance, path)
+    assert f"{d}: has version 3" in said
+    assert {it.stem for it in (d / "charters").glob("*.toml")} >= {pinned.hash, *pinned.superseded}
+
+
+def come_back(hansa: Commands, instance: Instance, public: Path) -> Path:
+    for it in (instance.folder / "now").glob("charter.next.*"):
+        it.unlink()
+    path = next_version(hansa, instance, "--add", str(public))
+    sign_by_all(hansa, path, instance)
+    return path
+
+
+def test_a_version_without_a_member_that_nobody_signed_whom_it_knows_is_not_pinned(
+    hansa: Commands, instance: Instance, tmp_path: Path
+) -> None:
+    other = provision(
+        *read_scenario(tmp_path / "scenario"), origin=tmp_path / "scenario", out=tmp_path / "other"
+    )
+    document = tomllib.loads(other.charter.read_text())
+    document |= {"version": 2, "previous": read_charter(instance.charter)[1]}
+    document["members"] = [it for it in document["members"] if it["name"] != "d"]
+    path = tmp_path / "strange.toml"
+    path.write_text(tomli_w.dumps(document))
+    sign_by_all(hansa, path, other)
+    d = instance.member_path("d")
+    said = hansa("charter", "install", str(path), "--folder", str(d))
+    assert said.code == 2
+    assert "too few members signed" in said.err
+    pinned = read_pin(d)
+    assert pinned is not None
+    assert pinned.version == 1
+
+
 def test_keys_wait_until_a_version_names_them(hansa: Commands, instance: Instance) -> None:
     a = instance.member_path("a")
     turned = entry(hansa, instance, "rotate", str(a))
