@@ -38,7 +38,8 @@ class Rule:
     loss_errors, score_errors : standard errors by which a loss above, or a score below, those before is a divergence
     beside : of the other figure, so that a score alone is not believed where the loss is no worse
     least_loss, least_score : what is less is none, whatever the errors: a share of the loss, and points of the score
-    long : a step so many times as long as the longest of the rounds before went astray. It is known exactly, and noise
+    long : a step so many times as long as the longest of the rounds before went astray, unless the model after it is
+        known to be no worse: a probe raises a rate that was far too low by as much. A step is known exactly, and noise
         makes steps of about one length; whoever wants a rate raised so far in the middle of a job does it in two moves
     steep_errors, steeper : a slope beyond the largest of some rounds before by so many standard errors, and so many
         times as large, is one that leads away from where it was flat; without noise the loss says it better
@@ -123,13 +124,19 @@ def _astray(seen: Seen, changed: int, rule: Rule) -> Divergence | None:
         if not _new(it, seen, changed, rule) or it.step is None or len(before) < _FEW:
             continue
         longest = max(before)
-        if not it.step <= rule.long * longest:
+        if not it.step <= rule.long * longest and not _went_well(rounds[:place], it, rule):
             words = (
                 f"the step of round {it.round} was {_over(it.step, longest):.3g} times as long as any before"
             )
             evidence = {"round": float(it.round), "step": _over(it.step, 1.0), "longest_before": longest}
             return Divergence(rounds[place - 1], words, evidence)
     return None
+
+
+def _went_well(before: Sequence[RoundFact], it: RoundFact, rule: Rule) -> bool:
+    """Whether the model after a step is known to be no worse, as of one that was probed: its figures come with it."""
+    usual = level([other.loss for other in before[-rule.before :]], rule)
+    return it.loss is not None and usual is not None and not doubtful(it.loss, usual, rule)
 
 
 def _new(it: RoundFact, seen: Seen, changed: int, rule: Rule) -> bool:

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 # Its own folder: an instance that somebody runs or provisioned is not touched.
 PLACE = Path(".hansa/federated")
 
+# Roll-backs that may be for nothing, to a round (`benchmarks/recovery.py` measures how many are).
+FALSE_BACKS = 0.01
 # Of what a job releases, the first of these that it has is drawn.
 _JUDGED_BY = ("auc", "accuracy", "rmse", "log_loss", "mae")
 
@@ -193,6 +195,10 @@ class AdaptivePart:
         return _adaptive(results, series)
 
 
+def _went_back(result: EpisodeResult) -> int:
+    return sum("to_round" in it.inputs for it in result.decisions)
+
+
 def _adaptive(results: Sequence[EpisodeResult], series: EpisodeSeries) -> Found:
     from hansa.cli.adaptive import done, episode_object, verdict
 
@@ -217,7 +223,10 @@ def _adaptive(results: Sequence[EpisodeResult], series: EpisodeSeries) -> Found:
     # A pause may be what trouble calls for; nothing calls for it in a calm one.
     ends = {it.episode.name: ("finished",) if it in calm else ("finished", "paused") for it in results}
     wrong = [f"{it.episode.name} is {it.status}" for it in results if it.status not in ends[it.episode.name]]
-    wrong += [f"{it.episode.name} was {verdict(it)}" for it in calm if verdict(it) != "left alone"]
+    wrong += [f"{it.episode.name} has {', '.join(it.held)} held out" for it in calm if it.held]
+    backs, over = sum(_went_back(it) for it in calm), len(calm) * series.rounds
+    if backs > max(1.0, FALSE_BACKS * over):
+        wrong.append(f"{backs} roll-backs in {over} calm rounds, promised at most 1 in {1 / FALSE_BACKS:g}")
     columns = ("episode", "what is wrong", "seen", "in round", "done", "log loss", "AUC")
     data: Mapping[str, Any] = {
         "episodes": [episode_object(it) for it in results],
@@ -230,6 +239,7 @@ def _adaptive(results: Sequence[EpisodeResult], series: EpisodeSeries) -> Found:
             Fact("episodes", len(results)),
             Fact("troubles seen", f"{sum(verdict(it) == 'seen' for it in troubles)} of {len(troubles)}"),
             Fact("calm left alone", f"{sum(verdict(it) == 'left alone' for it in calm)} of {len(calm)}"),
+            Fact("false roll-backs", f"{backs} in {over} calm rounds"),
         ),
         tables=(Rows("Episodes", columns, rows, "Log loss and AUC are exact, on all held-out records."),),
         drawings=(

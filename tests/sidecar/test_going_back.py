@@ -110,6 +110,20 @@ def test_a_step_a_hundred_times_too_long_needs_no_evaluation() -> None:
     assert action.evidence["step"] == 100.0
 
 
+@pytest.mark.parametrize(
+    ("loss", "back"), [(0.3, False), (0.4, False), (0.9, True), (math.nan, True), (None, True)]
+)
+def test_a_long_step_is_no_harm_where_the_model_after_it_is_known_to_be_no_worse(
+    loss: float | None, back: bool
+) -> None:
+    """As of a probe, which raises a rate that was far too low and says what came of it at once."""
+    job = Job()
+    for _ in range(5):
+        job.round(loss=Figure(0.4, ERROR), step=1.0)
+    job.round(loss=None if loss is None else Figure(loss, ERROR), step=8.0)
+    assert isinstance(job.recover(), RollBack) is back
+
+
 def test_a_gradient_that_grows_beyond_its_noise_leads_back_to_where_it_was_small() -> None:
     job = Job()
     for number in range(10):
