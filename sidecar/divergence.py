@@ -58,7 +58,7 @@ class Rule:
     least_loss: float = 0.05
     least_score: float = 0.03
     long: float = 5.0
-    steep_errors: float = 4.0
+    steep_errors: float = 4.5
     steeper: float = 2.0
     group: int = 4
     before: int = 8
