@@ -29,12 +29,14 @@ def show(
     as_json: JsonOption = False,
 ) -> None:
     """Granted, spent, remaining, by grant and by job. Without an organisation: the server's mirror."""
+    from hansa.cli.attention import apart_sentence
     from hansa.cli.budgets_shown import MIRROR, mirror_lines, own_lines, print_grants, print_jobs
 
     if org is None and folder is None:
         with reach(control, instance) as desk:
             grants, spendings = desk.budgets(), desk.spendings()
             names = {it.job: it.name for it in desk.jobs()}
+            apart = {it.name: apart_sentence(it) for it in desk.members() if it.apart}
         if as_json:
             _print(
                 {
@@ -42,11 +44,12 @@ def show(
                     "says": MIRROR,
                     "grants": [it.model_dump(mode="json") for it in grants],
                     "jobs": [it.model_dump(mode="json") for it in spendings],
+                    "apart": apart,
                 }
             )
             return
         typer.echo(MIRROR)
-        lines, jobs = mirror_lines(grants, spendings, names)
+        lines, jobs = mirror_lines(grants, spendings, names, apart)
     else:
         from hansa.cli.budgets_answers import ask_budgets
         from hansa.cli.instance import choose_member

@@ -24,6 +24,7 @@ def list_members(
     control: ControlOption = None, instance: InstanceOption = None, as_json: JsonOption = False
 ) -> None:
     """Members of the charter and what is known of each."""
+    from hansa.cli.attention import apart_sentence
     from hansa.cli.listing import print_json, print_table, shown_time
 
     with reach(control, instance) as desk:
@@ -40,11 +41,11 @@ def list_members(
             known[it.present],
             known[it.isolated],
             shown_time(it.seen),
-            it.held or "",
+            f"held out: {it.held}" if it.held is not None else apart_sentence(it),
         )
         for it in members
     )
-    columns = ("member", "title", "sector", "here", "isolated", "seen", "held out because")
+    columns = ("member", "title", "sector", "here", "isolated", "seen", "out because")
     print_table(columns, rows, nothing="the charter has no members")
 
 

@@ -83,6 +83,11 @@ export function clock(at) {
   return today ? date.toLocaleTimeString() : date.toLocaleString();
 }
 
+/** Why a member takes no part and since when; empty where it does. */
+export function apart(member) {
+  return member?.apart ? `takes no part since ${clock(member.apart_since)}: ${member.apart}` : "";
+}
+
 /** The middle of some numbers. */
 export function median(numbers) {
   const sorted = [...numbers].sort((a, b) => a - b);
