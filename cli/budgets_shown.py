@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -97,14 +97,14 @@ def mirror_lines(
     grants: Iterable[BudgetRecord],
     spendings: Iterable[SpendingRecord],
     names: Mapping[str, str],
-    apart: Mapping[str, str],
+    apart: Collection[str],
 ) -> tuple[list[GrantLine], list[JobLine]]:
     """The members' grants and jobs as the server's mirror has them.
 
     Parameters
     ----------
     names : of the jobs
-    apart : members that take no part, each with the sentence that says so; of theirs no rounds are counted on
+    apart : members that take no part; of theirs no rounds are counted on
     """
     known = {(it.member, it.grant): it for it in grants}
     jobs = []
@@ -137,7 +137,7 @@ def mirror_lines(
             epsilon_spent=it.epsilon_spent,
             percent_left=it.percent_left,
             rounds_left=left.get((it.member, it.grant)),
-            note=apart.get(it.member, ""),
+            note="takes no part" if it.member in apart else "",
         )
         for it in known.values()
     ]

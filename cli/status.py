@@ -114,7 +114,7 @@ def supervised_processes(instance: Instance) -> list[Supervised]:
 
 def _ask_control(instance: Instance) -> dict[str, Any]:
     """Members, jobs and the mirror of budgets as control knows them; nothing where it does not run."""
-    from hansa.cli.attention import absences, apart_sentence
+    from hansa.cli.attention import absences
     from hansa.cli.budgets_shown import mirror_lines
     from hansa.cli.control_client import Control
 
@@ -126,7 +126,7 @@ def _ask_control(instance: Instance) -> dict[str, Any]:
                 for it in control.jobs()
             ]
             members = control.members()
-            apart = {it.name: apart_sentence(it) for it in members if it.apart}
+            apart = {it.name for it in members if it.apart}
             budgets = mirror_lines(control.budgets(), control.spendings(), {}, apart)[0]
             return {
                 "members": [it.model_dump(mode="json") for it in members],
