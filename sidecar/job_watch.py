@@ -37,6 +37,8 @@ OVERLAP = 3
 PROBE_REST = 10
 # Alarms and audits that are remembered.
 MOST_ALARMS = 32
+# Members that a sentence names.
+MOST_NAMED = 4
 # How long rounds take is told once in so many seconds about the same members.
 COURSE_REST_S = 3600.0
 VERSION = 1
@@ -306,6 +308,9 @@ def _tell(memory: JobMemory, job: Mapping[str, Any], record: Mapping[str, Any], 
     }
     if alarm.members:
         inputs["members"] = list(alarm.members)
+        what = "Without" if alarm.metric == "participation" else "Standing out"
+        names, rest = alarm.members[:MOST_NAMED], len(alarm.members) - MOST_NAMED
+        sentence = f"{sentence} {what}: {', '.join(names)}{f' and {rest} more' if rest > 0 else ''}."
     _say(memory, f"watch: {alarm.metric} {alarm.kind} {attempt}", "watch", sentence, inputs)
     worse = alarm.metric in ("loss", "auc") and alarm.severity != "notice"
     if worse:
@@ -317,8 +322,10 @@ def _tell(memory: JobMemory, job: Mapping[str, Any], record: Mapping[str, Any], 
 
 
 def _due(memory: JobMemory, record: Mapping[str, Any], alarm: Alarm) -> bool:
-    """Whether nothing of the kind was told of these members within the hour; it is told now."""
-    at, about = datetime.fromisoformat(record["applied"]).timestamp(), " ".join(alarm.members)
+    """Whether nothing of the kind was told within the hour, or not of members that stand out; it is told now."""
+    at = datetime.fromisoformat(record["applied"]).timestamp()
+    # Only who slows rounds down is worth a line of its own.
+    about = " ".join(alarm.members) if alarm.direction == "up" else ""
     if at - memory.course.get(about, float("-inf")) < COURSE_REST_S:
         return False
     told = {**memory.course, about: at}

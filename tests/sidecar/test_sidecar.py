@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -133,6 +134,12 @@ def test_a_machine_that_is_busy_now_and_then_is_told_once_an_hour_and_is_no_alar
         record = {"applied": datetime.now(UTC).isoformat()}
         alarm = Alarm("seconds", 1.0, "step", "notice", "up", (), "")
         assert [_due(found, record, alarm) for _ in range(2)] == [True, False]
+        slow = replace(alarm, members=("c",))
+        assert [_due(found, record, it) for it in (replace(slow, direction="down"), slow, slow)] == [
+            False,
+            True,
+            False,
+        ]
 
 
 def sidecar_memories(folder: Path) -> list[dict[str, Any]]:
