@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hansa.cli.instance import Instance, MemberFolder
+from hansa.cli.listing import shown_time
 from hansa.contract.errors import HansaError
 from hansa.contract.expiry import certificate_expiry, charter_expiry
 from hansa.contract.shown import privacy_sentence, protection_warnings
 from hansa.contract.signatures import read_charter, verify_charter
+
+if TYPE_CHECKING:
+    from hansa.server.replies import MemberState
 
 
 def instance_warnings(instance: Instance, now: datetime | None = None) -> list[str]:
@@ -31,6 +37,29 @@ def member_privacy(member: MemberFolder) -> str:
         return privacy_sentence(read_charter(member.folder / member.config.charter)[0])
     except HansaError:
         return ""
+
+
+def absences(members: Sequence[MemberState], version: int) -> list[str]:
+    """Of members that are there and take no part, in their own words; and of those that obey another charter.
+
+    Parameters
+    ----------
+    version : of the charter in force
+    """
+    found = [f"{it.name} {apart_sentence(it)}" for it in members if it.held is None and it.apart]
+    found += [
+        f"{it.name} obeys version {it.charter_version} of the charter, in force is {version}"
+        for it in members
+        if it.charter_version not in (None, version)
+    ]
+    return found
+
+
+def apart_sentence(member: MemberState) -> str:
+    """Why a member takes no part and since when; empty where it does."""
+    if not member.apart:
+        return ""
+    return f"takes no part since {shown_time(member.apart_since)}: {member.apart}"
 
 
 def _warnings(charter: Path, signatures: Path, certificates: list[Path], now: datetime | None) -> list[str]:

@@ -29,12 +29,15 @@ def show(
     as_json: JsonOption = False,
 ) -> None:
     """Granted, spent, remaining, by grant and by job. Without an organisation: the server's mirror."""
+    from hansa.cli.attention import apart_sentence
     from hansa.cli.budgets_shown import MIRROR, mirror_lines, own_lines, print_grants, print_jobs
 
+    apart: list[str] = []
     if org is None and folder is None:
         with reach(control, instance) as desk:
             grants, spendings = desk.budgets(), desk.spendings()
             names = {it.job: it.name for it in desk.jobs()}
+            members = desk.members()
         if as_json:
             _print(
                 {
@@ -42,11 +45,13 @@ def show(
                     "says": MIRROR,
                     "grants": [it.model_dump(mode="json") for it in grants],
                     "jobs": [it.model_dump(mode="json") for it in spendings],
+                    "apart": {it.name: it.apart for it in members if it.apart},
                 }
             )
             return
         typer.echo(MIRROR)
-        lines, jobs = mirror_lines(grants, spendings, names)
+        lines, jobs = mirror_lines(grants, spendings, names, {it.name for it in members if it.apart})
+        apart = [f"{it.name} {apart_sentence(it)}" for it in members if it.apart]
     else:
         from hansa.cli.budgets_answers import ask_budgets
         from hansa.cli.instance import choose_member
@@ -66,6 +71,8 @@ def show(
             typer.secho(f"warning: {budgets.missing}", fg="yellow")
         lines, jobs = own_lines(budgets, datetime.now(UTC))
     print_grants(lines)
+    for sentence in apart:
+        typer.echo(sentence)
     if jobs:
         print_jobs(jobs)
 

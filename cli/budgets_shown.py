@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -94,9 +94,18 @@ def own_lines(budgets: AgentBudgets, now: datetime) -> tuple[list[GrantLine], li
 
 
 def mirror_lines(
-    grants: Iterable[BudgetRecord], spendings: Iterable[SpendingRecord], names: Mapping[str, str]
+    grants: Iterable[BudgetRecord],
+    spendings: Iterable[SpendingRecord],
+    names: Mapping[str, str],
+    apart: Collection[str],
 ) -> tuple[list[GrantLine], list[JobLine]]:
-    """The members' grants and jobs as the server's mirror has them; `names` are those of the jobs."""
+    """The members' grants and jobs as the server's mirror has them.
+
+    Parameters
+    ----------
+    names : of the jobs
+    apart : members that take no part; of theirs no rounds are counted on
+    """
     known = {(it.member, it.grant): it for it in grants}
     jobs = []
     for it in spendings:
@@ -111,7 +120,9 @@ def mirror_lines(
                 percent_most=None,
                 charges=it.charges,
                 percent_round=_percent(it.round_cost, grant) if it.round_cost else None,
-                rounds_left=rounds(grant.remaining if grant else None, it.round_cost),
+                rounds_left=None
+                if it.member in apart
+                else rounds(grant.remaining if grant else None, it.round_cost),
                 noise={},
             )
         )
@@ -126,6 +137,7 @@ def mirror_lines(
             epsilon_spent=it.epsilon_spent,
             percent_left=it.percent_left,
             rounds_left=left.get((it.member, it.grant)),
+            note="takes no part" if it.member in apart else "",
         )
         for it in known.values()
     ]
@@ -147,7 +159,8 @@ def budget_sentence(line: GrantLine) -> str:
         "" if line.epsilon_spent is None else f" (epsilon {line.epsilon_spent:.3g} of {line.epsilon:g} spent)"
     )
     share = f"{bar(line.percent_left)} {line.percent_left:.1f} % of grant '{line.grant}' left"
-    return f"{line.member}: {share}{spent}{left}"
+    note = f"; {line.note}" if line.note else ""
+    return f"{line.member}: {share}{spent}{left}{note}"
 
 
 def print_grants(lines: Sequence[GrantLine]) -> None:

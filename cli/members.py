@@ -24,10 +24,11 @@ def list_members(
     control: ControlOption = None, instance: InstanceOption = None, as_json: JsonOption = False
 ) -> None:
     """Members of the charter and what is known of each."""
+    from hansa.cli.attention import absences
     from hansa.cli.listing import print_json, print_table, shown_time
 
     with reach(control, instance) as desk:
-        members = desk.members()
+        members, version = desk.members(), desk.charter().version
     if as_json:
         print_json(members)
         return
@@ -46,6 +47,8 @@ def list_members(
     )
     columns = ("member", "title", "sector", "here", "isolated", "seen", "held out because")
     print_table(columns, rows, nothing="the charter has no members")
+    for sentence in absences(members, version):
+        typer.echo(sentence)
 
 
 @app.command()

@@ -51,6 +51,7 @@ def status(
         if it.state in ("given-up", "restarting"):
             warnings.append(f"{it.name} is {it.state}: {it.sentence or 'it said nothing'}")
     isolated = _isolation(found, control.get("members", []))
+    warnings += control.get("absences", [])
     warnings += [
         f"agent of '{name}' is not isolated: it can reach a network"
         for name, cut in isolated.items()
@@ -113,6 +114,7 @@ def supervised_processes(instance: Instance) -> list[Supervised]:
 
 def _ask_control(instance: Instance) -> dict[str, Any]:
     """Members, jobs and the mirror of budgets as control knows them; nothing where it does not run."""
+    from hansa.cli.attention import absences
     from hansa.cli.budgets_shown import mirror_lines
     from hansa.cli.control_client import Control
 
@@ -123,9 +125,15 @@ def _ask_control(instance: Instance) -> dict[str, Any]:
                 | {"rounds": it.plan.rounds}
                 for it in control.jobs()
             ]
-            members = [it.model_dump(mode="json") for it in control.members()]
-            budgets = mirror_lines(control.budgets(), control.spendings(), {})[0]
-            return {"members": members, "jobs": jobs, "budgets": [vars(it) for it in budgets]}
+            members = control.members()
+            apart = {it.name for it in members if it.apart}
+            budgets = mirror_lines(control.budgets(), control.spendings(), {}, apart)[0]
+            return {
+                "members": [it.model_dump(mode="json") for it in members],
+                "absences": absences(members, control.charter().version),
+                "jobs": jobs,
+                "budgets": [vars(it) for it in budgets],
+            }
     except HansaError:
         return {}
 

@@ -152,6 +152,9 @@ class MemberRecord(Frozen):
     # Reason for holding it out of selection; None where it is not held.
     held: str | None = None
     held_by: str = ""
+    # Why it took no part in the newest attempt, in its own words where it refused, and since when; None where it did.
+    apart: str | None = None
+    apart_since: datetime | None = None
 
 
 class EventRecord(Frozen):

@@ -166,6 +166,9 @@ class MemberState(Frozen):
     seen: datetime | None
     held: str | None
     held_by: str = ""
+    # Why it took no part in the newest attempt, in its own words where it refused, and since when; None where it did.
+    apart: str | None = None
+    apart_since: datetime | None = None
 
 
 class Release(Frozen):

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from .anomaly import Alarm, Watch
@@ -36,6 +37,10 @@ OVERLAP = 3
 PROBE_REST = 10
 # Alarms and audits that are remembered.
 MOST_ALARMS = 32
+# Members that a sentence names.
+MOST_NAMED = 4
+# How long rounds take is told once in so many seconds about the same members.
+COURSE_REST_S = 3600.0
 VERSION = 1
 
 
@@ -51,6 +56,7 @@ class JobMemory:
     read : newest attempt whose course was read
     asked : the attempt at which a probe was asked for last
     alarmed : rounds of the latest alarms about the model, for the worse
+    course : when it was told last that rounds take another time, by the members that stood out
     audits : first and last rounds of the latest audits
     decided : newest decision that was looked at
     findings : of audits, whose members are still to be held out
@@ -66,6 +72,7 @@ class JobMemory:
     read: int = 0
     asked: int = 0
     alarmed: list[int] = field(default_factory=list)
+    course: dict[str, float] = field(default_factory=dict)
     audits: list[list[int]] = field(default_factory=list)
     decided: int = 0
     findings: list[dict[str, Any]] = field(default_factory=list)
@@ -84,6 +91,7 @@ class JobMemory:
             "read": self.read,
             "asked": self.asked,
             "alarmed": self.alarmed,
+            "course": self.course,
             "audits": self.audits,
             "decided": self.decided,
             "findings": self.findings,
@@ -110,6 +118,7 @@ class JobMemory:
             read=state["read"],
             asked=state["asked"],
             alarmed=list(state["alarmed"]),
+            course=dict(state.get("course", {})),
             audits=list(state["audits"]),
             decided=state["decided"],
             findings=list(state["findings"]),
@@ -287,6 +296,8 @@ def _count_members(memory: JobMemory, over: Iterable[Mapping[str, Any]]) -> None
 def _tell(memory: JobMemory, job: Mapping[str, Any], record: Mapping[str, Any], alarm: Alarm) -> None:
     """An alarm is a decision that sets nothing; where the model got worse, a probe of the next step is asked for."""
     number, attempt = record["round"], record["attempt"]
+    if alarm.metric == "seconds" and not _due(memory, record, alarm):
+        return
     sentence = alarm.sentence.replace(f"(round {attempt:g})", f"(round {number})")
     evidence = {name: it for name, it in alarm.as_json()["evidence"].items() if it is not None}
     inputs: dict[str, Any] = {
@@ -297,6 +308,9 @@ def _tell(memory: JobMemory, job: Mapping[str, Any], record: Mapping[str, Any], 
     }
     if alarm.members:
         inputs["members"] = list(alarm.members)
+        what = "Without" if alarm.metric == "participation" else "Standing out"
+        names, rest = alarm.members[:MOST_NAMED], len(alarm.members) - MOST_NAMED
+        sentence = f"{sentence} {what}: {', '.join(names)}{f' and {rest} more' if rest > 0 else ''}."
     _say(memory, f"watch: {alarm.metric} {alarm.kind} {attempt}", "watch", sentence, inputs)
     worse = alarm.metric in ("loss", "auc") and alarm.severity != "notice"
     if worse:
@@ -305,6 +319,18 @@ def _tell(memory: JobMemory, job: Mapping[str, Any], record: Mapping[str, Any], 
         memory.asked = attempt
         asks = f"the next step that may be is probed, because {sentence[:1].lower()}{sentence[1:]}"
         _say(memory, f"tuner: probe {attempt}", "tuner", asks, {"metric": alarm.metric}, probe=True)
+
+
+def _due(memory: JobMemory, record: Mapping[str, Any], alarm: Alarm) -> bool:
+    """Whether nothing of the kind was told within the hour, or not of members that stand out; it is told now."""
+    at = datetime.fromisoformat(record["applied"]).timestamp()
+    # Only who slows rounds down is worth a line of its own.
+    about = " ".join(alarm.members) if alarm.direction == "up" else ""
+    if at - memory.course.get(about, float("-inf")) < COURSE_REST_S:
+        return False
+    told = {**memory.course, about: at}
+    memory.course = dict(sorted(told.items(), key=lambda it: it[1])[-MOST_ALARMS:])
+    return True
 
 
 def _say(

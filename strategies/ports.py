@@ -18,6 +18,10 @@ from hansa.contract.messages import Finish, Receipt
 
 # Proofs of finished attempts that last, of each job: as many as one request shows.
 KEPT_FINISHES = 8
+# Why a member that nobody reaches is left out.
+NOT_CONNECTED = "not connected"
+# Fact of an event: the version of the charter that its member obeys, which is not the one in force.
+CHARTER_VERSION = "charter_version"
 Wanted = Literal["run", "pause", "stop"]
 Arrays = Mapping[str, NDArray[np.float64]]
 

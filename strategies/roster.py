@@ -28,7 +28,7 @@ from hansa.contract.wire import Segments, digest
 from hansa.secagg.prekeys import Prekey, prekey_bytes
 from hansa.strategies.cohort_noise import UNPAID, Noise, fit, noise_problem
 from hansa.strategies.exchange import Exchange, ExchangeError
-from hansa.strategies.ports import Journal, MemberPresence
+from hansa.strategies.ports import CHARTER_VERSION, Journal, MemberPresence
 from hansa.strategies.requests import Desk, Reply
 from hansa.strategies.selection import Selection, select
 from hansa.strategies.start_exchange import DEADLINE_S, StartExchange
@@ -45,6 +45,8 @@ JOB_AGAIN_S = 5.0
 # One that approved the job and whose budget did not pay for the order, twice and with no attempt between that it took
 # part in, is asked for its approval only after this long; after twice as long each time.
 UNPAID_AGAIN_S = 60.0
+# Refusals of a hello whose facts say which version their maker obeys.
+_OTHER_CHARTER = ("wrong-charter", "charter-superseded")
 
 
 @dataclass(frozen=True)
@@ -285,9 +287,12 @@ class Roster:
             if reply is None:
                 continue
             body = reply.header.body
-            if isinstance(body, HelloReply) and (problem := self._wrong(body, nonce)):
+            if isinstance(body, HelloReply) and body.nonce != nonce:
+                problem = "answers another hello than the one it was sent"
                 self._useless[node] = self._monotonic()
                 self._journal.event("bad-reply", problem, member=reply.header.sender)
+            elif isinstance(body, HelloReply) and body.charter_version != self._desk.charter.version:
+                self._other_charter(node, reply.header.sender, body.charter_version)
             elif isinstance(body, HelloReply):
                 self.forget(reply.header.sender)
                 self._members[node] = reply.header.sender
@@ -308,19 +313,18 @@ class Roster:
                     self.restock(reply.header.sender, reply.segments, prekeys)
             elif isinstance(body, RefusalReply):
                 self._useless[node] = self._monotonic()
-                self._journal.event(body.code, body.sentence, member=reply.header.sender)
+                obeyed = body.facts.get("version") if body.code in _OTHER_CHARTER else None
+                facts = {CHARTER_VERSION: obeyed} if isinstance(obeyed, int) else None
+                self._journal.event(body.code, body.sentence, member=reply.header.sender, facts=facts)
             else:
                 self._useless[node] = self._monotonic()
         self._waits.silent(silent, self._monotonic() - began)
 
-    def _wrong(self, hello: HelloReply, nonce: str) -> str:
-        """Why a hello is none to this question or from another agreement; empty where it is in order."""
-        if hello.nonce != nonce:
-            return "answers another hello than the one it was sent"
-        version = self._desk.charter.version
-        if hello.charter_version != version:
-            return f"says that it obeys version {hello.charter_version} of the charter, this is {version}"
-        return ""
+    def _other_charter(self, node: int, member: str, obeyed: int) -> None:
+        """A hello from another agreement is none; what it says is kept with the member."""
+        self._useless[node] = self._monotonic()
+        sentence = f"says that it obeys version {obeyed} of the charter, this is {self._desk.charter.version}"
+        self._journal.event("other-charter", sentence, member=member, facts={CHARTER_VERSION: obeyed})
 
     def _propose(self) -> None:
         now = self._monotonic()

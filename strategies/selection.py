@@ -7,9 +7,8 @@ from dataclasses import dataclass, field
 
 from hansa.contract.charter import Charter
 from hansa.contract.typed import clipped
+from hansa.strategies.ports import NOT_CONNECTED
 from hansa.strategies.stock import Start
-
-NOT_CONNECTED = "not connected"
 
 
 @dataclass(frozen=True)

@@ -126,4 +126,6 @@ def _member(desk: ControlDesk, name: str, known: MemberRecord | None) -> MemberS
         seen=known.seen if known else None,
         held=known.held if known else None,
         held_by=known.held_by if known else "",
+        apart=known.apart if known else None,
+        apart_since=known.apart_since if known else None,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Mapping
 
@@ -24,7 +25,7 @@ def append(
     member: str = "",
     facts: Mapping[str, str | int | float] | None = None,
 ) -> None:
-    """Append one line within the caller's transaction."""
+    """Append one line within the caller's transaction; its sentence names its member."""
     if connection.dialect.name == "postgresql":
         connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ORDER_LOCK})
     row = {
@@ -32,10 +33,16 @@ def append(
         "job": job,
         "kind": kind,
         "member": member,
-        "sentence": sentence,
+        "sentence": _named(sentence, member),
         "facts": dict(facts or {}),
     }
     connection.execute(insert(events), row)
+
+
+def _named(sentence: str, member: str) -> str:
+    if not member or re.search(rf"(?<![\w-]){re.escape(member)}(?![\w-])", sentence):
+        return sentence
+    return f"{member}: {sentence}"
 
 
 class EventLog:

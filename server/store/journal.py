@@ -16,7 +16,7 @@ from hansa.contract.decisions import Decision
 from hansa.contract.jobs import AttemptKind, AttemptResult, JobPlan, JobStatus
 from hansa.contract.messages import Finish, Receipt
 from hansa.contract.typed import canonical_json
-from hansa.server.store import budgets, checkpoints, decisions, events
+from hansa.server.store import apart, budgets, checkpoints, decisions, events
 from hansa.server.store.database import Database
 from hansa.server.store.tables import (
     attempts,
@@ -166,6 +166,7 @@ class JobJournal:
         check_result(result, state, job=self._job, opened=opened, newest_round=newest)
         of = result.base if measured is None else measured
         _close(connection, result, of)
+        apart.note_attempt(connection, result)
         if result.metrics:
             checkpoints.mark_best(connection, self._job, of, newest if result.round is None else result.round)
         if state is not None:
@@ -281,6 +282,7 @@ class JobJournal:
         """Append to the event log."""
         with self._write() as connection:
             events.append(connection, kind, sentence, job=self._job, member=member, facts=facts)
+            apart.note_event(connection, self._job, kind, sentence, member, facts)
 
     def renew(self) -> None:
         """Say that the holder lives; see `lease.renewed`."""
@@ -328,6 +330,8 @@ def write_status(connection: Connection, job: str, status: JobStatus, reason: st
     )
     sentence = f"job is {status}" + (f": {reason}" if reason else "")
     events.append(connection, "job-status", sentence, job=job, facts={"status": status})
+    if status in ("finished", "stopped"):
+        apart.note_over(connection, job)
 
 
 def queue_again(connection: Connection, job: str) -> None:

@@ -11,7 +11,7 @@ from hansa.server.store.database import Database
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 # Newest revision in `migrations/versions`; written out so that a current store opens without Alembic.
-HEAD = "0006"
+HEAD = "0007"
 # Any fixed number: two processes that migrate one PostgreSQL database wait for each other on it.
 _MIGRATION_LOCK = 0x68616E7361
 

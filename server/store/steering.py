@@ -190,4 +190,6 @@ def _member(row: Row[Any]) -> MemberRecord:
         seen=moment(row.seen),
         held=row.held,
         held_by=row.held_by,
+        apart=row.apart,
+        apart_since=moment(row.apart_since),
     )

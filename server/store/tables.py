@@ -286,6 +286,10 @@ members = Table(
     Column("seen", Double),
     Column("held", Text),
     Column("held_by", Text, nullable=False),
+    # Why it takes no part, since when and in which job; empty where it does.
+    Column("apart", Words()),
+    Column("apart_since", Double),
+    Column("apart_job", String(32)),
 )
 
 events = Table(

@@ -25,7 +25,7 @@ class RoundRule:
 
     Parameters
     ----------
-    worse : the direction that is bad; a change for the better is a notice
+    worse : the direction that is bad; a change for the better is a notice, and with `none` every change is
     logarithmic : judged by ratios (durations)
     floor : least standard deviation, in the metric's unit (in ratios where logarithmic)
     window : values the trend is fitted to
@@ -40,7 +40,7 @@ class RoundRule:
     rest : rounds in which the same kind of alarm in the same direction is not repeated
     """
 
-    worse: Literal["up", "down", "both"] = "both"
+    worse: Literal["up", "down", "both", "none"] = "both"
     logarithmic: bool = False
     floor: float = 0.0
     window: int = 128
@@ -59,7 +59,8 @@ class RoundRule:
 ROUND_RULES: dict[str, RoundRule] = {
     "loss": RoundRule(worse="up"),
     "auc": RoundRule(worse="down"),
-    "seconds": RoundRule(worse="up", logarithmic=True, floor=0.05),
+    # They hang on what else the machines do, which is no fault of the training.
+    "seconds": RoundRule(worse="none", logarithmic=True, floor=0.05),
     "participation": RoundRule(worse="down", floor=0.02),
 }
 

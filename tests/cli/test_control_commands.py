@@ -19,12 +19,14 @@ from safetensors.numpy import load_file
 from served import serve
 
 from hansa.cli import agent_client, attention, control_client, instance
+from hansa.cli.budgets_shown import GrantLine, JobLine, budget_sentence, mirror_lines
 from hansa.cli.control_client import Control
 from hansa.cli.follow import Followed, look
 from hansa.cli.progress import PlainProgress
 from hansa.contract.decisions import Decision
 from hansa.contract.jobs import AttemptResult, MetricValue, Participation
 from hansa.server.control.desk import ControlDesk
+from hansa.server.control.steering_routes import list_members
 from hansa.strategies.apply import ModelState
 
 Run = Callable[..., tuple[int, str, str]]
@@ -419,6 +421,41 @@ def test_the_mirror_shows_what_is_left_and_that_it_is_a_mirror(run: Run, desk: C
     assert facts["mirror"] is True
     assert [it["percent_left"] for it in facts["grants"]] == pytest.approx([70.0, 0.0])
     assert [it["round_cost"] for it in facts["jobs"]] == [0.1, 0.1]
+
+
+def test_a_member_that_takes_no_part_is_seen_wherever_an_operator_looks(run: Run, desk: ControlDesk) -> None:
+    charged(desk)
+    assert json.loads(run("budgets", "show", "--json")[1])["apart"] == {}
+    lines, jobs = mirror(desk, set())
+    assert lines[0].rounds_left == jobs[0].rounds_left
+    assert lines[0].rounds_left is not None
+    frozen = "grant 'spring' is frozen: complaint 17"
+    desk.store.claim(JOB, "run 3").event("grant-frozen", frozen, member="a")
+    for command in (("members", "list"), ("budgets", "show")):
+        out = run(*command)[1]
+        assert "a takes no part since " in out
+        assert f": grant-frozen: {frozen}\n" in out
+    assert frozen in run("budgets", "show", "--json")[1]
+    [warning] = attention.absences(list_members(desk), 1)
+    assert warning.startswith("a takes no part since ")
+    assert warning.endswith(f": grant-frozen: {frozen}")
+    # Its rounds are not counted on; what is left stays what it is.
+    lines, jobs = mirror(desk, {"a"})
+    assert (lines[0].rounds_left, jobs[0].rounds_left, round(lines[0].percent_left)) == (None, None, 70)
+    assert budget_sentence(lines[0]).endswith("; takes no part")
+
+
+def mirror(desk: ControlDesk, apart: set[str]) -> tuple[list[GrantLine], list[JobLine]]:
+    return mirror_lines(desk.store.budgets.grants(), desk.store.budgets.spendings(), {}, apart)
+
+
+def test_members_of_another_version_of_the_charter_are_named(desk: ControlDesk) -> None:
+    desk.store.jobs.submit(make_plan(rounds=1), desk.charter_hash, {})
+    journal = desk.store.claim(JOB, "run 1")
+    journal.event("other-charter", "says so", member="b", facts={"charter_version": 2})
+    desk.store.members.hold("b", "not a version of ours", by="operator")
+    found = attention.absences(list_members(desk), 1)
+    assert found == ["b obeys version 2 of the charter, in force is 1"]
 
 
 def test_the_mirror_s_history_is_the_receipts(run: Run, desk: ControlDesk) -> None:

@@ -15,13 +15,18 @@ from browser import MISSING, SKIPPED, Page, browse
 from desks import SECRETS, open_test_desk
 from federation import make_plan
 from history import fill
+from journals import signed
 from running import RunningFederation, running, until
 from served import serve
 
+from hansa.contract.decisions import Decision
+from hansa.contract.jobs import AttemptResult, MetricValue, Participation
 from hansa.contract.scaling import ScalingEntry
 from hansa.server.control.desk import ControlDesk
+from hansa.server.store import JobJournal
 from hansa.sidecar.scaler.journal import Entry
 from hansa.sidecar.scaling import Scaler, ServiceLimits, Signals
+from hansa.strategies.apply import ModelState
 
 pytestmark = [pytest.mark.e2e, pytest.mark.skipif(SKIPPED, reason=MISSING)]
 
@@ -34,6 +39,16 @@ window.stalls = [];
 const keep = (list) => window.stalls.push(...list.getEntries().map((it) => it.duration));
 new PerformanceObserver(keep).observe({ type: "longtask", buffered: true });
 """
+
+
+# How far each dot of a chart is from the four sides of what is shown of it.
+ROOM = r"""(() => {
+  const svg = document.querySelector("#CARD svg.chart");
+  const clip = svg.querySelector("clipPath rect").getBBox();
+  const dots = [...svg.querySelector(".dots").getAttribute("d").matchAll(/M([\d.-]+) ([\d.-]+)/g)];
+  const room = (x, y) => [x - clip.x, clip.x + clip.width - x, y - clip.y, clip.y + clip.height - y];
+  return dots.map(([, x, y]) => room(Number(x), Number(y)));
+})()"""
 
 
 @pytest.fixture
@@ -91,6 +106,9 @@ def test_rounds_arrive_by_themselves_and_keys_alone_pause_the_job(
     page.key("Enter")
     until(lambda: federation.job_status == "paused", 30)
     page.until("document.querySelector('#job .chip').textContent === 'paused'")
+    # The button does nothing now, and who pressed it is still there.
+    assert page.run("document.activeElement.id") == "job-pause"
+    assert page.run("document.activeElement.getAttribute('aria-disabled')") == "true"
 
     # Control goes away and comes back: the page says so, and goes on by itself.
     federation.kill("control")
@@ -232,6 +250,120 @@ def test_a_scaled_service_shows_its_forecast_its_replicas_and_what_they_cost(
         )
         page.until("document.querySelector('#scaling .facts').textContent.includes('Regret not known yet')")
         assert page.run("document.querySelector('#scaling .band').getAttribute('d')") == ""
+    assert page.faults == []
+
+
+def test_keys_pause_and_resume_and_the_focus_stays(page: Page, tmp_path: Path) -> None:
+    with open_test_desk(tmp_path) as desk:
+        plan = make_plan(rounds=40)
+        fill(desk.store, plan, desk.charter_hash, MEMBERS, rounds=10)
+        with serve(desk) as url:
+            page.open(url)
+            page.sign_in(SECRETS["write"])
+            page.until(f"{ROUNDS} === 10")
+            for name in ("pause", "resume"):
+                page.tab_to(f"job-{name}")
+                page.key("Enter")
+                page.until(f"document.getElementById('job-{name}').getAttribute('aria-disabled') === 'true'")
+                assert page.run("document.activeElement.id") == f"job-{name}"
+                wanted = desk.store.jobs.get(plan.job).wanted
+                # Pressed once more it asks for nothing.
+                page.key("Enter")
+                time.sleep(0.3)
+                assert desk.store.jobs.get(plan.job).wanted == wanted
+            assert page.run("document.querySelector('.problem-box')") is None
+    assert page.faults == []
+
+
+def test_a_freeze_is_seen_on_the_page_and_not_buried(page: Page, tmp_path: Path) -> None:
+    frozen = "grant 'spring' is frozen: complaint 17"
+    with open_test_desk(tmp_path) as desk:
+        plan = make_plan(rounds=400)
+        fill(desk.store, plan, desk.charter_hash, MEMBERS, rounds=20)
+        journal = desk.store.claim(plan.job, "run 2")
+        attempt = journal.open_attempt("train", base=20, cohort=MEMBERS, left_out={}, knobs=journal.knobs())
+        journal.receipts(attempt, "d" * 64, {name: signed(4, training=0.1) for name in MEMBERS})
+        journal.set_status("running")
+        journal.event("grant-frozen", frozen, member="b")
+        for number in range(15):
+            watch = Decision(
+                key=f"w{number}", by="watch", round=20, sentence=f"seconds has moved up, {number}"
+            )
+            desk.store.decisions.keep(plan.job, watch)
+        with serve(desk) as url:
+            page.open(url)
+            page.sign_in(SECRETS["read"])
+            page.until("document.querySelectorAll('#budgets li').length === 4")
+            states = page.run("[...document.querySelectorAll('#members .state')].map((it) => it.textContent)")
+            assert [frozen in it for it in states] == [False, True, False, False]
+            budgets = page.run("[...document.querySelectorAll('#budgets li')].map((it) => it.textContent)")
+            assert ["would be exhausted" in it for it in budgets] == [True, False, True, True]
+            assert f"takes no part since {states[1].partition('since ')[2]}" in budgets[1]
+            rows = page.run(
+                "[...document.querySelectorAll('#log > .scroll > .log > li')].map((it) => it.textContent)"
+            )
+            assert sum("seconds has moved" in it for it in rows) == 1
+            assert "and 14 more" in rows[0]
+            [told] = [it for it in rows if "complaint 17" in it]
+            assert f"b: {frozen}" in told
+            assert page.run("document.querySelector('#log .newest').textContent") == "1 out of the ordinary"
+            page.run("document.querySelector('#log .more').click()")
+            page.until("document.querySelectorAll('#log ul li').length === 14")
+            # It takes part again.
+            journal.commit(answered(journal, attempt), ModelState.start(np.zeros(3)).arrays())
+            page.until("!document.querySelector('#members').textContent.includes('complaint 17')")
+            page.until(
+                "document.querySelectorAll('#budgets li')[1].textContent.includes('would be exhausted')"
+            )
+    assert page.faults == []
+
+
+def answered(journal: JobJournal, attempt: int) -> AttemptResult:
+    """Round 21, in which everybody took part."""
+    cohort = tuple(MEMBERS)
+    return AttemptResult(
+        job=journal.plan.job,
+        attempt=attempt,
+        kind="train",
+        status="applied",
+        base=20,
+        round=21,
+        cohort=cohort,
+        active=cohort,
+        participation=tuple(Participation(member=it, outcome="replied", seconds=0.2) for it in cohort),
+        knobs=journal.knobs(),
+        seconds=0.5,
+    )
+
+
+def test_figures_that_noise_took_out_of_their_range_are_drawn_whole(page: Page, tmp_path: Path) -> None:
+    chart = "document.querySelector('#loss svg.chart')"
+    with open_test_desk(tmp_path) as desk:
+        plan = make_plan(rounds=40)
+        fill(desk.store, plan, desk.charter_hash, MEMBERS, rounds=10)
+        journal = desk.store.claim(plan.job, "run 2")
+        cohort = tuple(MEMBERS)
+        attempt = journal.open_attempt("evaluate", base=10, cohort=cohort, left_out={}, knobs=journal.knobs())
+        values = {"log_loss": MetricValue(value=-0.3, error=0.2), "auc": MetricValue(value=1.1, error=0.2)}
+        changes = {"kind": "evaluate", "status": "evaluated", "base": 10, "round": None, "metrics": values}
+        journal.commit(answered(journal, attempt).model_copy(update=changes), None)
+        with serve(desk) as url:
+            page.open(url)
+            page.sign_in(SECRETS["read"])
+            page.until(f"{chart}?.querySelector('.dots').getAttribute('d')")
+            for card in ("loss", "score"):
+                inside = page.run(ROOM.replace("CARD", card))
+                # Half of a dot's width is 2.25.
+                assert min(min(it) for it in inside) >= 2.25, card
+            assert "below 0" in text(page, "loss")
+            assert "above 1" in text(page, "score")
+            # A table stands in its chart's place: the card beside it does not grow empty.
+            before = page.run("document.getElementById('score').offsetHeight")
+            page.run("document.querySelector('#loss summary').click()")
+            page.until(f"{chart}.clientWidth === 0 && document.querySelectorAll('#loss tbody tr').length")
+            assert page.run("document.getElementById('score').offsetHeight") <= before + 60
+            page.run("document.querySelector('#loss summary').click()")
+            page.until(f"{chart}.clientWidth > 0")
     assert page.faults == []
 
 

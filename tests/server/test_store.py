@@ -160,7 +160,7 @@ def test_events_carry_rising_numbers(job: Bench) -> None:
     assert job.store is not None
     events = job.store.history.events(job=job.plan.job)
     assert [it.id for it in events] == sorted({it.id for it in events})
-    assert (events[-1].sentence, events[-1].facts) == ("line 4", {"number": 4})
+    assert (events[-1].sentence, events[-1].facts) == ("alpha: line 4", {"number": 4})
 
 
 def test_a_job_is_submitted_once(job: Bench) -> None:

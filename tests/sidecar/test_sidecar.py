@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +13,8 @@ from federation import JOB
 from watched import WatchedJob, listening, loss_at, watched
 
 from hansa.contract.jobs import MetricValue
+from hansa.sidecar.anomaly import Alarm
+from hansa.sidecar.job_watch import COURSE_REST_S, JobMemory, _due
 from hansa.sidecar.server_api import Away, ServerApi
 
 BAD = {"log_loss": MetricValue(value=2.5, error=0.002), "auc": MetricValue(value=0.55, error=0.002)}
@@ -106,6 +111,41 @@ def story(job: WatchedJob, look: Any) -> None:
     for _ in range(9):
         job.train(loss_at(job.round), missing=("c",))
     look()
+
+
+def test_a_machine_that_is_busy_now_and_then_is_told_once_an_hour_and_is_no_alarm(tmp_path: Path) -> None:
+    with watched(tmp_path) as job:
+        sidecar = job.sidecar()
+        grown(job, 14)
+        sidecar.look()
+        for seconds in (20.0, 90.0):
+            job.train(loss_at(job.round), seconds=seconds)
+            sidecar.look()
+            grown(job, 14)
+        # Killed in between, it knows what it told.
+        job.sidecar().look()
+        [told] = [it for it in job.decisions("watch") if it.inputs["metric"] == "seconds"]
+        assert told.inputs["severity"] == "notice"
+        [memory] = sidecar_memories(tmp_path)
+        assert len(memory["course"]) == 1
+        # An hour later it is told again.
+        memory["course"] = {whom: at - COURSE_REST_S for whom, at in memory["course"].items()}
+        found = JobMemory.from_json(memory)
+        record = {"applied": datetime.now(UTC).isoformat()}
+        alarm = Alarm("seconds", 1.0, "step", "notice", "up", (), "")
+        assert [_due(found, record, alarm) for _ in range(2)] == [True, False]
+        slow = replace(alarm, members=("c",))
+        assert [_due(found, record, it) for it in (replace(slow, direction="down"), slow, slow)] == [
+            False,
+            True,
+            False,
+        ]
+
+
+def sidecar_memories(folder: Path) -> list[dict[str, Any]]:
+    """What the sidecar remembers of its jobs."""
+    read = (json.loads(path.read_text()) for path in sorted((folder / "sidecar").iterdir()))
+    return [it for it in read if "course" in it]
 
 
 def test_memory_that_is_lost_costs_no_second_decision(tmp_path: Path) -> None:

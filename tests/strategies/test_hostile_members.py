@@ -116,7 +116,7 @@ def test_a_hello_from_another_charter_version_is_none() -> None:
     rewrites(job, "d", other)
     job.run()
     assert all(result.cohort == ("a", "b", "c", "e") for result in job.job.results)
-    assert {member for member, _ in job.events("bad-reply")} == {"d"}
+    assert {member for member, _ in job.events("other-charter")} == {"d"}
 
 
 def test_whoever_does_not_take_a_valid_word_is_left_out_and_not_the_member_it_is_from() -> None:

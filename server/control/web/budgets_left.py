@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from hansa.server.control.web.messages import BudgetShown
 from hansa.server.records import BudgetRecord, JobRecord, SpendingRecord
@@ -14,11 +14,20 @@ _ROUNDING = 1e-9
 
 
 def budgets_shown(
-    grants: Iterable[BudgetRecord], spendings: Iterable[SpendingRecord], job: JobRecord | None
+    grants: Iterable[BudgetRecord],
+    spendings: Iterable[SpendingRecord],
+    job: JobRecord | None,
+    apart: Collection[str] = (),
 ) -> list[BudgetShown]:
-    """Every grant, by member and name; `spendings` are those of `job`."""
+    """Every grant, by member and name.
+
+    Parameters
+    ----------
+    spendings : those of `job`
+    apart : members that take no part, whose grants are not counted on
+    """
     taken = {(it.member, it.grant): it for it in spendings}
-    lines = [_line(it, taken.get((it.member, it.grant)), job) for it in grants]
+    lines = [_line(it, taken.get((it.member, it.grant)), job, it.member in apart) for it in grants]
     return sorted(lines, key=lambda it: (it.member, it.grant))
 
 
@@ -38,8 +47,12 @@ def rounds_left(grant: BudgetRecord, taken: SpendingRecord, rounds: int) -> int 
     return max(0, int(min(ends) * (1 + _ROUNDING)))
 
 
-def _line(grant: BudgetRecord, taken: SpendingRecord | None, job: JobRecord | None) -> BudgetShown:
-    left = rounds_left(grant, taken, job.round) if taken is not None and job is not None else None
+def _line(
+    grant: BudgetRecord, taken: SpendingRecord | None, job: JobRecord | None, apart: bool
+) -> BudgetShown:
+    left = None
+    if taken is not None and job is not None and not apart:
+        left = rounds_left(grant, taken, job.round)
     spent = max(taken.training, taken.holdout) if taken is not None else 0.0
     return BudgetShown(
         member=grant.member,

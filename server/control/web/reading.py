@@ -81,9 +81,10 @@ def read_states(desk: ControlDesk, jobs: list[JobRecord], job: JobRecord | None)
     """The small parts of a page, by their names in `PageChange`: those that are told whole."""
     store = desk.store
     waiting, running = store.jobs.queue()
+    members = list_members(desk)
     states: dict[str, Any] = {
         "jobs": [_name(it) for it in jobs],
-        "members": list_members(desk),
+        "members": members,
         "queue": QueueRecord(waiting=waiting, running=running),
         "processes": desk.processes.all(),
         "job": None,
@@ -101,7 +102,8 @@ def read_states(desk: ControlDesk, jobs: list[JobRecord], job: JobRecord | None)
             "attempts": [_attempt(it) for it in newest],
             "knobs": list_knobs(job.job, desk),
         }
-    states["budgets"] = budgets_shown(store.budgets.grants(), spendings, job)
+    apart = {it.name for it in members if it.apart}
+    states["budgets"] = budgets_shown(store.budgets.grants(), spendings, job, apart)
     return states
 
 

@@ -1,6 +1,6 @@
 // Budgets by the server's mirror: bars, what is left, and when it would be gone.
 
-import { keep, make, say, shown } from "./parts.js";
+import { apart, keep, make, say, shown } from "./parts.js";
 
 /** Section: one bar a grant. */
 export function budgetsSection(at) {
@@ -20,7 +20,7 @@ export function budgetsSection(at) {
   }
 
   function draw(known) {
-    const titles = new Map(known.members.map((it) => [it.name, it.title || it.name]));
+    const members = new Map(known.members.map((it) => [it.name, it]));
     const none = known.opening?.charter.noise === "none";
     nothing.hidden = known.budgets.length > 0;
     mirror.hidden = none;
@@ -28,12 +28,12 @@ export function budgetsSection(at) {
     say(nothing, none
       ? "The charter has no noise: nothing is charged, and nothing bounds what the model says of a single record."
       : "No receipt yet. Each member's budget shows here with its first upload.");
-    keep(list, known.budgets, (it) => `${it.member}/${it.grant}`, create, (element, it) => update(element, it, titles, known.job));
+    keep(list, known.budgets, (it) => `${it.member}/${it.grant}`, create, (element, it) => update(element, it, members.get(it.member), known.job));
   }
 
-  function update(element, it, titles, job) {
+  function update(element, it, member, job) {
     const [line, bar, note] = element.children;
-    say(line.children[0], titles.get(it.member) ?? it.member);
+    say(line.children[0], member?.title || it.member);
     say(line.children[1], `${it.percent_left.toFixed(1)} % left of grant '${it.grant}'`);
     const before = Math.max(0, 100 - it.percent_left - it.percent_job);
     [it.percent_job, before, it.percent_left].forEach((share, at) => {
@@ -44,7 +44,7 @@ export function budgetsSection(at) {
     bar.dataset.low = it.percent_left < 10;
     const spent = it.epsilon_spent === null ? "" : `epsilon ${shown(it.epsilon_spent)} of ${shown(it.epsilon)} at delta ${shown(it.delta)} spent; `;
     const job_ = `this job took ${it.percent_job.toFixed(1)} %`;
-    say(note, `${spent}${job_}. ${lasts(it, job)}`);
+    say(note, `${spent}${job_}. ${member?.apart ? `Its member ${apart(member)}.` : lasts(it, job)}`);
   }
 
   return { shows: ["opening", "budgets", "members", "job"], draw };

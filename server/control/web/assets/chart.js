@@ -5,6 +5,8 @@ import { draw, make, say } from "./parts.js";
 
 const HEIGHT = 220;
 const EDGE = { left: 56, right: 14, top: 26, bottom: 40 };
+// So far a dot at the edge of the frame stands out of it.
+const DOT = 4;
 const KEYS = { ArrowLeft: -1, ArrowRight: 1, PageUp: -10, PageDown: 10, Home: -Infinity, End: Infinity };
 
 let count = 0;
@@ -27,7 +29,7 @@ export class Chart {
     this.marks = draw("path", { class: "marks" });
     this.cursor = draw("line", { class: "cursor", y1: EDGE.top, y2: HEIGHT - EDGE.bottom, visibility: "hidden" });
     this.spot = draw("circle", { class: "spot", r: 4, visibility: "hidden" });
-    this.clip = draw("rect", { x: EDGE.left, y: EDGE.top - 4, height: HEIGHT - EDGE.top - EDGE.bottom + 8 });
+    this.clip = draw("rect", { x: EDGE.left - DOT, y: EDGE.top - 4, height: HEIGHT - EDGE.top - EDGE.bottom + 8 });
     this.yName = draw("text", { class: "axis", x: 4, y: 10 }, y);
     this.xName = draw("text", { class: "axis", y: HEIGHT - 6, "text-anchor": "middle" }, x);
     this.svg = draw("svg", { class: "chart", tabindex: 0, role: "img", "aria-label": label, height: HEIGHT },
@@ -45,7 +47,8 @@ export class Chart {
     this.svg.addEventListener("pointerleave", () => this.select(null));
     this.svg.addEventListener("blur", () => this.select(null));
     this.svg.addEventListener("keydown", (event) => this.key(event));
-    parent.append(this.svg, this.value, this.table);
+    // The table takes the chart's place, so that what stands beside it keeps its size.
+    parent.append(this.table, this.svg, this.value);
     new ResizeObserver(() => this.given && this.draw(this.given)).observe(this.svg);
   }
 
@@ -53,11 +56,12 @@ export class Chart {
    *  over `span` [x, x] at least. What is below `floor` or above `ceiling` is cut off; `base` is always on the axis. */
   draw({ points, line = [], steps = [], band = [], marks = [], floor = null, ceiling = null, base = null, span = [] }) {
     this.given = { points, line, steps, band, marks, floor, ceiling, base, span };
+    this.points = points;
+    if (this.table.open) this.fillTable();
     const width = this.svg.clientWidth;
     if (!width) return;
-    this.points = points;
     this.scale(width, points, line.concat(steps), band, { floor, ceiling, base, span });
-    this.clip.setAttribute("width", Math.max(0, width - EDGE.left - EDGE.right));
+    this.clip.setAttribute("width", Math.max(0, width - EDGE.left - EDGE.right + 2 * DOT));
     this.xName.setAttribute("x", (width + EDGE.left - EDGE.right) / 2);
     this.drawGrid(width);
     this.dots.setAttribute("d", points.map((it) => `M${this.px(it.x)} ${this.py(it.y)}h0`).join(""));
@@ -69,7 +73,6 @@ export class Chart {
     const foot = HEIGHT - EDGE.bottom;
     this.marks.setAttribute("d", marks.map((x) => `M${this.px(x)} ${foot}v-9`).join(""));
     if (this.at !== null) this.select(Math.min(this.at, points.length - 1));
-    if (this.table.open) this.fillTable();
   }
 
   /** What the chart says in one sentence, for those who do not see it. */

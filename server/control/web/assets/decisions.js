@@ -5,7 +5,9 @@ import { clock, draw as shape, keep, make, say, shown } from "./parts.js";
 const ALARMS = ["watch", "recovery", "members", "audit"];
 // Who moves knobs; alarms stand in the log.
 const MOVERS = ["tuner", "probe", "recovery"];
-const MARKED = /memory|fork|fail|refus|rolled-back|held|mismatch|lost|conflict/;
+const MARKED = /memory|fork|fail|refus|rolled-back|held|mismatch|lost|conflict|frozen|exhausted|expired|not-approved|behind|-charter|charter-/;
+// How long rounds take hangs on the machines: told, and no alarm.
+const COURSE = "watch: seconds ";
 const FILTERS = {
   all: ["Everything", () => true],
   alarms: ["Alarms and what was done about them", (it) => it.alarm],
@@ -76,27 +78,77 @@ export function logSection(at) {
   at("log").append(make("div", { class: "head" }, make("h2", { id: "log-title" }, "Anomalies and events"), count, pick), nothing,
     make("div", { class: "scroll tall", tabindex: 0, role: "region", "aria-label": "Events, the newest first" }, list));
   let last = null;
+  const open = new Set();
 
   function draw(known) {
     last = known;
     if (!known) return;
     const job = known.job?.job;
     const all = known.events.filter((it) => it.job === null || it.job === job).map((it) => ({ ...it, alarm: isAlarm(it) }));
-    const found = all.filter(FILTERS[pick.value][1]).slice(-SHOWN).reverse();
+    const found = all.filter(FILTERS[pick.value][1]).reverse();
     const alarms = all.filter((it) => it.alarm).length;
     say(count, alarms ? `${alarms} out of the ordinary` : "nothing out of the ordinary");
     nothing.hidden = found.length > 0;
     say(nothing, pick.value === "all" ? "Nothing has happened yet." : "Nothing of this kind has happened.");
-    keep(list, found, (it) => it.id, (it) => make("li", { class: it.alarm ? "alarm" : null },
-      make("time", { datetime: it.at }, clock(it.at)), make("span", { class: "chip" }, it.kind), make("span", {}, it.sentence)), () => {});
+    keep(list, folded(found).slice(0, SHOWN), (it) => it.name, row, update);
+  }
+
+  function row(group) {
+    const more = make("button", { type: "button", class: "more", on: { click: () => {
+      if (!open.delete(group.name)) open.add(group.name);
+      draw(last);
+    } } });
+    return make("li", { class: group.head.alarm ? "alarm" : null }, ...line(group.head), more, make("ul"));
+  }
+
+  function update(element, group) {
+    const [time, chip, said, more, rest] = element.children;
+    time.dateTime = group.head.at;
+    say(time, clock(group.head.at));
+    say(chip, group.head.kind);
+    say(said, group.head.sentence);
+    const shown = open.has(group.name);
+    more.hidden = !group.more.length;
+    say(more, `and ${group.more.length} more`);
+    more.setAttribute("aria-expanded", String(shown));
+    rest.hidden = !shown;
+    keep(rest, shown ? group.more : [], (it) => it.id, (it) => make("li", {}, ...line(it)), () => {});
   }
 
   return { shows: ["events", "job"], draw };
 }
 
+const line = (it) => [make("time", { datetime: it.at }, clock(it.at)), make("span", { class: "chip" }, it.kind), make("span", { class: "said" }, it.sentence)];
+
+/** Events, the newest first, those of one kind in one: alarms of one series wherever they are, others that follow each other. */
+export function folded(events) {
+  const found = [];
+  const series = new Map();
+  for (const it of events) {
+    const key = seriesOf(it);
+    const everywhere = it.alarm || it.sentence.startsWith(COURSE);
+    const into = everywhere ? series.get(key) : found.at(-1)?.key === key ? found.at(-1) : null;
+    if (into) {
+      into.more.push(it);
+      // Its name is that of its oldest, so that it stays the same as more come.
+      into.name = it.id;
+    } else {
+      found.push({ key, name: it.id, head: it, more: [] });
+      series.set(key, found.at(-1));
+    }
+  }
+  return found;
+}
+
+/** What events of one kind have in common: a watch's metric, or the kind, and of an alarm the member. */
+function seriesOf(event) {
+  if (event.kind === "decision") return event.sentence.match(/^watch: \S+/)?.[0] ?? `decision ${event.id}`;
+  return event.alarm ? `${event.kind} ${event.member}` : event.kind;
+}
+
 /** Whether somebody should look at it: what the watch or recovery decided, failures, holds, forks. */
 export function isAlarm(event) {
-  if (event.kind === "decision") return ALARMS.some((it) => event.sentence.startsWith(`${it}:`));
+  if (event.kind === "decision") return !event.sentence.startsWith(COURSE) && ALARMS.some((it) => event.sentence.startsWith(`${it}:`));
   if (event.kind === "job-status") return event.facts.status === "failed";
   if (event.kind === "run-ended") return event.facts.outcome === "failed";
   return MARKED.test(event.kind);

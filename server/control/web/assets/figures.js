@@ -59,14 +59,17 @@ function card(parent, id, called, choose) {
     const noised = found.some((it) => it.error > 0);
     const means = noised ? trend(found) : found;
     const moved = known.decisions.filter((it) => Object.keys(it.knobs).length).map((it) => it.round);
-    chart.draw({ points: found, line: means, marks: moved, floor: 0, ceiling: SHARES.includes(name) ? 1 : null });
+    // Noise takes figures out of their range, and they are shown where they are.
+    const [below, above] = [found.some((it) => it.y < 0), SHARES.includes(name) && found.some((it) => it.y > 1)];
+    chart.draw({ points: found, line: means, marks: moved, floor: below ? null : 0, ceiling: SHARES.includes(name) && !above ? 1 : null });
     const end = found.at(-1);
     const mean = means.at(-1);
     say(newest, noised ? `${mean.y.toFixed(3)} in the mean of the last ${Math.min(10, found.length)}` : figure(end.y, end.error));
     chart.describe(`${found.length} figures, the newest of round ${end.x}: ${figure(end.y, end.error)}.`);
     say(legend, (noised
       ? "Dots: figures as released, with one standard error of the noise. Line: mean of the last 10."
-      : "Figures as released; no noise was added.") + (moved.length ? " Ticks below: a knob was moved." : ""));
+      : "Figures as released; no noise was added.")
+      + (below || above ? ` Noise took some ${[below && "below 0", above && "above 1"].filter(Boolean).join(" and ")}.` : "") + (moved.length ? " Ticks below: a knob was moved." : ""));
   }
 
   return draw;

@@ -1,6 +1,6 @@
 // The job: how far it is, what is under way, and what an operator may do about it.
 
-import { ask, keep, make, median, say, span } from "./parts.js";
+import { ask, enable, keep, make, median, say, span, whenEnabled } from "./parts.js";
 import { rounds } from "./state.js";
 
 const OVER = ["finished", "stopped", "failed"];
@@ -20,14 +20,14 @@ export function jobSection(at, deeds) {
     "There is no job yet. Start one here, with hansa jobs submit, or with hansa up.");
   let shown = null;
   const verb = (name, label, sentence) => make("button", { type: "button", id: `job-${name}`, on: {
-    click: () => deeds.act("POST", `v1/jobs/${shown.job}/${name}`, undefined, { done: sentence }) } }, label);
+    click: whenEnabled(() => deeds.act("POST", `v1/jobs/${shown.job}/${name}`, undefined, { done: sentence })) } }, label);
   const pause = verb("pause", "Pause", "Asked the job to pause; the attempt under way is finished first.");
   const resume = verb("resume", "Resume", "Asked the job to go on.");
-  const stop = make("button", { type: "button", id: "job-stop", on: { click: () => ask({
+  const stop = make("button", { type: "button", id: "job-stop", on: { click: whenEnabled(() => ask({
     title: `Stop job '${shown.name}'?`, button: "Stop the job", danger: true,
     text: "The attempt under way is finished first. Rounds that were made stay, and so does what members were charged. It can be resumed from its last round.",
     send: () => deeds.act("POST", `v1/jobs/${shown.job}/stop`, undefined, { quiet: true, done: "Asked the job to stop." }),
-  }) } }, "Stop");
+  })) } }, "Stop");
   const start = make("button", { type: "button", id: "job-start", class: "primary", on: { click: () => ask({
     title: "Start a job", button: "Start it",
     text: shown ? "As the job that is shown; change what should be different. Each member is charged from its own budget as the job goes on."
@@ -68,9 +68,15 @@ export function jobSection(at, deeds) {
     say(pace, paceOf(known));
     say(now, underWay(known));
     const over = OVER.includes(job.status);
-    pause.disabled = !deeds.may("steer") || over || job.wanted !== "run" || job.status === "paused";
-    resume.disabled = !deeds.may("write") || job.status === "finished" || (job.wanted === "run" && !over && job.status !== "paused");
-    stop.disabled = !deeds.may("write") || over || job.wanted === "stop";
+    // What the token never allows is disabled; what the job does not allow now may be allowed soon.
+    for (const [button, scope, now] of [
+      [pause, "steer", !over && job.wanted === "run" && job.status !== "paused"],
+      [resume, "write", job.status !== "finished" && (job.wanted !== "run" || over || job.status === "paused")],
+      [stop, "write", !over && job.wanted !== "stop"],
+    ]) {
+      button.disabled = !deeds.may(scope);
+      enable(button, now);
+    }
   }
 
   return { shows: ["opening", "job", "jobs", "attempts", "rounds"], draw };

@@ -1,6 +1,6 @@
 // Who takes part: one row a member, one bar a round, as high as its answer took long.
 
-import { ask, draw as shape, keep, make, median, say, span } from "./parts.js";
+import { apart, ask, draw as shape, keep, make, median, say, span } from "./parts.js";
 import { rounds } from "./state.js";
 
 const SHOWN = 60;
@@ -16,6 +16,8 @@ export function membersSection(at, deeds) {
   at("members").append(make("div", { class: "head" }, make("h2", { id: "members-title" }, "Members")),
     make("table", { class: "members" }, make("thead", {}, make("tr", {}, ...["Member", "Now", `Last ${SHOWN} rounds`, "Took part", "Median", ""]
       .map((it) => make("th", { scope: "col" }, it || make("span", { class: "unseen" }, "Hold or release"))))), body), value, legend);
+
+  let inForce;
 
   function row(member) {
     const grid = shape("svg", { class: "parts", tabindex: 0, role: "img", viewBox: `0 0 ${SHOWN * WIDE} ${HIGH}`, preserveAspectRatio: "none" });
@@ -58,6 +60,7 @@ export function membersSection(at, deeds) {
 
   function draw(known) {
     const shown = rounds(known).slice(-SHOWN);
+    inForce = known.opening?.charter.version;
     const longest = Math.max(1e-9, ...shown.flatMap((it) => Object.values(it.members).map((part) => part.seconds)));
     keep(body, known.members, (it) => it.name, row, (element, member) => update(element, member, shown, longest));
   }
@@ -68,9 +71,11 @@ export function membersSection(at, deeds) {
     say(name.children[0], called(member));
     say(name.children[1], member.sector);
     const [word, kind] = member.held !== null ? [`held out by ${member.held_by || "operator"}: ${member.held}`, "held"]
+      : member.present && member.apart ? [`connected, ${apart(member)}`, "held"]
       : member.present ? [member.isolated === false ? "connected, agent not isolated" : "connected", member.isolated === false ? "held" : "good"]
-        : [member.seen ? "not connected" : "never seen", "off"];
-    say(state, word);
+        : [[member.seen ? "not connected" : "never seen", member.apart === "not connected" ? "" : apart(member)].filter(Boolean).join(", "), "off"];
+    const other = inForce !== undefined && member.charter_version !== null && member.charter_version !== inForce;
+    say(state, other ? `${word}; obeys version ${member.charter_version} of the charter, in force is ${inForce}` : word);
     state.dataset.state = kind;
     const cells = shown.map((it) => cell(it, member, longest));
     element.cells_ = cells;

@@ -83,10 +83,26 @@ export function clock(at) {
   return today ? date.toLocaleTimeString() : date.toLocaleString();
 }
 
+/** Why a member takes no part and since when; empty where it does. */
+export function apart(member) {
+  return member?.apart ? `takes no part since ${clock(member.apart_since)}: ${member.apart}` : "";
+}
+
 /** The middle of some numbers. */
 export function median(numbers) {
   const sorted = [...numbers].sort((a, b) => a - b);
   return sorted.length ? sorted[Math.floor(sorted.length / 2)] : NaN;
+}
+
+/** Whether a button does anything now. It keeps the focus, which a disabled one would lose to the page's body. */
+export function enable(button, now) {
+  const off = String(!now);
+  if (button.getAttribute("aria-disabled") !== off) button.setAttribute("aria-disabled", off);
+}
+
+/** A handler of clicks that does nothing while its button is not enabled. */
+export function whenEnabled(handler) {
+  return (event) => event.currentTarget.getAttribute("aria-disabled") !== "true" && handler(event);
 }
 
 /** Ask in a dialog, which keeps the focus until it closes and gives it back. `send` may throw a sentence. */
