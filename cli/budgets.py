@@ -35,6 +35,7 @@ def show(
         with reach(control, instance) as desk:
             grants, spendings = desk.budgets(), desk.spendings()
             names = {it.job: it.name for it in desk.jobs()}
+            members = {it.name for it in desk.members()}
         if as_json:
             _print(
                 {
@@ -46,7 +47,7 @@ def show(
             )
             return
         typer.echo(MIRROR)
-        lines, jobs = mirror_lines(grants, spendings, names)
+        lines, jobs = mirror_lines(grants, spendings, names, members)
     else:
         from hansa.cli.budgets_answers import ask_budgets
         from hansa.cli.instance import choose_member

@@ -5,9 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 import typer
 from pydantic import BaseModel
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+_ANY_WIDTH = 10_000
 
 
 def print_json(value: BaseModel | Sequence[BaseModel]) -> None:
@@ -19,11 +26,15 @@ def print_json(value: BaseModel | Sequence[BaseModel]) -> None:
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, nothing: str) -> None:
-    """A table, or the sentence `nothing` where there is no row."""
+    """A table, or the sentence `nothing` where there is no row.
+
+    Where a word would not fit into its column, a block of lines for each row instead.
+    """
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
+    rows = list(rows)
     # Names stay whole, so that they can be copied; sentences wrap.
     table = Table()
     for number, column in enumerate(columns):
@@ -31,10 +42,29 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, nothin
     for row in rows:
         table.add_row(*(escape(cell) for cell in row))
     console = Console()
-    if table.row_count:
+    if not rows:
+        console.print(nothing, markup=False, highlight=False)
+    elif fits(console, table):
         console.print(table)
     else:
-        console.print(nothing, markup=False, highlight=False)
+        for row in rows:
+            for line in _block(columns, row):
+                console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def fits(console: Console, table: Table) -> bool:
+    """Whether the table has room on this console without a word being broken."""
+    from rich.measure import Measurement
+
+    return (
+        Measurement.get(console, console.options.update(max_width=_ANY_WIDTH), table).minimum <= console.width
+    )
+
+
+def _block(columns: Sequence[str], row: Sequence[str]) -> list[str]:
+    width = max(len(it) for it in columns) + 2
+    named = zip(columns[1:], row[1:], strict=True)
+    return [row[0], *(f"  {name:<{width}}{cell}" for name, cell in named if cell)]
 
 
 def print_facts(facts: Sequence[tuple[str, str]]) -> None:
@@ -52,6 +82,15 @@ def shown_time(moment: datetime | None) -> str:
     local = moment.astimezone()
     today = local.date() == datetime.now(local.tzinfo).date()
     return local.strftime("%H:%M:%S" if today else "%Y-%m-%d %H:%M:%S")
+
+
+def whole_time(moment: datetime | str) -> str:
+    """Date and local time to the second, with its zone; a text that is no moment stays as it is."""
+    try:
+        found = datetime.fromisoformat(moment) if isinstance(moment, str) else moment
+    except ValueError:
+        return str(moment)
+    return f"{found.astimezone():%Y-%m-%d %H:%M:%S %Z}"
 
 
 def shown_numbers(values: dict[str, float]) -> str:

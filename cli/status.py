@@ -124,7 +124,8 @@ def _ask_control(instance: Instance) -> dict[str, Any]:
                 for it in control.jobs()
             ]
             members = [it.model_dump(mode="json") for it in control.members()]
-            budgets = mirror_lines(control.budgets(), control.spendings(), {})[0]
+            named = {str(it["name"]) for it in members}
+            budgets = mirror_lines(control.budgets(), control.spendings(), {}, named)[0]
             return {"members": members, "jobs": jobs, "budgets": [vars(it) for it in budgets]}
     except HansaError:
         return {}
