@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 from datetime import UTC, datetime
 from pathlib import Path
@@ -9,11 +10,17 @@ from pathlib import Path
 import pytest
 from budget_side import office
 from cli_side import Commands, Said, commands, write_scenario
+from rich.console import Console
 
+import hansa
+from hansa.cli import simulate
 from hansa.cli.budgets_answers import AgentBudgets
 from hansa.cli.budgets_shown import budget_sentence, mirror_lines, own_lines, print_grants, print_jobs
-from hansa.cli.listing import print_table
+from hansa.cli.listing import print_hanging, print_table
+from hansa.cli.results import RoundLine, rounds_table
+from hansa.cli.suite.scenarios import ScenariosPart
 from hansa.clients.leaving import Leaving
+from hansa.contract.jobs import MetricValue
 from hansa.server.records import BudgetRecord, SpendingRecord
 
 
@@ -131,6 +138,9 @@ def test_a_table_of_long_words_becomes_blocks_and_a_small_one_stays(
     assert capsys.readouterr().out == f"a\n  title   {'B' * 40}\n  seen    {'C' * 40}\nb\n  seen    x\n"
     print_table(("member", "title"), [("a", "B")], nothing="")
     assert "│" in capsys.readouterr().out
+    # Rich alone would cut the bar, to leave the sentence more.
+    print_table(("hour", "bar", "what"), [("06:00", "=" * 40, "expects more " * 4)], nothing="")
+    assert "=" * 40 in capsys.readouterr().out
 
 
 def test_what_is_not_there_is_said_so(run: Commands) -> None:
@@ -168,3 +178,69 @@ def test_a_scenario_that_is_there_names_what_replaces_it(run: Commands, tmp_path
     assert run(*words).code == 0
     assert "--force" in run(*words).err
     assert run(*words, "--force").code == 0
+
+
+def line(number: int, **released: float) -> RoundLine:
+    metrics = {name: MetricValue(value=value, error=0.0123) for name, value in released.items()}
+    return RoundLine(number, 0.5, ("a", "b", "c"), metrics)
+
+
+@pytest.mark.parametrize(("width", "shown"), [(200, 4), (80, 3)])
+def test_a_round_is_one_line_and_figures_without_room_are_named(width: int, shown: int) -> None:
+    stored = line(1, accuracy=0.8, auc=0.8, calibration=0.1, log_loss=0.5)
+    fresh = line(1, auc=0.8, log_loss=0.5, accuracy=0.8, calibration=0.1)
+    drawn = []
+    for it in (stored, fresh):
+        console = Console(width=width, file=io.StringIO(), record=True)
+        console.print(rounds_table([it, it], width=width))
+        drawn.append(console.export_text())
+    assert drawn[0] == drawn[1]
+    lines = drawn[0].splitlines()
+    assert len(lines) == (6 if shown == 4 else 7)
+    assert [name for name in ("auc", "accuracy", "log_loss", "calibration") if name in lines[1]] == [
+        "auc", "accuracy", "log_loss", "calibration",
+    ][:shown]  # fmt: skip
+    assert "…" not in drawn[0]
+    assert ("no room for calibration" in drawn[0]) == (shown == 3)
+
+
+def test_the_changes_of_a_scaled_day_fit_the_screen(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    print_hanging("  06:05  2 -> 3  forecast  ", "the forecast for the next minutes " * 5)
+    lines = capsys.readouterr().out.splitlines()
+    assert max(len(it) for it in lines) <= 80
+    assert {it[:26].strip() for it in lines[1:]} == {""}
+
+
+def test_an_interrupted_command_says_so(run: Commands, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(simulate, "simulated", interrupted)
+    said = run("simulate", "consortium")
+    assert (said.code, said.err.strip()) == (130, "hansa: interrupted")
+
+
+def test_a_part_of_the_suite_names_a_line_for_the_shell() -> None:
+    assert ScenariosPart(("banks",)).command == "hansa simulate banks"
+    assert ScenariosPart().command.startswith("for it in banks consortium ")
+
+
+def test_the_python_api_refuses_what_the_command_refuses_and_prints_briefly(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    origin = write_scenario(tmp_path / "tiny")
+    for wrong in ({"rounds": 0}, {"members": 1}, {"split": -1}):
+        with pytest.raises(hansa.InputError, match="expected at least"):
+            hansa.simulate(origin, **wrong)  # type: ignore[arg-type]
+    scenario = hansa.load_scenario(origin)
+    with pytest.raises(hansa.InputError, match="rows: expected at least 1"):
+        scenario.synthetic(-1)
+    result = scenario.simulate(rounds=1, settings={"mode": "he"})
+    # The command says nothing of a server either: there is none.
+    assert "the server reads" not in caplog.text
+    assert len(str(result)) < 3000
+    assert "finished, 1 rounds" in str(result)
+    assert len(str(scenario)) < 1500
