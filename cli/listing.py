@@ -38,7 +38,7 @@ def print_table(
 ) -> None:
     """A table, or the sentence `nothing` where there is no row.
 
-    Where a word would not fit into its column, a block of lines for each row instead.
+    Where a word would not fit into its column, columns that are empty go; then a block of lines for each row.
     """
     from rich.console import Console
     from rich.markup import escape
@@ -49,8 +49,12 @@ def print_table(
     if not rows:
         console.print(nothing, markup=False, highlight=False)
         return
-    # A cell has a border and a blank on either side.
-    widths = column_widths(columns, rows, console.width - 3 * len(columns) - 1)
+    widths = column_widths(columns, rows, console.width)
+    if widths is None:
+        filled = [number for number in range(len(columns)) if number == 0 or any(row[number] for row in rows)]
+        columns = [columns[it] for it in filled]
+        rows = [[row[it] for it in filled] for row in rows]
+        widths = column_widths(columns, rows, console.width)
     if widths is None:
         if title:
             console.print(title, markup=False, highlight=False)
@@ -66,11 +70,13 @@ def print_table(
     console.print(table)
 
 
-def column_widths(columns: Sequence[str], rows: Sequence[Sequence[str]], room: int) -> list[int] | None:
+def column_widths(columns: Sequence[str], rows: Sequence[Sequence[str]], screen: int) -> list[int] | None:
     """Widths of a table's columns in which no word is broken and no sentence is a thread; None where there are none.
 
     The first column's names stay whole, so that they can be copied.
     """
+    # A cell has a border and a blank on either side.
+    room = screen - 3 * len(columns) - 1
     whole, least = [], []
     for number, column in enumerate(columns):
         cells = [row[number] for row in rows]

@@ -216,15 +216,19 @@ class Simulation:
 
     def __repr__(self) -> str:
         """Rounds, then members."""
-        head = f"{self.scenario.scenario.title}: {self.job.job.status}, {len(self.lines)} rounds"
-        return f"{head}\n{self.rounds}\n{self.local}"
+        return f"{self.scenario.scenario.title}: {self._ended}\n{self.rounds}\n{self.local}"
 
     def _repr_html_(self) -> str:
         """For a notebook: rounds, then members."""
         return (
-            f"<b>{escape(self.scenario.scenario.title)}</b>: {self.job.job.status}, {len(self.lines)} rounds"
+            f"<b>{escape(self.scenario.scenario.title)}</b>: {self._ended}"
             f"{self.rounds._repr_html_()}{self.local._repr_html_()}"
         )
+
+    @property
+    def _ended(self) -> str:
+        count = len(self.lines)
+        return f"{self.job.job.status}, {count} round{'s' if count != 1 else ''}"
 
     @cached_property
     def _figures(self) -> dict[str, Figure]:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 Array = NDArray[np.float64]
 # Released figures in this order, whatever order they arrive in; others after them.
-_FIRST = ("auc", "accuracy", "log_loss", "rmse", "mae", "calibration")
+_FIRST = ("auc", "log_loss", "accuracy", "rmse", "mae", "calibration")
 
 
 @dataclass(frozen=True)
@@ -150,7 +150,7 @@ def rounds_table(rounds: Sequence[RoundLine], *, width: int, last: int | None = 
     left_out = [name for name, _ in columns[fitting:]]
     table = Table(
         *(name for name, _ in columns[:fitting]),
-        caption=f"no room for {', '.join(left_out)}" if left_out else None,
+        caption=f"no room for {', '.join(left_out)}: a wider screen or --json" if left_out else None,
         caption_justify="left",
     )
     for row in zip(*(cells for _, cells in columns[:fitting]), strict=True):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from cli_side import Commands, Said, commands, write_scenario
 from rich.console import Console
 
 import hansa
-from hansa.cli import simulate
+from hansa.cli import audit, simulate, status
 from hansa.cli.budgets_answers import AgentBudgets
 from hansa.cli.budgets_shown import budget_sentence, mirror_lines, own_lines, print_grants, print_jobs
 from hansa.cli.listing import print_hanging, print_table
@@ -197,8 +198,8 @@ def test_a_round_is_one_line_and_figures_without_room_are_named(width: int, show
     assert drawn[0] == drawn[1]
     lines = drawn[0].splitlines()
     assert len(lines) == (6 if shown == 4 else 7)
-    assert [name for name in ("auc", "accuracy", "log_loss", "calibration") if name in lines[1]] == [
-        "auc", "accuracy", "log_loss", "calibration",
+    assert [name for name in ("auc", "log_loss", "accuracy", "calibration") if name in lines[1]] == [
+        "auc", "log_loss", "accuracy", "calibration",
     ][:shown]  # fmt: skip
     assert "…" not in drawn[0]
     assert ("no room for calibration" in drawn[0]) == (shown == 3)
@@ -242,5 +243,35 @@ def test_the_python_api_refuses_what_the_command_refuses_and_prints_briefly(
     # The command says nothing of a server either: there is none.
     assert "the server reads" not in caplog.text
     assert len(str(result)) < 3000
-    assert "finished, 1 rounds" in str(result)
+    assert "finished, 1 round\n" in str(result)
     assert len(str(scenario)) < 1500
+
+
+def test_an_audit_shows_a_sign_of_life_on_a_terminal_alone(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    audit._under_way(1, "canaries")
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    audit._under_way(1, "canaries")
+    audit._under_way(0)
+    assert capsys.readouterr().err == "\r\x1b[Kaudit 1 of 4: canaries ...\r\x1b[K"
+
+
+def test_status_says_what_changes_before_what_never_does(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    job = {"job": "ab" * 16, "name": "fraud", "status": "running", "round": 3, "rounds": 9, "reason": ""}
+    facts = {
+        "instance": "here",
+        "control": "",
+        "running": True,
+        "processes": [],
+        "members": [],
+        "jobs": [job],
+    }
+    more = {"protection": "mode masked", "privacy": "noise local", "budgets": [], "warnings": ["old"]}
+    status._print({**facts, **more})
+    out = capsys.readouterr().out
+    assert out.index("3 of 9") < out.index("mode masked") < out.index("noise local") < out.index("old")
