@@ -7,6 +7,7 @@ from importlib.metadata import version
 
 import click
 import typer.main
+from click.exceptions import NoSuchCommand
 from typer.core import TyperGroup
 
 # Command -> (module, one line of help). A module offers `app`, a `typer.Typer`.
@@ -60,7 +61,31 @@ class LazyGroup(TyperGroup):
         module, _ = COMMANDS[cmd_name]
         command = typer.main.get_command(import_module(module).app)
         command.name = cmd_name
+        _suggest_once(command)
         return command
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if not args and not ctx.resilient_parsing:
+            # Typer leaves it to rich's help to print itself; this one is click's.
+            click.echo(ctx.get_help(), color=ctx.color)
+            ctx.exit(2)
+        return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            click.echo("\nhansa: interrupted", err=True)
+            raise
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        try:
+            return super().resolve_command(ctx, args)
+        except NoSuchCommand as error:
+            # Click suggests from the commands that are imported already: none.
+            raise NoSuchCommand(error.command_name, possibilities=COMMANDS, ctx=ctx) from None
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
@@ -69,6 +94,14 @@ class LazyGroup(TyperGroup):
     def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         # Click's plain help: rich's would import every command for its panel.
         click.Group.format_help(self, ctx, formatter)
+
+
+def _suggest_once(command: click.Command) -> None:
+    """Click suggests what was meant; Typer would say the same again."""
+    if isinstance(command, TyperGroup):
+        command.suggest_commands = False
+        for inner in command.commands.values():
+            _suggest_once(inner)
 
 
 def build() -> click.Command:

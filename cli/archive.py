@@ -84,6 +84,8 @@ def put_back(archive: Path, folder: Path) -> tuple[int, str]:
     ------
     InputError : no archive of `make_archive`, a file of it was changed, or the folder is there
     """
+    if not archive.is_file():
+        raise InputError(f"{archive}: {'a folder, no backup' if archive.is_dir() else 'no such file'}")
     if folder.exists() and any(folder.iterdir()):
         raise InputError(f"{folder}: is there already; move it away first: what it knows may be newer")
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -123,6 +125,14 @@ def left_out(folder: Path) -> list[str]:
         elif path.is_file() and path.name.startswith(".") and not _made_anew(path):
             found.append(name)
     return found
+
+
+def secrets_among(folder: Path) -> str:
+    """What of a folder's files lets somebody act in its owner's place, in words; empty where there is none."""
+    names = [it.name for it in _kept(folder)]
+    keys = any(it.endswith(".key") for it in names)
+    tokens = any(it == "tokens.json" or it.endswith((".token", ".secret")) for it in names)
+    return " and ".join([*(["private keys"] if keys else []), *(["tokens"] if tokens else [])])
 
 
 def _kept(folder: Path) -> Iterator[Path]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -98,12 +99,18 @@ def _audit(subject: Subject, claim: Claim, *, canaries: int, guesses: int, seed:
     from hansa.clients.auditing import audit_mechanism
 
     canary_audit = audit_moments if subject.charter.training.mechanism == "moments" else audit_mechanism
-    audited = Audited(
-        mechanism=canary_audit(subject, claim, canaries=canaries, guesses=guesses, seed=seed),
-        own=audit_own_model(subject, claim, canaries=canaries, guesses=guesses, seed=seed),
-        noise=audit_noise(subject, claim),
-        moves=audit_moves(subject, claim, seed=seed),
-    )
+    try:
+        _under_way(1, f"{canaries} canaries in the mechanism")
+        mechanism = canary_audit(subject, claim, canaries=canaries, guesses=guesses, seed=seed)
+        _under_way(2, f"{canaries} canaries in a model of its own")
+        own = audit_own_model(subject, claim, canaries=canaries, guesses=guesses, seed=seed)
+        _under_way(3, "the noise alone")
+        noise = audit_noise(subject, claim)
+        _under_way(4, "how far one record moves an update")
+        moves = audit_moves(subject, claim, seed=seed)
+    finally:
+        _under_way(0)
+    audited = Audited(mechanism=mechanism, own=own, noise=noise, moves=moves)
     if as_json:
         typer.echo(json.dumps(report_json(subject.name, claim, audited, seed=seed)))
     else:
@@ -112,6 +119,13 @@ def _audit(subject: Subject, claim: Claim, *, canaries: int, guesses: int, seed:
     if found:
         more = f"; and {len(found) - 1} more" if len(found) > 1 else ""
         raise HansaError(f"the claim of epsilon {claim.epsilon:.3g} does not hold: {found[0]}{more}")
+
+
+def _under_way(step: int, what: str = "") -> None:
+    """One line on a terminal, in the place of the one before; step 0 takes it away."""
+    if sys.stderr.isatty():
+        said = f"audit {step} of 4: {what} ..." if step else ""
+        print(f"\r\x1b[K{said}", end="", file=sys.stderr, flush=True)
 
 
 def _attack(subject: Subject, path: Path, *, as_json: bool) -> None:

@@ -16,13 +16,18 @@ def backup(
     folder: Annotated[Path, typer.Argument(help="A member's folder, or an instance or a part of one.")],
     out: Annotated[Path, typer.Option(help="The file to write, e.g. kontor-bank.tar.gz.")],
 ) -> None:
-    """Copy a folder into one file, databases at one moment each. It holds private keys: encrypt what leaves."""
-    from hansa.cli.archive import left_out
+    """Copy a folder into one file, databases at one moment each.
+
+    Its keys and tokens are in it: encrypt what leaves.
+    """
+    from hansa.cli.archive import left_out, secrets_among
 
     count = take_backup(folder, out)
     for name in left_out(folder):
         typer.echo(f"left out: {name}", err=True)
-    typer.echo(f"{out}: {count} files of {folder}, private keys among them; keep it as you keep those")
+    secret = secrets_among(folder)
+    warning = f", {secret} among them; keep it as you keep those" if secret else ""
+    typer.echo(f"{out}: {count} file{'s' if count > 1 else ''} of {folder}{warning}")
 
 
 def take_backup(folder: Path, out: Path) -> int:

@@ -50,7 +50,9 @@ def show(
             )
             return
         typer.echo(MIRROR)
-        lines, jobs = mirror_lines(grants, spendings, names, {it.name for it in members if it.apart})
+        lines, jobs = mirror_lines(
+            grants, spendings, names, {it.name for it in members}, {it.name for it in members if it.apart}
+        )
         apart = [f"{it.name} {apart_sentence(it)}" for it in members if it.apart]
     else:
         from hansa.cli.budgets_answers import ask_budgets

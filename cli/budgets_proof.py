@@ -44,7 +44,7 @@ class Proof:
             f"{self.member}: {self.verified.rows} rows read from {self.origin}",
             f"chain: whole up to row {head.sequence}, {head.hash}",
             "amounts and epsilons: recomputed by dp_accounting, all agree",
-            f"uploads on record: {held.charged} charged for every release and its noise{more}",
+            f"what left: {held.charged} noised parts of uploads, each charged for every release and its noise{more}",
         ]
         return found + [
             f"grant '{name}': epsilon {spent:.6g} spent" for name, spent in self.verified.epsilon.items()

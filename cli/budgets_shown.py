@@ -6,6 +6,8 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+import typer
+
 from hansa.cli.budgets_answers import AgentBudgets, GrantFacts, JobFacts
 from hansa.cli.listing import print_table, shown_time
 from hansa.privacy.records import (
@@ -28,12 +30,18 @@ MIRROR = (
     "the server's mirror, made of receipts that the members signed: at least so much was spent; "
     "each organisation's own ledger decides"
 )
+GONE = "no longer a member"
 _BAR = 20
 
 
 @dataclass(frozen=True)
 class GrantLine:
-    """One grant of one member, for the table."""
+    """One grant of one member, for the table.
+
+    Parameters
+    ----------
+    rounds_left : rounds like the last one of the newest job that the grant's rest pays for
+    """
 
     member: str
     grant: str
@@ -48,7 +56,12 @@ class GrantLine:
 
 @dataclass(frozen=True)
 class JobLine:
-    """What one job took of one grant; percents are of the grant."""
+    """What one job took of one grant; percents are of the grant.
+
+    Parameters
+    ----------
+    rounds_left : rounds that it may still run, by what was approved and by what its grant has left
+    """
 
     member: str
     job: str
@@ -74,7 +87,7 @@ def bar(percent: float) -> str:
 def own_lines(budgets: AgentBudgets, now: datetime) -> tuple[list[GrantLine], list[JobLine]]:
     """An organisation's own grants and jobs."""
     jobs = [_own_job(budgets, it) for it in budgets.jobs]
-    left = {line.grant: line.rounds_left for line in jobs if line.rounds_left is not None}
+    costs = {it.grant: it.round_cost for it in budgets.jobs if it.round_cost}
     grants = [
         GrantLine(
             member=budgets.member,
@@ -84,8 +97,7 @@ def own_lines(budgets: AgentBudgets, now: datetime) -> tuple[list[GrantLine], li
             delta=it.delta,
             epsilon_spent=it.epsilon_spent,
             percent_left=it.percent_left,
-            # By what a round of the newest job takes.
-            rounds_left=left.get(it.grant),
+            rounds_left=rounds(it.remaining, costs.get(it.grant)),
             note=_note(it, now),
         )
         for it in budgets.grants
@@ -97,18 +109,22 @@ def mirror_lines(
     grants: Iterable[BudgetRecord],
     spendings: Iterable[SpendingRecord],
     names: Mapping[str, str],
-    apart: Collection[str],
+    members: Collection[str],
+    apart: Collection[str] = (),
 ) -> tuple[list[GrantLine], list[JobLine]]:
     """The members' grants and jobs as the server's mirror has them.
 
     Parameters
     ----------
     names : of the jobs
+    members : of the charter; whoever has left it comes last, and is marked
     apart : members that take no part; of theirs no rounds are counted on
     """
     known = {(it.member, it.grant): it for it in grants}
-    jobs = []
+    jobs, costs = [], {}
     for it in spendings:
+        if it.round_cost:
+            costs[it.member, it.grant] = it.round_cost
         grant = known.get((it.member, it.grant))
         jobs.append(
             JobLine(
@@ -120,13 +136,11 @@ def mirror_lines(
                 percent_most=None,
                 charges=it.charges,
                 percent_round=_percent(it.round_cost, grant) if it.round_cost else None,
-                rounds_left=None
-                if it.member in apart
-                else rounds(grant.remaining if grant else None, it.round_cost),
+                # What was approved is not on a receipt.
+                rounds_left=None,
                 noise={},
             )
         )
-    left = {(line.member, line.grant): line.rounds_left for line in jobs if line.rounds_left is not None}
     lines = [
         GrantLine(
             member=it.member,
@@ -136,12 +150,14 @@ def mirror_lines(
             delta=it.delta,
             epsilon_spent=it.epsilon_spent,
             percent_left=it.percent_left,
-            rounds_left=left.get((it.member, it.grant)),
-            note="takes no part" if it.member in apart else "",
+            rounds_left=None
+            if it.member in apart
+            else rounds(it.remaining, costs.get((it.member, it.grant))),
+            note=GONE if it.member not in members else "takes no part" if it.member in apart else "",
         )
         for it in known.values()
     ]
-    return sorted(lines, key=lambda it: (it.member, it.grant)), jobs
+    return sorted(lines, key=lambda it: (it.note == GONE, it.member, it.grant)), jobs
 
 
 def rounds(remaining: float | None, round_cost: float | None) -> int | None:
@@ -159,13 +175,15 @@ def budget_sentence(line: GrantLine) -> str:
         "" if line.epsilon_spent is None else f" (epsilon {line.epsilon_spent:.3g} of {line.epsilon:g} spent)"
     )
     share = f"{bar(line.percent_left)} {line.percent_left:.1f} % of grant '{line.grant}' left"
+    if line.note == GONE:
+        return f"{line.member}, {GONE}: {share}{spent}"
     note = f"; {line.note}" if line.note else ""
     return f"{line.member}: {share}{spent}{left}{note}"
 
 
 def print_grants(lines: Sequence[GrantLine]) -> None:
     """The table of grants."""
-    columns = ("member", "grant", "data set", "granted", "spent", "left", "rounds left", "")
+    columns = ("member", "grant", "data set", "granted", "spent", "left", "rounds left", "note")
     rows = (
         (
             it.member,
@@ -180,6 +198,8 @@ def print_grants(lines: Sequence[GrantLine]) -> None:
         for it in lines
     )
     print_table(columns, rows, nothing="no grant; make one with: hansa budgets grant")
+    if any(it.rounds_left is not None for it in lines):
+        typer.echo("rounds left of a grant: what is left of it, by what a round of its newest job takes")
 
 
 def print_jobs(lines: Sequence[JobLine]) -> None:
@@ -212,6 +232,8 @@ def print_jobs(lines: Sequence[JobLine]) -> None:
         for it in lines
     )
     print_table(columns, rows, nothing="no job was charged or approved")
+    if any(it.rounds_left is not None for it in lines):
+        typer.echo("rounds left of a job: what it may still spend, by what a round of it takes")
 
 
 def print_rows(rows: Sequence[Row]) -> None:

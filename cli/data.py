@@ -78,17 +78,19 @@ def describe(
 ) -> None:
     """Show a feature contract: columns, ranges, categories, label. Reads nobody's records.
 
-    With --synthetic rows that fit it, made of the contract alone, to debug on: nothing can be learnt from them.
+    With --synthetic rows that fit it instead, made of the contract alone, to debug on: nothing can be learnt from them.
     """
     features = _contract(scenario, org, folder, instance)
     if (synthetic is None) != (out is None):
         raise InputError("--synthetic and --out belong together, e.g. --synthetic 1000 --out rows.csv")
+    if synthetic is not None and out is not None:
+        _write_rows(features, synthetic, seed, out, force=force)
+        if not as_json:
+            return
     if as_json:
         typer.echo(features.model_dump_json())
     else:
         _print_contract(features)
-    if synthetic is not None and out is not None:
-        _write_rows(features, synthetic, seed, out, force=force)
 
 
 def _contract(
@@ -131,7 +133,7 @@ def _print_contract(features: FeatureContract) -> None:
     rows.append((features.label.column, f"label, {features.label.kind}", shown, "", ""))
     if features.entity is not None:
         rows.append((features.entity, "entity", "whom a row belongs to", "", ""))
-    print_table(("column", "kind", "values", "absent counts as", ""), rows, nothing="no column")
+    print_table(("column", "kind", "values", "absent counts as", "note"), rows, nothing="no column")
     typer.echo(
         f"{len(features.encoded)} model columns; hold-out {features.holdout:g}; contract {features.digest}"
     )

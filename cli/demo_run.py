@@ -102,7 +102,7 @@ def run_demo(demo: Demo, charter: Charter, progress: Progress, interruption: Int
             if not followed.over:
                 return DemoRun(followed, ready_s=ready_s, peaks=memory.peaks)
             model = _export(control, followed, charter, instance.folder / "model")
-            budgets = mirror_lines(control.budgets(), control.spendings(), {}, ())[0]
+            budgets = mirror_lines(control.budgets(), control.spendings(), {}, instance.members)[0]
         members = [instance.member(name) for name in instance.members]
         # A label of several classes has no personal model.
         personal = followed.job.status == "finished" and charter.task.features.label.kind != "multiclass"

@@ -146,7 +146,7 @@ def _check_decisions(done: Checked, files: Mapping[str, bytes], rows: Sequence[R
     found, held = json_of(files, "approvals.json"), decisions_of(rows, done.manifest.job)
     if _bare(found) != _bare(held):
         raise InvalidArchive("approvals.json: is not what the ledger says of this job")
-    counts = ", ".join(f"{len(it)} {name}" for name, it in held.items())
+    counts = ", ".join(f"{len(it)} {name if len(it) != 1 else name[:-1]}" for name, it in held.items())
     done.lines.append(f"approvals: {counts}, all that the ledger has of this job and no other")
     if found != held:
         done.open.append('approvals.json: what stands at "says" is not in the words of this version')

@@ -24,10 +24,15 @@ def federated(
 
     As `hansa up`, in a folder of its own (.hansa/federated), which the next run replaces.
     """
+    from hansa.cli.overrides import override
     from hansa.cli.suite.learning import FederatedPart
     from hansa.cli.suite.summary import run_and_show
+    from hansa.contract.library import scenario_folder
+    from hansa.contract.scenario import read_scenario
 
     changes = (*(settings or ()), *((f"rounds={rounds}",) if rounds else ()))
+    # What is wrong with the input is one sentence, before anything is started.
+    override(read_scenario(scenario_folder(scenario))[0], changes)
     raise SystemExit(
         run_and_show([FederatedPart(scenario, tuple(changes))], as_json=as_json, verbose=verbose)
     )

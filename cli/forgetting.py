@@ -114,14 +114,14 @@ def _list(member: MemberFolder, as_json: bool) -> None:
     from datetime import UTC, datetime
 
     from hansa.cli.agent_client import command_agent
-    from hansa.cli.listing import print_table, shown_time
+    from hansa.cli.listing import print_table, whole_time
 
     answer = command_agent(member, "forgotten")
     if as_json:
         typer.echo(json.dumps({name: it for name, it in answer.items() if name != "ok"}))
         return
     rows = (
-        (shown_time(datetime.fromtimestamp(it["at"], UTC)), str(it["entities"]), it["by"], it["reason"])
+        (whole_time(datetime.fromtimestamp(it["at"], UTC)), str(it["entities"]), it["by"], it["reason"])
         for it in answer["decisions"]
     )
     print_table(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from hansa.cli import agent_client
 from hansa.cli.budgets_decide import approved, who_decides
 from hansa.cli.instance import MemberFolder
+from hansa.cli.reach import check_job
 from hansa.contract.errors import InputError
 
 
@@ -15,9 +16,9 @@ def approve_job(
 
     Raises
     ------
-    InputError : several jobs begin so
+    InputError : several jobs begin so, or that is no job's id
     """
-    job = _whole_id(member, job)
+    job = _whole_id(member, check_job(job, "jobs approve"))
     answer = agent_client.command_agent(
         member, "approve", job=job, grant=grant, max_epsilon=max_epsilon, by=who_decides(by)
     )

@@ -157,5 +157,8 @@ def audit_request(first: int, last: int, sentence: str) -> Decision:
 def release(name: Name, control: ControlOption = None, instance: InstanceOption = None) -> None:
     """Let a member be selected again, from the next attempt on."""
     with reach(control, instance, "write") as desk:
+        if any(it.name == name and it.held is None for it in desk.members()):
+            typer.echo(f"{name} was not held out")
+            return
         it = desk.let_go(name)
     typer.echo(f"{it.name} is selected again")

@@ -39,7 +39,7 @@ Array = NDArray[np.float64]
 Settings = Mapping[str, object] | Sequence[str]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class LoadedScenario:
     """A scenario as it is written down, with its feature contract.
 
@@ -80,7 +80,7 @@ class LoadedScenario:
         return replace(self, scenario=override(self.scenario, changes), settings=(*self.settings, *changes))
 
     def synthetic(self, rows: int, *, seed: int = 0) -> pl.DataFrame:
-        """Made-up rows of the contract, to debug on; nothing can be learnt from them."""
+        """Made-up rows of the contract, to debug on; raises `InputError` for fewer than one."""
         from hansa.clients.data.synthetic import synthetic_rows
 
         return synthetic_rows(self.features, rows, seed)
@@ -88,6 +88,13 @@ class LoadedScenario:
     def simulate(self, **options: Any) -> Simulation:
         """As `hansa.simulate` with this scenario."""
         return simulate(self, **options)
+
+    def __repr__(self) -> str:
+        """What it is about, and its members."""
+        return (
+            f"{self.scenario.title}: {self.scenario.task}; model {self.scenario.model.name}, mode "
+            f"{self.scenario.protection.mode}, noise {self.scenario.privacy.noise}\n{self.members}"
+        )
 
     def _repr_html_(self) -> str:
         """For a notebook."""
@@ -118,7 +125,7 @@ class Drawing:
         write_atomically(Path(path), self.svg.encode())
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Simulation:
     """What `simulate` came to."""
 
@@ -207,12 +214,21 @@ class Simulation:
             self.job.job.status, self.lines, released=released, local=self._figures, more=more
         )
 
+    def __repr__(self) -> str:
+        """Rounds, then members."""
+        return f"{self.scenario.scenario.title}: {self._ended}\n{self.rounds}\n{self.local}"
+
     def _repr_html_(self) -> str:
         """For a notebook: rounds, then members."""
         return (
-            f"<b>{escape(self.scenario.scenario.title)}</b>: {self.job.job.status}, {len(self.lines)} rounds"
+            f"<b>{escape(self.scenario.scenario.title)}</b>: {self._ended}"
             f"{self.rounds._repr_html_()}{self.local._repr_html_()}"
         )
+
+    @property
+    def _ended(self) -> str:
+        count = len(self.lines)
+        return f"{self.job.job.status}, {count} round{'s' if count != 1 else ''}"
 
     @cached_property
     def _figures(self) -> dict[str, Figure]:
@@ -262,6 +278,9 @@ def simulate(
     from hansa.cli.comparison import compare as compared
     from hansa.cli.simulate import simulated
 
+    for name, value, least in (("rounds", rounds, 1), ("members", members, 2), ("split", split, 0)):
+        if value is not None and value < least:
+            raise InputError(f"{name}: expected at least {least} (got {value})")
     loaded = scenario if isinstance(scenario, LoadedScenario) else load_scenario(scenario)
     federation, done = simulated(
         str(loaded.folder),

@@ -53,12 +53,15 @@ def outbox(
     from hansa.cli import outbox_shown as shown
     from hansa.cli.instance import choose_member
     from hansa.cli.outbox_source import outbox_entries, outbox_older
+    from hansa.clients.outbox_reading import Query
 
     if as_json and as_csv:
         raise InputError("--json and --csv: give one of them")
     query = _query(job, since, kind)
     member = choose_member(org, folder, instance)
     entries = list(outbox_entries(member, query))
+    # A filter that lets nothing through must not read as if nothing had left.
+    others = not entries and query != Query() and any(outbox_entries(member, Query()))
     # Sums of what is gone one by one know no time and no parts.
     older = [it for it in outbox_older(member) if it.job.startswith(job or "")]
     counted = older if since is None and kind is None else []
@@ -77,7 +80,7 @@ def outbox(
         typer.echo(json.dumps(document))
         return
     if not only_totals:
-        _print_entries(entries, last)
+        _print_entries(entries, last, _nothing(query, others))
     _print_totals(sums)
     if older:
         gone = sum(it.messages for it in older)
@@ -86,12 +89,16 @@ def outbox(
 
 
 def _query(job: str | None, since: str | None, kind: str | None) -> Query:
+    from hansa.cli.reach import check_job
     from hansa.clients.outbox_reading import Query
+    from hansa.clients.outbox_words import KINDS
     from hansa.contract.typed import parse_document
 
     given: dict[str, object] = {}
     if job is not None:
-        given["job"] = job
+        given["job"] = check_job(job, "--job")
+    if kind is not None and kind not in KINDS:
+        raise InputError(f"--kind {kind}: no such kind; the kinds are {', '.join(KINDS)}")
     if kind is not None:
         given["kind"] = kind
     if since is not None:
@@ -112,12 +119,25 @@ def _moment(text: str) -> float:
         ) from None
 
 
-def _print_entries(entries: list[Entry], last: int) -> None:
+def _nothing(query: Query, others: bool) -> str:
+    """What is said where no entry fits."""
+    if not others:
+        return "nothing is on record"
+    asked = [
+        *((f"of kind {query.kind}",) if query.kind else ()),
+        *((f"of job {query.job}",) if query.job else ()),
+        *(("since then",) if query.since else ()),
+    ]
+    future = "; that is in the future" if query.since > datetime.now().timestamp() else ""
+    return f"nothing {' '.join(asked)}{future}; other entries are on record"
+
+
+def _print_entries(entries: list[Entry], last: int, nothing: str) -> None:
     from hansa.cli import outbox_shown as shown
 
     newest = entries[-last:] if last else entries
     if not entries:
-        typer.echo("nothing is on record")
+        typer.echo(nothing)
     if len(newest) < len(entries):
         typer.echo(f"the newest {len(newest)} of {len(entries)} entries; --last 0 shows all")
     for it in newest:

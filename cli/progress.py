@@ -122,6 +122,10 @@ class LiveProgress:
         for sentence in self._back.new(followed):
             self.note(sentence)
 
+    @property
+    def _width(self) -> int:
+        return self._live.console.width
+
     def _render(self) -> Group:
         from rich.console import Group
         from rich.markup import escape
@@ -132,7 +136,7 @@ class LiveProgress:
         head = f"[bold]{escape(self._title)}[/bold] · {seconds:.0f} s · {escape(self._state())}"
         parts: list[object] = [Spinner("dots", text=Text.from_markup(head))]
         if self._followed is not None and self._followed.rounds:
-            parts.append(rounds_table(self._followed.lines, last=_SHOWN_ROUNDS))
+            parts.append(rounds_table(self._followed.lines, width=self._width, last=_SHOWN_ROUNDS))
         parts += [Text(note, style="dim") for note in self._notes]
         return Group(*parts)  # type: ignore[arg-type]
 

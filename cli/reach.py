@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -62,6 +63,21 @@ def reach(url: str | None, instance: Path | None, scope: str = "read") -> Contro
             f"--control {url}: the instance holds no '{scope}' token; put one into {TOKEN_VARIABLE}"
         )
     return Control(url.rstrip("/"), tokens[scope])
+
+
+def check_job(job: str, named: str) -> str:
+    """A job's id or its beginning, as it was given.
+
+    Raises
+    ------
+    InputError : it is neither
+    """
+    if re.fullmatch("[0-9a-f]{1,32}", job) is None:
+        raise InputError(
+            f"{named}: '{job}' is no job; expected its id, 32 characters of 0-9 and a-f, or the id's beginning, "
+            "as hansa jobs list shows it"
+        )
+    return job
 
 
 def choose_job(control: Control, job: str | None, rather: Sequence[str] = ("running",)) -> JobRecord:

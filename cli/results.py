@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 Array = NDArray[np.float64]
+# Released figures in this order, whatever order they arrive in; others after them.
+_FIRST = ("auc", "log_loss", "accuracy", "rmse", "mae", "calibration")
 
 
 @dataclass(frozen=True)
@@ -122,16 +125,36 @@ def result_object(
     }
 
 
-def rounds_table(rounds: Sequence[RoundLine], *, last: int | None = None) -> Table:
-    """One line a round; with `last`, only the newest so many."""
+def rounds_table(rounds: Sequence[RoundLine], *, width: int, last: int | None = None) -> Table:
+    """One line a round.
+
+    Parameters
+    ----------
+    width : of the screen; figures that have no room on it are named below
+    last : only the newest so many
+    """
     from rich.table import Table
 
     shown = rounds[-last:] if last else rounds
-    names = list(dict.fromkeys(name for line in rounds for name in line.metrics))
-    table = Table("round", "members", "seconds", *names)
-    for line in shown:
-        metrics = (shown_metric(line.metrics.get(name)) for name in names)
-        table.add_row(str(line.round), str(len(line.cohort)), f"{line.seconds:.2f}", *metrics)
+    released = {name for line in rounds for name in line.metrics}
+    names = sorted(released, key=lambda it: (_FIRST.index(it) if it in _FIRST else len(_FIRST), it))
+    columns = [
+        ("round", [str(it.round) for it in shown]),
+        ("members", [str(len(it.cohort)) for it in shown]),
+        ("seconds", [f"{it.seconds:.2f}" for it in shown]),
+        *((name, [shown_metric(it.metrics.get(name)) for it in shown]) for name in names),
+    ]
+    # A cell has a border and a blank on either side.
+    ends = list(accumulate(max(map(len, (name, *cells))) + 3 for name, cells in columns))
+    fitting = sum(end < width for end in ends)
+    left_out = [name for name, _ in columns[fitting:]]
+    table = Table(
+        *(name for name, _ in columns[:fitting]),
+        caption=f"no room for {', '.join(left_out)}: a wider screen or --json" if left_out else None,
+        caption_justify="left",
+    )
+    for row in zip(*(cells for _, cells in columns[:fitting]), strict=True):
+        table.add_row(*row)
     return table
 
 

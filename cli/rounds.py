@@ -39,7 +39,9 @@ def list_rounds(
         return
     from rich.console import Console
 
-    Console().print(rounds_table([RoundLine(it.round, it.seconds, it.active, it.metrics) for it in rounds]))
+    lines = [RoundLine(it.round, it.seconds, it.active, it.metrics) for it in rounds]
+    console = Console()
+    console.print(rounds_table(lines, width=console.width))
 
 
 @app.command()
@@ -121,7 +123,7 @@ def watch(
             with progress_on(console, f"{found.name} {found.job[:8]}", titles) as progress:
                 followed = follow(desk, found, wait=interruption.wait, seen=progress.seen)
             if followed.lines and console.is_terminal and not as_json:
-                console.print(rounds_table(followed.lines, last=10))
+                console.print(rounds_table(followed.lines, width=console.width, last=10))
         if not followed.over:
             raise SystemExit(interruption.exit_code)
     if followed.job.status != "finished":

@@ -59,8 +59,10 @@ def scaling(
     if as_json:
         typer.echo(shown.as_json(served))
         return
-    typer.echo(
-        "A made-up service on its eighth day: business hours, a crowd at 19:30 that nothing announces."
+    from hansa.cli.listing import print_hanging
+
+    print_hanging(
+        "", "A made-up service on its eighth day: business hours, a crowd at 19:30 that nothing announces."
     )
     shown.hours(served)
     shown.changes(served)

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import typer
 
-from hansa.cli.listing import print_table
+from hansa.cli.listing import print_hanging, print_table
 from hansa.contract.errors import InputError
 from hansa.sidecar.scaling import ServiceLimits, plot, replay
 from hansa.sidecar.scaling.replay import Outcome, Replayed, Setting
@@ -93,20 +93,21 @@ def hours(served: Served) -> None:
                 f"{datetime.fromtimestamp(decision.at, UTC):%H}:00",
                 _bar(float(demand.mean()), float(serving.mean())),
                 f"{demand.mean():.1f}",
-                f"{band.middle:.1f} to {band.high:.1f}" if band else "-",
+                f"{band.middle:.1f}-{band.high:.1f}" if band else "-",
                 _range(serving),
                 str(int((demand > serving + 1e-9).sum()) or ""),
                 decision.pattern.split(" (")[0],
             )
         )
-    typer.echo(
-        "Demand, in what one replica serves (=), replicas beyond it (.), the forecast for half past, minutes late:"
+    print_hanging(
+        "",
+        "Demand, in what one replica serves (=), replicas beyond it (.), the forecast for half past, minutes late:",
     )
     columns = (
         "hour",
         "demand and replicas",
         "demand",
-        "forecast at half past",
+        "forecast",
         "replicas",
         "late",
         "pattern",
@@ -121,7 +122,7 @@ def _bar(demand: float, serving: float) -> str:
 
 def _range(serving: Minutes) -> str:
     low, high = int(serving.min()), int(serving.max())
-    return str(low) if low == high else f"{low} to {high}"
+    return str(low) if low == high else f"{low}-{high}"
 
 
 def changes(served: Served) -> None:
@@ -132,9 +133,9 @@ def changes(served: Served) -> None:
     )
     for it in found[:_MOST_CHANGES]:
         at = datetime.fromtimestamp(it.at, UTC)
-        typer.echo(f"  {at:%H:%M} {it.current:>2} -> {it.wanted:<2} {it.by:<9} {it.reason}")
+        print_hanging(f"  {at:%H:%M} {it.current:>2} -> {it.wanted:<2} {it.by:<9} ", it.reason)
     if found:
-        typer.echo(f"  pattern at {datetime.fromtimestamp(found[-1].at, UTC):%H:%M}: {found[-1].pattern}")
+        print_hanging(f"  pattern at {datetime.fromtimestamp(found[-1].at, UTC):%H:%M}: ", found[-1].pattern)
 
 
 def policies(served: Served) -> None:
@@ -171,9 +172,10 @@ def verdict(served: Served) -> None:
     )
     last = served.own.decisions[-1]
     if last.regret is not None:
-        typer.echo(
+        print_hanging(
+            "",
             f"The scaler's own books, warm-up and all: {last.cost:.2f} spent, {abs(last.regret):.2f} "
-            f"{'more' if last.regret >= 0 else 'less'} than hindsight, {100 * last.violated:.2f} % of minutes late."
+            f"{'more' if last.regret >= 0 else 'less'} than hindsight, {100 * last.violated:.2f} % of minutes late.",
         )
 
 

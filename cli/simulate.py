@@ -157,7 +157,10 @@ def _show(
         console.print(
             "two members: each can subtract its own update from the sum; nothing is hidden from the other"
         )
-    console.print(rounds_table(lines, last=10))
+    if lines:
+        console.print(rounds_table(lines, width=console.width, last=10))
+    else:
+        console.print("no round was applied")
     titles = {member.name: member.title for member in federation.charter.members}
     noise = federation.charter.privacy.noise
     if compared and noise != "none":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -126,8 +126,8 @@ def _ask_control(instance: Instance) -> dict[str, Any]:
                 for it in control.jobs()
             ]
             members = control.members()
-            apart = {it.name for it in members if it.apart}
-            budgets = mirror_lines(control.budgets(), control.spendings(), {}, apart)[0]
+            named, apart = {it.name for it in members}, {it.name for it in members if it.apart}
+            budgets = mirror_lines(control.budgets(), control.spendings(), {}, named, apart)[0]
             return {
                 "members": [it.model_dump(mode="json") for it in members],
                 "absences": absences(members, control.charter().version),
@@ -152,7 +152,6 @@ def _isolation(instance: Instance, members: list[dict[str, Any]]) -> dict[str, b
 
 def _print(facts: dict[str, Any]) -> None:
     from rich.console import Console
-    from rich.table import Table
 
     from hansa.cli.budgets_shown import GrantLine, budget_sentence
 
@@ -164,30 +163,42 @@ def _print(facts: dict[str, Any]) -> None:
     console.print(f"{facts['instance']}: {running}", markup=False, highlight=False)
     if facts["control"]:
         console.print(facts["page"], markup=False, highlight=False, soft_wrap=True)
+    rows = [
+        (it["name"], it["state"], str(it["pid"] or "-"), str(it["restarts"]), it["by"])
+        for it in facts["processes"]
+    ]
+    _table(("process", "state", "pid", "restarts", "started by"), rows)
+    rows = [
+        (
+            it["title"] or it["name"],
+            it["sector"],
+            _yes(it["present"]),
+            _yes(facts["isolated"].get(it["name"])),
+            it["held"] or "",
+        )
+        for it in facts["members"]
+    ]
+    _table(("member", "sector", "connected", "isolated", "held"), rows)
+    rows = [
+        (it["job"][:8], it["name"], it["status"], f"{it['round']} of {it['rounds']}", it["reason"])
+        for it in facts["jobs"][-5:]
+    ]
+    _table(("job", "name", "status", "rounds", "reason"), rows)
+    for it in facts["budgets"]:
+        console.print(budget_sentence(GrantLine(**it)), markup=False, highlight=False)
+    # The same at every look: below what changes.
     for sentence in (facts["protection"], facts["privacy"]):
         if sentence:
             console.print(sentence, markup=False, highlight=False)
-    if facts["processes"]:
-        table = Table("process", "state", "pid", "restarts", "started by")
-        for it in facts["processes"]:
-            table.add_row(it["name"], it["state"], str(it["pid"] or "-"), str(it["restarts"]), it["by"])
-        console.print(table)
-    if facts["members"]:
-        table = Table("member", "sector", "connected", "isolated", "held")
-        for it in facts["members"]:
-            row = (_yes(it["present"]), _yes(facts["isolated"].get(it["name"])), it["held"] or "")
-            table.add_row(it["title"] or it["name"], it["sector"], *row)
-        console.print(table)
-    if facts["jobs"]:
-        table = Table("job", "name", "status", "rounds", "reason")
-        for it in facts["jobs"][-5:]:
-            done = f"{it['round']} of {it['rounds']}"
-            table.add_row(it["job"][:8], it["name"], it["status"], done, it["reason"])
-        console.print(table)
-    for it in facts["budgets"]:
-        console.print(budget_sentence(GrantLine(**it)), markup=False, highlight=False)
     for warning in facts["warnings"]:
         console.print(f"warning: {warning}", style="yellow", markup=False)
+
+
+def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    from hansa.cli.listing import print_table
+
+    if rows:
+        print_table(columns, rows, nothing="")
 
 
 def _yes(value: bool | None) -> str:

@@ -154,6 +154,12 @@ def _pin(
         found = choose_job(desk, job)
         if found.status == "finished":
             raise InputError(f"job {found.job[:8]} is finished; its knobs do nothing any more")
+        there = [it.name for it in desk.knobs(found.job)]
+        strange = [it for it in names if it not in there]
+        if strange:
+            raise InputError(
+                f"'{strange[0]}' is no knob of job {found.job[:8]}; its knobs are {', '.join(there) or 'none'}"
+            )
         knobs = desk.pin(found.job, names, pinned, reason)
     held = [it.name for it in knobs if it.pinned]
     free = [it.name for it in knobs if not it.pinned]

@@ -164,7 +164,10 @@ def _show(demo: Demo, charter: Charter, done: DemoRun, console: Console, *, as_j
         found = result_object(job.status, done.followed.lines, released=done.released, local=local, more=more)
         print(json.dumps(found), flush=True)
     else:
-        console.print(rounds_table(done.followed.lines, last=10))
+        if done.followed.lines:
+            console.print(rounds_table(done.followed.lines, width=console.width, last=10))
+        else:
+            console.print("no round was applied")
         if local:
             console.print(local_table(local, {member.name: member.title for member in charter.members}))
             console.print("read from the members' own folders on this machine; the server does not see these")

@@ -60,6 +60,8 @@ FILES: Mapping[str, str] = MappingProxyType(
         "backup": "a backup of the whole folder, private keys among it, as a file that a person asked for",
     }
 )
+# What a reading may ask for: a message, a part of one, or a file.
+KINDS = tuple(dict.fromkeys((*MESSAGES, *FIGURES, *PARTS, FILE, *FILES)))
 # A part or message of a version that is not this one's; only a reading of the record meets it.
 _UNKNOWN = "something that this version of Hansa has no words for"
 

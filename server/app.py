@@ -37,6 +37,7 @@ def main(grid: Grid, context: Context) -> None:
 
 def run_job(grid: Grid, job: str, *, holder: str) -> None:
     """Claim a job's journal and run it to its end."""
+    from hansa.contract.shown import protection_sentence
     from hansa.contract.signatures import verify_charter
     from hansa.models.registry import load_model
     from hansa.server.config import read_server_config
@@ -56,6 +57,8 @@ def run_job(grid: Grid, job: str, *, holder: str) -> None:
     store = open_store(config.store, path.parent)
     journal = store.claim(job or operator.default_job(), holder)
     now_about(job=journal.plan.job)
+    if verified.charter.protection.mode == "clear":
+        log.warning(protection_sentence(verified.charter))
     strategy = ConsortiumStrategy(
         charter=verified.charter,
         charter_hash=verified.hash,

@@ -31,5 +31,3 @@ def announce(plan: JobPlan, charter: Charter, number: int) -> None:
     )
     if protection.blind:
         log.info("mode he: the model is held by the members; this server sees neither it nor the sums")
-    if protection.mode == "clear":
-        log.warning("mode clear: the server reads every member's update; for debugging only")

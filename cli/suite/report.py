@@ -103,8 +103,9 @@ class Report:
             "python": platform.python_version(),
             "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} processors, "
             f"{psutil.virtual_memory().total / 2**30:.1f} GiB",
-            "load": "load of the last minute, quarter of an hour: "
-            + ", ".join(f"{it:.2f}" for it in (os.getloadavg()[0], os.getloadavg()[2])),
+            "load": "{:.2f} over the last minute, {:.2f} over the last quarter of an hour".format(
+                *os.getloadavg()[::2]
+            ),
             "versions": {name: _version(name) for name in _PACKAGES},
         }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import shlex
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -25,7 +26,16 @@ class ScenariosPart:
     only: tuple[str, ...] = ()
     name: str = "scenarios"
     title: str = "the scenarios, each simulated with its own privacy"
-    command: str = "hansa simulate SCENARIO"
+
+    @property
+    def command(self) -> str:
+        """One after the other, as a line for a shell."""
+        from hansa.contract.library import scenario_names
+
+        names = self.only or scenario_names()
+        if len(names) == 1:
+            return f"hansa simulate {shlex.quote(names[0])}"
+        return f"for it in {shlex.join(names)}; do hansa simulate $it; done"
 
     def run(self, stage: Stage) -> Found:
         """One after the other; one that fails is told, the others go on."""

@@ -56,16 +56,10 @@ def run_and_show(
 
 def show_tables(console: Console, tables: Sequence[Rows]) -> None:
     """Each under its title."""
-    from rich.markup import escape
-    from rich.table import Table
+    from hansa.cli.listing import print_table
 
     for it in tables:
-        table = Table(
-            *(escape(column) for column in it.columns), title=escape(it.title), title_justify="left"
-        )
-        for row in it.rows:
-            table.add_row(*(escape(cell) for cell in row))
-        console.print(table)
+        print_table(it.columns, it.rows, nothing=f"{it.title}: none", title=it.title, console=console)
         if it.note:
             console.print(it.note, markup=False, highlight=False)
 

@@ -69,7 +69,7 @@ def derive_scenario(
             f"{source}: {len(paths)} CSV files found; a consortium needs one for each of at least two"
         )
     if not overwrite and (out / "scenario.toml").exists():
-        raise InputError(f"{out / 'scenario.toml'} exists already; choose another folder or remove it")
+        raise InputError(f"{out / 'scenario.toml'} exists already; choose another folder or --force")
     tables = {str(path): read_csv(path) for path in paths}
     features, notes = derive_features(tables, label, entity=entity)
     names = member_names(paths)

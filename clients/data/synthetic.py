@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from hansa.contract.errors import InputError
 from hansa.contract.features import (
     BinaryLabel,
     CategoricalColumn,
@@ -33,11 +34,13 @@ _ROWS_OF_ENTITY = 3
 
 
 def synthetic_rows(features: FeatureContract, rows: int, seed: int = 0) -> pl.DataFrame:
-    """So many rows, the same for the same contract, number and seed."""
+    """So many rows, the same for the same contract, number and seed; raises `InputError` for fewer than one."""
     import polars as pl
 
     if rows < 1:
-        raise ValueError("rows must be at least 1")
+        raise InputError(f"rows: expected at least 1 (got {rows})")
+    if seed < 0:
+        raise InputError(f"seed: expected at least 0 (got {seed})")
     rng = np.random.default_rng(seed)
     columns = {it.name: _column(it, rows, rng) for it in features.columns}
     columns[features.label.column] = _label(features.label, rows, rng)

@@ -121,6 +121,11 @@ def read_services(path: Path) -> Services:
     """
     try:
         document = tomllib.loads(path.read_text())
+    except FileNotFoundError:
+        raise InputError(
+            f"{path}: no such file; it names each service to scale, where its demand is read and what starts its "
+            "replicas: see docs/scaler.md"
+        ) from None
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

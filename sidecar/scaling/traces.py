@@ -81,6 +81,8 @@ def read_trace(path: Path) -> Trace:
 def _rows(path: Path) -> list[tuple[float, float]]:
     try:
         text = path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file") from None
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: cannot be read as text: {error}") from error
     table = csv.DictReader(text.splitlines())

@@ -23,6 +23,7 @@ from hansa.cli.budgets_shown import GrantLine, JobLine, budget_sentence, mirror_
 from hansa.cli.control_client import Control
 from hansa.cli.follow import Followed, look
 from hansa.cli.progress import PlainProgress
+from hansa.cli.reach import reach
 from hansa.contract.decisions import Decision
 from hansa.contract.jobs import AttemptResult, MetricValue, Participation
 from hansa.server.control.desk import ControlDesk
@@ -243,6 +244,18 @@ def test_members_are_listed_held_and_released(run: Run, desk: ControlDesk) -> No
     assert "drifts" in run("members", "list")[1]
     assert run("members", "release", "b")[0] == 0
     assert desk.store.members.all()[0].held is None
+    with reach(os.environ["HANSA_CONTROL"], None) as control:
+        before = control.events()
+    assert run("members", "release", "b")[:2] == (0, "b was not held out\n")
+    with reach(os.environ["HANSA_CONTROL"], None) as control:
+        assert control.events() == before
+
+
+def test_a_knob_that_a_job_does_not_have_is_wrong_input(run: Run, desk: ControlDesk) -> None:
+    work(desk, 1, status="running")
+    code, _, err = run("tuner", "pin", "serverrate")
+    assert code == 2
+    assert "its knobs are client_rate" in err
 
 
 def test_holding_too_many_says_that_no_round_is_run(run: Run, desk: ControlDesk) -> None:
@@ -365,9 +378,9 @@ def test_a_job_may_be_approved_by_its_beginning(
     monkeypatch.setattr(instance, "choose_member", lambda *_: member)
     monkeypatch.setattr(agent_client, "command_agent", command_agent)
     assert hansa(["jobs", "approve", "abc", "--by", "DPO"], monkeypatch) == 0
-    assert hansa(["jobs", "approve", "zz", "--by", "DPO"], monkeypatch) == 0
+    assert hansa(["jobs", "approve", "ff", "--by", "DPO"], monkeypatch) == 0
     assert hansa(["jobs", "approve", "ab", "--by", "DPO"], monkeypatch) == 2
-    assert approved == ["abc1", "DPO", "zz", "DPO"]
+    assert approved == ["abc1", "DPO", "ff", "DPO"]
     assert "2 jobs begin so" in capsys.readouterr().err
 
 
