@@ -9,6 +9,8 @@ import click
 import typer.main
 from typer.core import TyperGroup
 
+from hansa.cli.argument_help import keep_help
+
 # Command -> (module, one line of help). A module offers `app`, a `typer.Typer`.
 COMMANDS = {
     "up": ("hansa.cli.up", "Run a whole federation on this machine."),
@@ -60,6 +62,7 @@ class LazyGroup(TyperGroup):
         module, _ = COMMANDS[cmd_name]
         command = typer.main.get_command(import_module(module).app)
         command.name = cmd_name
+        keep_help(command)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
