@@ -145,7 +145,7 @@ def _attached(
     if not done.over:
         job = done.followed.job
         stands = f"stopped at round {job.round} of {job.plan.rounds}"
-        print(f"{stands}; go on with it: hansa up --keep", file=sys.stderr)
+        print(f"{stands}; go on with it: hansa up --instance {demo.instance.folder}", file=sys.stderr)
         return interruption.exit_code
     return _show(demo, charter, done, console, as_json=as_json)
 

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
 import pytest
-from cli_side import Commands, commands
+from cli_side import Commands, commands, write_scenario
+from desks import open_test_desk
+from served import serve
 
+from hansa.cli.addresses import free_addresses
 from hansa.cli.agent_client import command_agent
 from hansa.cli.federation import record_path
 from hansa.cli.instance import Instance, MemberFolder, find_instance
+from hansa.cli.provisioning import provision
 from hansa.cli.run_record import only_one
 from hansa.contract.errors import ConnectionFailed
+from hansa.contract.scenario import read_scenario
 
 MEMBER = """name = "a"
 server = "127.0.0.1:9"
@@ -69,6 +75,21 @@ def test_an_agent_that_does_not_run_is_started_by_commands_that_submit_nothing()
         command_agent(MemberFolder(member), "status")
     assert f"hansa client start --folder {member}" in str(caught.value)
     assert str(caught.value).endswith("hansa up --no-job --instance .hansa/new")
+
+
+def test_status_says_that_control_refuses_its_token(
+    tmp_path: Path, run: Commands, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    origin = write_scenario(tmp_path / "scenario")
+    scenario, features = read_scenario(origin)
+    made = provision(scenario, features, origin=origin, out=tmp_path / "made", addresses=free_addresses())
+    with open_test_desk(tmp_path) as desk, serve(desk) as url:
+        monkeypatch.setattr(Instance, "control_url", url)
+        said = run("status", "--json", "--instance", str(made.folder))
+        found = json.loads(said.out)
+        assert (found["control"], "refuses this token" in found["control_problem"]) == (None, True)
+        assert found["control_problem"] in found["warnings"]
+        assert "control refuses" in run("status", "--instance", str(made.folder)).out
 
 
 @pytest.mark.usefixtures("here")
