@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from hansa.cli.instance import MemberFolder
+from hansa.cli.instance import Instance, MemberFolder
 from hansa.contract.errors import ConnectionFailed, HansaError, InputError
 from hansa.contract.frames import WorkSocket
 
@@ -38,8 +38,7 @@ def command_agent(member: MemberFolder, command: str, **arguments: Any) -> dict[
         if not isinstance(error.__cause__, FileNotFoundError | ConnectionRefusedError):
             raise
         raise ConnectionFailed(
-            f"{member.folder}: the agent of {member.config.name} does not run; start it with: "
-            f"hansa client start --folder {member.folder}, a demo with: hansa up --keep"
+            f"{member.folder}: the agent of {member.config.name} does not run; start it with: {_start_of(member)}"
         ) from None
     try:
         found: dict[str, Any] = json.loads(answer)
@@ -48,3 +47,10 @@ def command_agent(member: MemberFolder, command: str, **arguments: Any) -> dict[
     if not found.get("ok"):
         raise InputError(f"{member.config.name}: {found.get('error', 'the agent refused without a reason')}")
     return found
+
+
+def _start_of(member: MemberFolder) -> str:
+    """What starts its agent and submits no job."""
+    around = Instance(member.folder.parent.parent)
+    everything = f", or all of its instance with: hansa up --no-job --instance {around.folder}"
+    return f"hansa client start --folder {member.folder}{everything if around.exists else ''}"

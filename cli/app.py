@@ -10,6 +10,8 @@ import typer.main
 from click.exceptions import NoSuchCommand
 from typer.core import TyperGroup
 
+from hansa.cli.argument_help import keep_help
+
 # Command -> (module, one line of help). A module offers `app`, a `typer.Typer`.
 COMMANDS = {
     "up": ("hansa.cli.up", "Run a whole federation on this machine."),
@@ -62,6 +64,7 @@ class LazyGroup(TyperGroup):
         command = typer.main.get_command(import_module(module).app)
         command.name = cmd_name
         _suggest_once(command)
+        keep_help(command)
         return command
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:

@@ -51,7 +51,7 @@ def make_archive(folder: Path, out: Path, note: Callable[[Path], None] = lambda 
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder")
     if out.exists():
-        raise InputError(f"{out}: is there already; a backup replaces none")
+        raise InputError(f"{out}: is there already, and a backup replaces none; name another file with --out")
     if out.resolve().is_relative_to(folder.resolve()):
         raise InputError(f"{out}: lies in the folder itself; a backup belongs elsewhere")
     out.parent.mkdir(parents=True, exist_ok=True)

@@ -25,7 +25,8 @@ def audit(
         Path | None, typer.Option("--folder", help="Its folder, with member.toml and its records.")
     ] = None,
     instance: Annotated[
-        Path | None, typer.Option("--instance", help="Instance folder; default: the newest under .hansa.")
+        Path | None,
+        typer.Option("--instance", help="Instance folder; default: what runs under .hansa, or the newest."),
     ] = None,
     canaries: Annotated[int, typer.Option(min=32, max=20_000, help="Made-up records.")] = 1000,
     guesses: Annotated[

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import subprocess
 import sys
 import time
 from datetime import datetime
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("hansa.supervisor")
 
 _LOOK_EVERY_S = 0.05
+# A supervisor gives each wave of its processes 5 s.
+_END_S = 30.0
 
 
 def start_in_background(instance: Instance, interruption: Interruption) -> bool:
@@ -40,13 +43,25 @@ def start_in_background(instance: Instance, interruption: Interruption) -> bool:
     try:
         ready = _wait_ready(path, lambda: process.poll() is not None, interruption)
     except BaseException:
-        stop_record(path)
+        _end(process, path)
         raise
     if ready is None:
         raise HansaError(f"the supervisor ended: {last_line(log)}; see {log}")
     if not ready:
-        stop_record(path)
+        _end(process, path)
     return ready
+
+
+def _end(process: subprocess.Popen[bytes], path: Path) -> None:
+    """End a supervisor that may not have written its record yet, and all that it started."""
+    process.terminate()
+    try:
+        process.wait(_END_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+    # What a supervisor leaves that was killed.
+    stop_record(path)
 
 
 def _wait_ready(path: Path, ended: Callable[[], bool], interruption: Interruption) -> bool | None:

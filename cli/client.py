@@ -13,7 +13,8 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, help="One organisa
 Org = Annotated[str | None, typer.Option("--org", help="The organisation's name in the charter.")]
 Folder = Annotated[Path | None, typer.Option("--folder", help="Its folder, with member.toml and its keys.")]
 InstancePath = Annotated[
-    Path | None, typer.Option("--instance", help="Instance folder; default: the newest under .hansa.")
+    Path | None,
+    typer.Option("--instance", help="Instance folder; default: what runs under .hansa, or the newest."),
 ]
 
 

@@ -40,6 +40,7 @@ T = TypeVar("T")
 _TIMEOUT_S = 5.0
 # Rows of one answer.
 _PAGE = 1000
+_UNKNOWN_TOKEN = 401
 _INPUT_WAS_WRONG = (404, 422)
 
 
@@ -50,10 +51,11 @@ class Control:
     ----------
     url : e.g. http://127.0.0.1:9480
     token : bearer token; its kind decides what is allowed
+    start : the command that starts it, for whoever finds it not running
     """
 
-    def __init__(self, url: str, token: str) -> None:
-        self.url, self.token = url, token
+    def __init__(self, url: str, token: str, start: str = "hansa server start") -> None:
+        self.url, self.token, self._start = url, token, start
         headers = {"Authorization": f"Bearer {token}"}
         # A proxy of the environment is for the outside; control never is.
         self._http = httpx.Client(base_url=url, headers=headers, timeout=_TIMEOUT_S, trust_env=False)
@@ -64,7 +66,7 @@ class Control:
         tokens = instance.tokens
         if scope not in tokens:
             raise InputError(f"{instance.tokens_path}: field '{scope}' is missing")
-        return cls(instance.control_url, tokens[scope])
+        return cls(instance.control_url, tokens[scope], f"hansa up --no-job --instance {instance.folder}")
 
     def __enter__(self) -> Self:
         return self
@@ -224,9 +226,13 @@ class Control:
         except httpx.TransportError as error:
             reason = str(error) or type(error).__name__
             raise ConnectionFailed(
-                f"control does not answer at {self.url} ({reason}); start it with: "
-                "hansa server start, a demo with: hansa up --keep"
+                f"control does not answer at {self.url} ({reason}); start it with: {self._start}"
             ) from None
+        if response.status_code == _UNKNOWN_TOKEN:
+            raise HansaError(
+                f"control at {self.url} refuses this token: tokens were renewed and control not restarted, "
+                "or it is another instance's"
+            )
         if not response.is_success:
             sentence = f"control at {self.url}: {_reason(response)}"
             raise InputError(sentence) if response.status_code in _INPUT_WAS_WRONG else HansaError(sentence)

@@ -32,7 +32,7 @@ def check(
         Path | None, typer.Option(help="Its folder, with member.toml and charter.toml.")
     ] = None,
     instance: Annotated[
-        Path | None, typer.Option(help="Instance folder; default: the newest under .hansa.")
+        Path | None, typer.Option(help="Instance folder; default: what runs under .hansa, or the newest.")
     ] = None,
     scenario: Annotated[
         str | None,
@@ -65,7 +65,7 @@ def describe(
         Path | None, typer.Option(help="Its folder, with member.toml and charter.toml.")
     ] = None,
     instance: Annotated[
-        Path | None, typer.Option(help="Instance folder; default: the newest under .hansa.")
+        Path | None, typer.Option(help="Instance folder; default: what runs under .hansa, or the newest.")
     ] = None,
     synthetic: Annotated[
         int | None,

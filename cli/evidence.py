@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 Org = Annotated[str | None, typer.Option("--org", help="The organisation's name in the charter.")]
 Folder = Annotated[Path | None, typer.Option("--folder", help="Its folder, with member.toml.")]
 InstancePath = Annotated[
-    Path | None, typer.Option("--instance", help="Instance folder; default: the newest under .hansa.")
+    Path | None,
+    typer.Option("--instance", help="Instance folder; default: what runs under .hansa, or the newest."),
 ]
 Force = Annotated[bool, typer.Option("--force", help="Replace a file that is there.")]
 

@@ -43,16 +43,27 @@ class Followed:
 
 
 def start_job(control: Control, plan: JobPlan, start: StartFile | None = None) -> tuple[JobRecord, str]:
-    """Submit a job, unless an unfinished one is there that it would wait behind: then that one, and a sentence."""
-    for job in control.jobs():
+    """Submit a job, unless an unfinished one is there that it would wait behind: then that one, and a sentence.
+
+    A job that somebody paused stays so: another one is submitted, and the sentence says which.
+    """
+    known = control.jobs()
+    for job in known:
         if job.status in ("queued", "running") and job.wanted == "run":
             return job, (
                 f"going on with job {job.job[:8]}, which stands at round {job.round} of {job.plan.rounds}; "
                 "no new job is submitted"
             )
-    if start is None:
-        return control.submit(plan), ""
-    return submit_from(control, plan, start)
+    begun, sentence = (control.submit(plan), "") if start is None else submit_from(control, plan, start)
+    paused = [it for it in known if it.status == "paused"]
+    if paused:
+        job = paused[-1]
+        beside = (
+            f"job {begun.job[:8]} is a new one; job {job.job[:8]} stays paused at round {job.round} of "
+            f"{job.plan.rounds}, go on with it: hansa jobs resume {job.job[:8]}"
+        )
+        sentence = f"{sentence}; {beside}" if sentence else beside
+    return begun, sentence
 
 
 def follow(

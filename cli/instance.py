@@ -21,6 +21,7 @@ One owner a folder: each can be a volume of its own.
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -31,6 +32,7 @@ from hansa.contract.typed import Frozen, Slug, read_file, read_toml
 from hansa.server.config import ServerConfig, read_server_config
 
 DEFAULT_ROOT = Path(".hansa")
+_said: set[str] = set()
 
 
 class InstanceFacts(Frozen):
@@ -116,6 +118,21 @@ class Instance:
     def exists(self) -> bool:
         """Whether a whole instance stands here; provisioning makes it appear in one step."""
         return self.facts_path.is_file()
+
+    @property
+    def run_records(self) -> list[Path]:
+        """Where supervisors of its processes leave their records."""
+        # The lock is there first.
+        patterns = ("run/*.lock", "*/run/*.lock", "members/*/run/*.lock")
+        found = (path for pattern in patterns for path in self.folder.glob(pattern))
+        return sorted(path.with_suffix(".json") for path in found)
+
+    @property
+    def runs(self) -> bool:
+        """Whether a supervisor of any of its processes lives."""
+        from hansa.cli.run_record import is_held
+
+        return any(is_held(path) for path in self.run_records)
 
     @property
     def ca(self) -> Path:
@@ -262,7 +279,9 @@ def operator_key(folder: Path) -> Path:
 
 
 def find_instance(path: Path | None = None) -> Instance:
-    """The instance at `path`, else the only one (or the newest) under `.hansa` in the current directory.
+    """The instance at `path`, else the one that runs under `.hansa` in the current directory, else the newest there.
+
+    Where that leaves a choice, one line on stderr says which is meant.
 
     Raises
     ------
@@ -273,14 +292,48 @@ def find_instance(path: Path | None = None) -> Instance:
         if not instance.exists:
             raise InputError(f"{path}: no instance here (instance.toml is missing); run: hansa provision")
         return instance
-    # Hidden ones are being written, or on their way out.
-    written = (file for file in DEFAULT_ROOT.glob("*/instance.toml") if not file.parent.name.startswith("."))
-    found = sorted(written, key=lambda file: file.stat().st_mtime, reverse=True)
+    found = _instances()
     if not found:
         raise InputError(
             "no instance under .hansa in this directory; run: hansa up, or hansa provision SCENARIO"
         )
-    return Instance(found[0].parent)
+    running = [it for it in found if it.runs]
+    meant = (running or found)[0]
+    if len(running) > 1:
+        others = ", ".join(str(it.folder) for it in running[1:])
+        _say_once(
+            f"{meant.folder} is meant, the newest that runs; {others} runs too: --instance names another"
+        )
+    elif meant is not found[0]:
+        _say_once(
+            f"{meant.folder} is meant, which runs; {found[0].folder} is newer: --instance names another"
+        )
+    return meant
+
+
+def any_instance() -> bool:
+    """Whether there is one under `.hansa` in the current directory."""
+    return bool(_instances())
+
+
+def others_that_run(instance: Instance) -> list[Instance]:
+    """Instances that run beside one, in the same folder as it or under `.hansa`."""
+    beside = {it.folder.resolve(): it for it in (*_instances(instance.folder.parent), *_instances())}
+    return [it for folder, it in beside.items() if folder != instance.folder.resolve() and it.runs]
+
+
+def _instances(root: Path = DEFAULT_ROOT) -> list[Instance]:
+    """Those in a folder, the newest first."""
+    # Hidden ones are being written, or on their way out.
+    written = (file for file in root.glob("*/instance.toml") if not file.parent.name.startswith("."))
+    return [Instance(it.parent) for it in sorted(written, key=lambda it: it.stat().st_mtime, reverse=True)]
+
+
+def _say_once(sentence: str) -> None:
+    """One line on stderr; a command looks for its instance more than once."""
+    if sentence not in _said:
+        _said.add(sentence)
+        print(sentence, file=sys.stderr)
 
 
 def choose_member(org: str | None, folder: Path | None, instance: Path | None) -> MemberFolder:

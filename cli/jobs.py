@@ -8,11 +8,23 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hansa.cli.reach import ControlOption, InstanceOption, JobArgument, JsonOption, choose_job, reach
+from hansa.cli.reach import (
+    ControlOption,
+    InstanceOption,
+    JobArgument,
+    JsonOption,
+    OnlyJobArgument,
+    PausedJobArgument,
+    ResumedJobArgument,
+    choose_job,
+    only_job,
+    reach,
+)
 from hansa.contract.errors import HansaError, InputError
 
 if TYPE_CHECKING:
     from hansa.cli.control_client import Control
+    from hansa.server.records import JobRecord
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, help="Submit, follow, stop, resume and export jobs."
@@ -107,7 +119,7 @@ def show(
 
 @app.command()
 def stop(
-    job: JobArgument = None,
+    job: OnlyJobArgument = None,
     control: ControlOption = None,
     instance: InstanceOption = None,
     as_json: JsonOption = False,
@@ -116,12 +128,15 @@ def stop(
     from hansa.cli.jobs_shown import say_job
 
     with reach(control, instance, "write") as desk:
-        say_job(desk.stop(_unfinished(desk, job)), as_json=as_json)
+        found = only_job(desk, job, ("queued", "running", "paused"))
+        already = found.status == "stopped"
+        asked = found if already else desk.stop(_not_finished(found))
+        say_job(asked, as_json=as_json, already=already)
 
 
 @app.command()
 def pause(
-    job: JobArgument = None,
+    job: OnlyJobArgument = None,
     control: ControlOption = None,
     instance: InstanceOption = None,
     as_json: JsonOption = False,
@@ -130,12 +145,15 @@ def pause(
     from hansa.cli.jobs_shown import say_job
 
     with reach(control, instance, "write") as desk:
-        say_job(desk.pause(_unfinished(desk, job)), as_json=as_json)
+        found = only_job(desk, job, ("queued", "running"))
+        already = found.status == "paused"
+        asked = found if already else desk.pause(_not_finished(found))
+        say_job(asked, as_json=as_json, already=already)
 
 
 @app.command()
 def resume(
-    job: JobArgument = None,
+    job: ResumedJobArgument = None,
     control: ControlOption = None,
     instance: InstanceOption = None,
     as_json: JsonOption = False,
@@ -151,7 +169,7 @@ def resume(
 @app.command()
 def rollback(
     reason: Annotated[str, typer.Option(help="Why; kept in the event log.")],
-    job: JobArgument = None,
+    job: PausedJobArgument = None,
     to: Annotated[
         int | None,
         typer.Option(min=0, metavar="ROUND", help="A kept round; default: the best evaluated one."),
@@ -316,7 +334,10 @@ def approve(
 
 
 def _unfinished(desk: Control, job: str | None, rather: Sequence[str] = ("running",)) -> str:
-    found = choose_job(desk, job, rather)
-    if found.status == "finished":
-        raise HansaError(f"job {found.job[:8]} is finished; a new one starts with: hansa jobs submit")
-    return found.job
+    return _not_finished(choose_job(desk, job, rather))
+
+
+def _not_finished(job: JobRecord) -> str:
+    if job.status == "finished":
+        raise HansaError(f"job {job.job[:8]} is finished; a new one starts with: hansa jobs submit")
+    return job.job

@@ -11,8 +11,8 @@ from hansa.server.records import JobRecord
 from hansa.server.replies import KnobState
 
 
-def say_job(job: JobRecord, *, as_json: bool) -> None:
-    """Where a job stands, in one line."""
+def say_job(job: JobRecord, *, as_json: bool, already: bool = False) -> None:
+    """Where a job stands, in one line; `already` where nothing had to be asked of it."""
     if as_json:
         print_json(job)
         return
@@ -21,7 +21,8 @@ def say_job(job: JobRecord, *, as_json: bool) -> None:
         "stop": "; it stops after the attempt under way",
     }
     more = asked.get(job.wanted, "") if job.status in ("queued", "running") else ""
-    typer.echo(f"job {job.job} ({job.name}) is {job.status}, round {job.round} of {job.plan.rounds}{more}")
+    state = f"{job.status} already" if already else job.status
+    typer.echo(f"job {job.job} ({job.name}) is {state}, round {job.round} of {job.plan.rounds}{more}")
 
 
 def print_jobs(jobs: Sequence[JobRecord]) -> None:
@@ -32,6 +33,21 @@ def print_jobs(jobs: Sequence[JobRecord]) -> None:
     )
     columns = ("job", "name", "status", "rounds", "submitted", "reason")
     print_table(columns, rows, nothing="no job yet; submit one with: hansa jobs submit")
+
+
+def idle_sentences(jobs: Sequence[JobRecord]) -> list[str]:
+    """What becomes of the jobs of an instance that was started without a new one."""
+    said = []
+    for it in jobs:
+        stands = f"job {it.job[:8]} ({it.name}), round {it.round} of {it.plan.rounds}"
+        if it.status in ("queued", "running"):
+            said.append(f"{stands}, goes on, and is charged; hold it with: hansa jobs pause {it.job[:8]}")
+        elif it.status != "finished":
+            said.append(f"{stands}, stays {it.status}; go on with it: hansa jobs resume {it.job[:8]}")
+    if not any(it.status in ("queued", "running") for it in jobs):
+        finished = sum(it.status == "finished" for it in jobs)
+        said.append(f"no job is submitted: nothing is trained or charged (finished jobs: {finished})")
+    return said
 
 
 def print_job(it: JobRecord) -> None:

@@ -39,7 +39,8 @@ def outbox(
     org: Annotated[str | None, typer.Option("--org", help="The organisation's name in the charter.")] = None,
     folder: Annotated[Path | None, typer.Option("--folder", help="Its folder, with member.toml.")] = None,
     instance: Annotated[
-        Path | None, typer.Option("--instance", help="Instance folder; default: the newest under .hansa.")
+        Path | None,
+        typer.Option("--instance", help="Instance folder; default: what runs under .hansa, or the newest."),
     ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="All entries and totals as one JSON object.")

@@ -28,11 +28,33 @@ ControlOption = Annotated[
     ),
 ]
 InstanceOption = Annotated[
-    Path | None, typer.Option(help="Instance folder; default: the newest under .hansa.")
+    Path | None, typer.Option(help="Instance folder; default: what runs under .hansa, or the newest.")
 ]
 JobArgument = Annotated[
     str | None,
-    typer.Argument(help="A job's id or its beginning; default: the newest job.", show_default=False),
+    typer.Argument(
+        help="A job's id or its beginning; default: the one that runs, else the newest.", show_default=False
+    ),
+]
+ResumedJobArgument = Annotated[
+    str | None,
+    typer.Argument(
+        help="A job's id or its beginning; default: the paused, stopped or failed one that changed last.",
+        show_default=False,
+    ),
+]
+PausedJobArgument = Annotated[
+    str | None,
+    typer.Argument(
+        help="A job's id or its beginning; default: the paused one that changed last.", show_default=False
+    ),
+]
+OnlyJobArgument = Annotated[
+    str | None,
+    typer.Argument(
+        help="A job's id or its beginning; may be left out where only one job is not over.",
+        show_default=False,
+    ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="JSON instead of a table.")]
 
@@ -98,3 +120,24 @@ def choose_job(control: Control, job: str | None, rather: Sequence[str] = ("runn
         raise InputError("there is no job yet; submit one with: hansa jobs submit")
     fitting = [it for it in jobs if it.status in rather]
     return max(fitting, key=lambda it: it.updated) if fitting else jobs[-1]
+
+
+def only_job(control: Control, job: str | None, fitting: Sequence[str]) -> JobRecord:
+    """The job that is meant: by id, by its beginning, or the only one in one of these states.
+
+    Where none is in any of them: the one that changed last, of which then is said what it is already.
+
+    Raises
+    ------
+    InputError : there is no such job, none at all, or more than one that could be meant
+    """
+    if job is not None:
+        return control.job(job)
+    jobs = control.jobs()
+    found = [it for it in jobs if it.status in fitting]
+    if len(found) > 1:
+        those = ", ".join(f"{it.job[:8]} ({it.name}, {it.status})" for it in found)
+        raise InputError(f"JOB: {len(found)} jobs can be meant, name one of them: {those}")
+    if not found and not jobs:
+        raise InputError("there is no job yet; submit one with: hansa jobs submit")
+    return found[0] if found else max(jobs, key=lambda it: it.updated)

@@ -48,7 +48,8 @@ def list_rounds(
 def show(
     number: Annotated[int, typer.Argument(min=1, help="The round's number.")],
     job: Annotated[
-        str | None, typer.Option(help="A job's id or its beginning; default: the newest job.")
+        str | None,
+        typer.Option(help="A job's id or its beginning; default: the one that runs, else the newest."),
     ] = None,
     control: ControlOption = None,
     instance: InstanceOption = None,

@@ -18,7 +18,8 @@ app = typer.Typer(
 Org = Annotated[str | None, typer.Option("--org", help="The organisation's name in the charter.")]
 Folder = Annotated[Path | None, typer.Option("--folder", help="Its folder, with member.toml and its model.")]
 InstancePath = Annotated[
-    Path | None, typer.Option("--instance", help="Instance folder; default: the newest under .hansa.")
+    Path | None,
+    typer.Option("--instance", help="Instance folder; default: what runs under .hansa, or the newest."),
 ]
 
 

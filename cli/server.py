@@ -25,7 +25,7 @@ def start(
         typer.Option(help="server.toml of control; default: control/server.toml beside --config's folder."),
     ] = None,
     instance: Annotated[
-        Path | None, typer.Option(help="Instance folder; default: the newest under .hansa.")
+        Path | None, typer.Option(help="Instance folder; default: what runs under .hansa, or the newest.")
     ] = None,
     control: Annotated[bool, typer.Option("--control/--no-control", help="Start control as well.")] = True,
     superlink: Annotated[

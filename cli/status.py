@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hansa.contract.errors import HansaError
+from hansa.contract.errors import ConnectionFailed, HansaError
 
 if TYPE_CHECKING:
     from hansa.cli.instance import Instance
@@ -34,7 +34,7 @@ class Supervised:
 @app.command()
 def status(
     instance: Annotated[
-        Path | None, typer.Option(help="Instance folder; default: the newest under .hansa.")
+        Path | None, typer.Option(help="Instance folder; default: what runs under .hansa, or the newest.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
 ) -> None:
@@ -47,6 +47,9 @@ def status(
     processes = supervised_processes(found)
     control = _ask_control(found)
     warnings = instance_warnings(found)
+    problem = control.pop("problem", None)
+    if problem:
+        warnings.append(problem)
     for it in processes:
         if it.state in ("given-up", "restarting"):
             warnings.append(f"{it.name} is {it.state}: {it.sentence or 'it said nothing'}")
@@ -64,6 +67,7 @@ def status(
         "privacy": _said(found, privacy_sentence),
         "running": any(it.pid is not None for it in processes),
         "control": found.control_url if control else None,
+        "control_problem": problem,
         "page": page_sentence(found),
         "processes": [vars(it) for it in processes],
         "members": control.get("members", []),
@@ -98,10 +102,8 @@ def supervised_processes(instance: Instance) -> list[Supervised]:
     """Processes of every supervisor whose record is in the instance; a dead supervisor's count as gone."""
     from hansa.cli.run_record import is_held, read_record
 
-    paths = [*instance.folder.glob("run/*.json"), *instance.folder.glob("*/run/*.json")]
-    paths += instance.folder.glob("members/*/run/*.json")
     found = []
-    for path in sorted(paths):
+    for path in instance.run_records:
         record = read_record(path)
         if record is None or not is_held(path):
             continue
@@ -134,8 +136,10 @@ def _ask_control(instance: Instance) -> dict[str, Any]:
                 "jobs": jobs,
                 "budgets": [vars(it) for it in budgets],
             }
-    except HansaError:
+    except ConnectionFailed:
         return {}
+    except HansaError as error:
+        return {"problem": str(error)}
 
 
 def _isolation(instance: Instance, members: list[dict[str, Any]]) -> dict[str, bool | None]:
@@ -159,7 +163,8 @@ def _print(facts: dict[str, Any]) -> None:
     if facts["control"]:
         running = f"runs, control at {facts['control']}"
     else:
-        running = "control does not answer" if facts["running"] else "stopped"
+        silent = "control refuses, see below" if facts["control_problem"] else "control does not answer"
+        running = silent if facts["running"] or facts["control_problem"] else "stopped"
     console.print(f"{facts['instance']}: {running}", markup=False, highlight=False)
     if facts["control"]:
         console.print(facts["page"], markup=False, highlight=False, soft_wrap=True)

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from hansa.contract.errors import InputError
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -26,7 +28,11 @@ app = typer.Typer(add_completion=False)
 def up(
     scenario: Annotated[
         str | None,
-        typer.Argument(help="A scenario's name or folder; default consortium.", show_default=False),
+        typer.Argument(
+            help="A scenario's name or folder; default consortium. Its instance is .hansa/NAME, by the `name` in "
+            "its scenario.toml.",
+            show_default=False,
+        ),
     ] = None,
     rounds: Annotated[int | None, typer.Option(min=1, help="Rounds, instead of the scenario's.")] = None,
     settings: Annotated[
@@ -35,14 +41,23 @@ def up(
     ] = None,
     instance: Annotated[
         Path | None,
-        typer.Option(help="Folder of an instance to go on with, or to make; default .hansa/SCENARIO."),
+        typer.Option(
+            help="Folder of an instance to go on with, or to make; default .hansa/NAME of the scenario."
+        ),
     ] = None,
     keep: Annotated[
         bool,
-        typer.Option("--keep", help="Go on with .hansa/SCENARIO of the last run instead of replacing it."),
+        typer.Option("--keep", help="Go on with .hansa/NAME of the last run instead of replacing it."),
     ] = False,
     detach: Annotated[
         bool, typer.Option("--detach", help="Leave it running in the background; see status and down.")
+    ] = False,
+    no_job: Annotated[
+        bool,
+        typer.Option(
+            "--no-job",
+            help="Start everything in the background and submit no job; implies --keep and --detach.",
+        ),
     ] = False,
     executors: Annotated[
         int | None,
@@ -70,7 +85,10 @@ def up(
         console = Console(stderr=as_json)
         changes = [*(settings or []), *([f"rounds={rounds}"] if rounds else [])]
         read = _start(start)
-        demo = prepare(scenario, instance=instance, settings=changes, keep=keep)
+        if no_job:
+            _check_no_job(changes, start)
+            instance = instance if scenario or instance else _found()
+        demo = prepare(scenario, instance=instance, settings=changes, keep=keep or no_job)
         if demo.replaced:
             print(
                 f"replacing {demo.instance.folder} of an earlier run; --keep goes on with it", file=sys.stderr
@@ -86,9 +104,21 @@ def up(
             set_executors(demo.instance, executors)
         if interruption.requested:
             raise SystemExit(interruption.exit_code)
-        run = _detached if detach else _attached
+        run = _idle if no_job else _detached if detach else _attached
         code = run(demo, charter, console, interruption, as_json=as_json)
     raise SystemExit(code)
+
+
+def _check_no_job(changes: list[str], start: Path | None) -> None:
+    if changes or start is not None:
+        raise InputError("--no-job submits no job: leave out --rounds, --set and --from")
+
+
+def _found() -> Path | None:
+    """The instance that other commands mean; None where none was made yet."""
+    from hansa.cli.instance import any_instance, find_instance
+
+    return find_instance().folder if any_instance() else None
 
 
 def _start(path: Path | None) -> StartFile | None:
@@ -111,12 +141,11 @@ def _attached(
     with progress_on(console, facts.title or facts.name, titles) as progress:
         done = run_demo(demo, charter, progress, interruption)
     if done.followed is None:
-        print("stopped before all processes were ready", file=sys.stderr)
-        return interruption.exit_code
+        return _not_started(interruption)
     if not done.over:
         job = done.followed.job
         stands = f"stopped at round {job.round} of {job.plan.rounds}"
-        print(f"{stands}; go on with it: hansa up --keep", file=sys.stderr)
+        print(f"{stands}; go on with it: hansa up --instance {demo.instance.folder}", file=sys.stderr)
         return interruption.exit_code
     return _show(demo, charter, done, console, as_json=as_json)
 
@@ -134,7 +163,7 @@ def _detached(
     instance = demo.instance
     forget_scores(demo)
     if not start_in_background(instance, interruption):
-        return interruption.exit_code
+        return _not_started(interruption)
     with Control.of(instance, "write") as control:
         job, sentence = start_job(control, demo.plan, demo.start)
     if as_json:
@@ -148,6 +177,36 @@ def _detached(
     console.print(page_sentence(instance), markup=False, highlight=False, soft_wrap=True)
     console.print("see: hansa status, hansa rounds watch; stop it with: hansa down")
     return 0
+
+
+def _idle(
+    demo: Demo, charter: Charter, console: Console, interruption: Interruption, *, as_json: bool
+) -> int:
+    from hansa.cli.background import start_in_background
+    from hansa.cli.control_client import Control
+    from hansa.cli.jobs_shown import idle_sentences
+    from hansa.cli.status import page_sentence
+
+    instance = demo.instance
+    if not start_in_background(instance, interruption):
+        return _not_started(interruption)
+    with Control.of(instance) as control:
+        jobs = control.jobs()
+    if as_json:
+        found = [{"job": it.job, "status": it.status} for it in jobs]
+        facts = {"jobs": found, "instance": str(instance.folder), "control": instance.control_url}
+        print(json.dumps(facts), flush=True)
+        return 0
+    console.print(f"{len(charter.members)} members run in the background, control at {instance.control_url}")
+    for said in (*idle_sentences(jobs), page_sentence(instance)):
+        console.print(said, markup=False, highlight=False, soft_wrap=True)
+    console.print(f"stop it with: hansa down --instance {instance.folder}", markup=False, highlight=False)
+    return 0
+
+
+def _not_started(interruption: Interruption) -> int:
+    print("stopped before all processes were ready; none of them runs", file=sys.stderr)
+    return interruption.exit_code
 
 
 def _show(demo: Demo, charter: Charter, done: DemoRun, console: Console, *, as_json: bool) -> int:

@@ -55,7 +55,7 @@ def test_what_is_put_back_is_what_was_there(folder: Path, tmp_path: Path) -> Non
 def test_nothing_is_written_over(folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "b.tar.gz"
     make_archive(folder, out)
-    with pytest.raises(InputError, match="replaces none"):
+    with pytest.raises(InputError, match="replaces none; name another file with --out"):
         make_archive(folder, out)
     with pytest.raises(InputError, match="move it away first"):
         put_back(out, folder)

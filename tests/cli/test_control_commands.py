@@ -21,7 +21,8 @@ from served import serve
 from hansa.cli import agent_client, attention, control_client, instance
 from hansa.cli.budgets_shown import GrantLine, JobLine, budget_sentence, mirror_lines
 from hansa.cli.control_client import Control
-from hansa.cli.follow import Followed, look
+from hansa.cli.follow import Followed, look, start_job
+from hansa.cli.jobs_shown import idle_sentences
 from hansa.cli.progress import PlainProgress
 from hansa.cli.reach import reach
 from hansa.contract.decisions import Decision
@@ -276,6 +277,57 @@ def test_of_several_jobs_the_one_that_may_be_resumed_is_meant(run: Run, desk: Co
     assert run("jobs", "rollback", "--to", "1", "--reason", "it diverged")[0] == 0
     assert run("jobs", "resume")[0] == 0
     assert desk.job(JOB).status == "queued"
+
+
+def test_where_two_jobs_can_be_meant_they_are_named_and_neither_is_stopped(
+    run: Run, desk: ControlDesk
+) -> None:
+    work(desk, 1, status="running")
+    run("jobs", "submit", "--name", "later")
+    for command in ("stop", "pause"):
+        code, _, err = run("jobs", command)
+        assert (code, f"{JOB[:8]} (test, running)" in err, "(later, queued)" in err) == (2, True, True)
+    assert [it.wanted for it in desk.store.jobs.all()] == ["run", "run"]
+    assert run("jobs", "stop", JOB[:8])[0] == 0
+
+
+@pytest.mark.parametrize(("command", "state"), [("stop", "stopped"), ("pause", "paused")])
+def test_said_again_a_job_is_so_already(run: Run, desk: ControlDesk, command: str, state: str) -> None:
+    work(desk, 1, status=state)
+    for more in ((), (JOB[:8],)):
+        code, out, _ = run("jobs", command, *more)
+        assert (code, f"is {state} already" in out) == (0, True)
+    assert desk.job(JOB).wanted == "run"
+
+
+def test_a_token_that_control_does_not_know_is_said_to_be_an_old_one(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HANSA_TOKEN", "of-another-instance")
+    code, _, err = run("jobs", "list")
+    assert (code, "refuses this token: tokens were renewed" in err) == (1, True)
+
+
+def test_a_demo_beside_a_paused_job_says_that_it_is_another_one(run: Run, desk: ControlDesk) -> None:
+    work(desk, 2, status="paused")
+    with Control(os.environ["HANSA_CONTROL"], SECRETS["write"]) as control:
+        begun, sentence = start_job(control, make_plan(job="b" * 32, rounds=4))
+    assert begun.job == "b" * 32
+    assert (
+        f"job {JOB[:8]} stays paused at round 2 of 2, go on with it: hansa jobs resume {JOB[:8]}" in sentence
+    )
+
+
+def test_an_instance_without_a_new_job_says_which_are_there_and_whether_any_is_charged(
+    run: Run, desk: ControlDesk
+) -> None:
+    work(desk, 2, status="paused")
+    paused, nothing = idle_sentences(desk.store.jobs.all())
+    assert f"stays paused; go on with it: hansa jobs resume {JOB[:8]}" in paused
+    assert "nothing is trained or charged" in nothing
+    run("jobs", "resume", JOB)
+    [goes_on] = idle_sentences(desk.store.jobs.all())
+    assert "goes on, and is charged" in goes_on
 
 
 def test_knobs_of_a_stopped_job_may_be_pinned_and_of_a_finished_one_not(run: Run, desk: ControlDesk) -> None:

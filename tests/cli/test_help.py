@@ -6,11 +6,13 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from statistics import median
 
+import click
 import pytest
 
-from hansa.cli.app import COMMANDS
+from hansa.cli.app import COMMANDS, build
 
 HEAVY = (
     *("torch", "flwr", "tenseal", "polars", "numpy", "sqlalchemy", "fastapi", "opacus", "httpx"),
@@ -45,6 +47,26 @@ def test_help_imports_no_library_that_it_does_not_need(words: tuple[str, ...]) -
     # Help of a command draws with rich.
     allowed = set() if words == ("--help",) else {"rich.console"}
     assert set(json.loads(done.stderr)) <= allowed
+
+
+def test_help_and_reference_say_what_an_argument_is_for() -> None:
+    without = [
+        (words, param.name)
+        for words, command in _below(build())
+        for param in command.params
+        if isinstance(param, click.Argument) and not param.help
+    ]
+    assert not without
+
+
+def _below(command: click.Command, *words: str) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+    yield words, command
+    if isinstance(command, click.Group):
+        context = click.Context(command)
+        for name in command.list_commands(context):
+            inner = command.get_command(context, name)
+            assert inner is not None
+            yield from _below(inner, *words, name)
 
 
 def test_help_names_every_command() -> None:

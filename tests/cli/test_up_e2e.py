@@ -100,6 +100,26 @@ def test_detached_it_runs_on_until_down(machine: Machine) -> None:
     assert not json.loads(machine.run("status", "--json")[1])["running"]
 
 
+def test_interrupted_before_it_is_ready_nothing_stays_and_without_a_job_nothing_is_submitted(
+    machine: Machine,
+) -> None:
+    log = machine.folder / ".hansa/tiny/logs/supervisor.log"
+    process = machine.start("up", "scenario", "--detach", "--rounds", "5000")
+    while not log.exists():
+        assert process.poll() is None, machine.errors
+        time.sleep(0.01)
+    # Its supervisor lives and has written no record yet.
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=60)
+    assert (process.returncode, still_running(machine.folder)) == (130, [])
+    assert machine.errors.splitlines()[-1] == "stopped before all processes were ready; none of them runs"
+    code, output = machine.run("up", "--no-job")
+    assert (code, "nothing is trained or charged" in output) == (0, True), machine.errors
+    found = json.loads(machine.run("status", "--json")[1])
+    assert (found["jobs"], {it["state"] for it in found["processes"]}) == ([], {"ready"})
+    assert machine.run("down")[0] == 0
+
+
 def test_down_cleans_up_after_a_supervisor_that_was_killed(machine: Machine) -> None:
     assert machine.run("up", "scenario", "--detach", "--rounds", "5000")[0] == 0, machine.errors
     record = json.loads((machine.folder / ".hansa/tiny/run/up.json").read_text())
