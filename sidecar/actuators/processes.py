@@ -225,11 +225,15 @@ class Processes:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             lock = path.open("w")
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ActuatorError(
-                f"{path.parent}: another process scales '{self._name}' here; stop that one first"
-            ) from None
+            # A worker that is only being executed still has what its starter held.
+            until = time.monotonic() + _EXECUTED_S
+            while not _locked(lock):
+                if time.monotonic() >= until:
+                    lock.close()
+                    raise ActuatorError(
+                        f"{path.parent}: another process scales '{self._name}' here; stop that one first"
+                    )
+                time.sleep(0.05)
         except OSError as error:
             raise ActuatorError(f"{path}: cannot be used: {error.strerror}") from None
         return lock
@@ -261,3 +265,11 @@ class Processes:
 
     def _save(self) -> None:
         save_json(self._record, [it.as_json() for it in self._workers])
+
+
+def _locked(file: TextIO) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

@@ -266,6 +266,7 @@ def test_status_says_what_changes_before_what_never_does(
     facts = {
         "instance": "here",
         "control": "",
+        "control_problem": "",
         "running": True,
         "processes": [],
         "members": [],

@@ -109,7 +109,7 @@ def test_what_is_wrong_is_named(tmp_path: Path, old: str, new: str, said: str) -
 
 
 def test_no_file_and_no_service_are_said(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="cannot be read"):
+    with pytest.raises(InputError, match="no such file; it names each service"):
         read_services(tmp_path / "scaler.toml")
     (tmp_path / "scaler.toml").write_text("every_s = 60\n")
     with pytest.raises(InputError, match="field 'service' is missing"):
