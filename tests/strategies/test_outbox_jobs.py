@@ -49,7 +49,7 @@ def record(agent: Agent, path: Path) -> list[bytes]:
 def test_every_answer_of_a_job_is_on_record_with_its_size_and_its_receipt(
     mode: str, noised: bool, tmp_path: Path
 ) -> None:
-    job = MaskedJob(4, 3, simulated=funded(4, mode=mode) if noised else None)
+    job = MaskedJob(4, 3, plan={"deadline_s": 30.0}, simulated=funded(4, mode=mode) if noised else None)
     path = tmp_path / "outbox.sqlite"
     answers = record(job.agents["a"], path)
     job.run()
