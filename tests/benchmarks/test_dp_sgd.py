@@ -12,6 +12,7 @@ import pytest
 BENCHMARK = Path(__file__).parents[2] / "benchmarks" / "dp_sgd.py"
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.alone
 def test_a_private_step_costs_about_what_a_plain_one_does() -> None:

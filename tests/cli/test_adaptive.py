@@ -35,6 +35,7 @@ def test_who_is_poisoned_is_found_and_calm_jobs_are_left_alone() -> None:
 
 
 # Seconds of a machine that does other things hide who is slow.
+@pytest.mark.long
 @pytest.mark.alone
 def test_a_member_that_answers_late_is_seen() -> None:
     assert episodes("--only", "slow member")["slow member"]["verdict"] == "seen"

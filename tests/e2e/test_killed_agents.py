@@ -108,6 +108,7 @@ def test_agents_that_die_under_noise_have_paid_for_what_they_took_part_in_and_th
             assert all(it == purposes[0] and kind in it for it in purposes)
 
 
+@pytest.mark.long
 def test_agents_that_die_at_each_step_of_a_masked_attempt_cost_at_most_that_attempt(tmp_path: Path) -> None:
     with running(tmp_path, "--rounds", "100000", "--set", "steps=1", "--set", "noise=none") as federation:
         federation.reach(5)
